@@ -1,0 +1,5 @@
+//! lpm: a Linux-native supervisor for Procfiles.
+//!
+//! The table of contents, so that tests, benches and fuzz targets reach the parts. Facts go up
+//! (from `linux` to `supervisor`), orders go down, and only the middle decides; `docs/architecture.md`
+//! has the picture.
