@@ -3,3 +3,5 @@
 //! The table of contents, so that tests, benches and fuzz targets reach the parts. Facts go up
 //! (from `linux` to `supervisor`), orders go down, and only the middle decides; `docs/architecture.md`
 //! has the picture.
+
+pub mod config;
