@@ -4,5 +4,8 @@
 //! (from `linux` to `supervisor`), orders go down, and only the middle decides; `docs/architecture.md`
 //! has the picture.
 
+pub mod claim;
+pub mod cli;
 pub mod config;
+pub mod error;
 pub mod supervisor;

@@ -1,0 +1,111 @@
+//! One life as the driver holds it: the main process, the leaf, and what can be asked of and done to them.
+//!
+//! Where there are no cgroups the leaf is made up: the processes among our descendants that carry the
+//! instance's name in their environment. That is the best that can be had there, and no more.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use crate::linux::cgroup::Cgroup;
+use crate::linux::descendants;
+use crate::linux::pidfd::{PidFd, Reaped};
+use crate::supervisor::{Life, Usage};
+
+/// The variable that tells whose a process is, where no cgroup does.
+pub(super) const INSTANCE_VARIABLE: &str = "LPM_INSTANCE";
+
+/// A life that has a process.
+pub(super) struct Alive {
+    pub life: Life,
+    pub pid: u32,
+    pub main: PidFd,
+    pub leaf: Leaf,
+    /// The main process was reaped.
+    pub exited: bool,
+    /// Watched for its end; kept open so that the notification stays armed.
+    pub events: Option<OwnedFd>,
+    /// Watched for ceilings that are felt.
+    pub pressure: Vec<OwnedFd>,
+    /// What a reaped main process had used, where no cgroup counts.
+    pub reaped: Option<Reaped>,
+}
+
+/// Where the processes of a life are.
+pub(super) enum Leaf {
+    Cgroup(Cgroup),
+    Descendants { mark: String },
+}
+
+impl Alive {
+    /// Sends `signal` to every process, and SIGCONT so that a stopped one can act on it.
+    pub fn signal_all(&self, signal: i32) -> Result<(), Errno> {
+        let main = (!self.exited).then_some((self.pid, &self.main));
+        match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.signal_all(signal, true, main).map(|_| ()),
+            Leaf::Descendants { mark } => {
+                if let Some((_, main)) = main {
+                    main.send(signal)?;
+                    main.send(rustix::process::Signal::CONT.as_raw())?;
+                }
+                descendants::signal_marked(mark, signal);
+                Ok(())
+            }
+        }
+    }
+
+    /// SIGKILL to everything.
+    pub fn kill(&self) -> Result<(), Errno> {
+        match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.kill(),
+            Leaf::Descendants { mark } => {
+                if !self.exited {
+                    self.main.send(rustix::process::Signal::KILL.as_raw())?;
+                }
+                descendants::signal_marked(mark, rustix::process::Signal::KILL.as_raw());
+                Ok(())
+            }
+        }
+    }
+
+    /// How many processes there are, the main one not counted once it was reaped.
+    pub fn left(&self) -> u32 {
+        match &self.leaf {
+            // Zombies are listed in no cgroup and keep none populated.
+            Leaf::Cgroup(leaf) => match leaf.populated() {
+                Ok(true) => leaf.procs().map_or(1, |procs| procs.len().max(1) as u32),
+                Ok(false) | Err(_) => 0,
+            },
+            Leaf::Descendants { mark } => descendants::marked(mark).len() as u32,
+        }
+    }
+
+    /// Who is there: number and command line.
+    pub fn processes(&self) -> Vec<(u32, String)> {
+        let pids = match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.procs().unwrap_or_default(),
+            Leaf::Descendants { mark } => descendants::marked(mark),
+        };
+        pids.into_iter().map(|pid| (pid, descendants::command_line(pid))).collect()
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Usage {
+        match &self.leaf {
+            Leaf::Cgroup(leaf) => {
+                let usage = leaf.usage();
+                Usage {
+                    cpu_usec: usage.cpu_usec,
+                    throttled_usec: usage.throttled_usec,
+                    memory_peak: usage.memory_peak,
+                    oom_kills: usage.oom_kills,
+                    tasks_refused: usage.tasks_refused,
+                }
+            }
+            Leaf::Descendants { .. } => {
+                let cpu = self.reaped.map_or(0, |reaped| reaped.cpu.as_micros() as u64);
+                Usage { cpu_usec: cpu, ..Usage::default() }
+            }
+        }
+    }
+}

@@ -1,0 +1,746 @@
+//! The loop: wait for a fact, hand it to the core, carry out every order, arm the deadline, wait again.
+//!
+//! It owns the adapters and has no opinions. Nothing in it may block: births and removals are the worker
+//! thread's, the terminal is the log thread's, and what is left here are single system calls that the
+//! kernel answers at once.
+//!
+//! Readiness comes from three places: tokio's signal handlers, one channel on which the worker and the log
+//! thread report, and one epoll of our own, nested in tokio's, which watches every pidfd and every cgroup
+//! file of the stack. One descriptor in tokio instead of hundreds keeps an idle stack idle and a birth
+//! cheap.
+
+pub mod ceilings;
+mod life;
+mod words;
+mod worker;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::config::{Signal, Stack};
+use crate::linux::cgroup::Cgroup;
+use crate::linux::guardian::Guardian;
+use crate::linux::{descendants, signals};
+use crate::output::{Label, Log, Notice, SourceId, Stream};
+use crate::supervisor::{
+    Action, Announcement, Ending, Event, Failure, FailureKind, InstanceId, Life, Recipients, Supervisor,
+};
+use life::{Alive, INSTANCE_VARIABLE, Leaf};
+use worker::{Answer, Born, Nursery, Order, Worker};
+
+/// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
+/// After this long, people are told who is still being waited for, and again after each `STILL_WAITING`.
+const WAITING: Duration = Duration::from_secs(1);
+const STILL_WAITING: Duration = Duration::from_secs(5);
+
+/// What a run needs from outside; everything was checked and prepared by then.
+pub struct Setup {
+    /// What to run.
+    pub stack: Arc<Stack>,
+    /// Where the leaves go; `None` in the tier without cgroups.
+    pub app: Option<Cgroup>,
+    /// Whether memory ceilings can be enforced.
+    pub memory: bool,
+    /// The one who cleans up after us if we cannot.
+    pub guardian: Option<Guardian>,
+    /// Where output goes.
+    pub stdout: OwnedFd,
+    /// How it looks.
+    pub layout: crate::output::Layout,
+    /// A pipe of its own for standard error.
+    pub split_stderr: bool,
+    /// A controlling terminal that can be lost: SIGHUP stops the stack.
+    pub terminal: bool,
+    /// SIGHUP was inherited as ignored (nohup) and stays so.
+    pub ignore_hangup: bool,
+    /// RLIMIT_NOFILE before lpm raised its own; what children get.
+    pub open_files: Option<(u64, u64)>,
+    /// Said before anything else, in lpm's own name.
+    pub preface: Vec<String>,
+}
+
+/// How a run went.
+pub struct Run {
+    /// How lpm is to end.
+    pub ending: Ending,
+    /// The core in its last state, for the summary.
+    pub core: Supervisor,
+    /// The guardian, to be told goodbye; `None` if it must go on because something could not be killed.
+    pub guardian: Option<Guardian>,
+    /// Processes found outside every leaf after the end, and killed.
+    pub strays: u32,
+    /// From the first birth to the last leaf.
+    pub took: Duration,
+}
+
+/// Runs the stack to its end.
+///
+/// # Errors
+/// What the kernel refuses before the first process is started: descriptors, threads. Nothing runs then.
+pub fn run(setup: Setup) -> std::io::Result<Run> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async { Driver::new(setup)?.run().await })
+}
+
+/// What the threads report to the loop.
+enum Message {
+    Birth(Answer),
+    Log(Notice),
+}
+
+struct Driver {
+    stack: Arc<Stack>,
+    core: Supervisor,
+    clock: Clock,
+    worker: Worker,
+    app: Option<Cgroup>,
+    guardian: Option<Guardian>,
+    log: Log,
+    labels: Vec<Label>,
+    system: Label,
+    watch: Watch,
+    inbox: UnboundedReceiver<Message>,
+    signals: Signals,
+    /// By instance.
+    lives: Vec<Option<Alive>>,
+    by_pid: HashMap<u32, InstanceId>,
+    cancels: HashMap<Life, Arc<AtomicBool>>,
+    /// Facts that turned up while orders were carried out, to be handed in next.
+    found: Vec<Event>,
+    ending: Option<Ending>,
+    /// When people are next told who is being waited for.
+    progress: Option<Duration>,
+    split_stderr: bool,
+}
+
+impl Driver {
+    fn new(setup: Setup) -> std::io::Result<Driver> {
+        let signals = Signals::new(setup.ignore_hangup)?;
+        let (outbox, inbox) = unbounded_channel();
+        let log_outbox = outbox.clone();
+        let notify = move |notice| drop(log_outbox.send(Message::Log(notice)));
+        let log = Log::start(setup.stdout, setup.layout, Box::new(notify))?;
+        let core = Supervisor::new(&setup.stack, setup.terminal);
+        let labels = setup.stack.instances.iter();
+        let labels = labels.map(|instance| Label::instance(&instance.name, instance.process)).collect();
+        let nursery = Nursery {
+            stack: Arc::clone(&setup.stack),
+            app: setup.app.as_ref().map(Cgroup::try_clone).transpose()?,
+            memory: setup.memory,
+            split_stderr: setup.split_stderr,
+            open_files: setup.open_files,
+            ignore_hangup: setup.ignore_hangup,
+        };
+        let births: UnboundedSender<Message> = outbox;
+        let worker = Worker::start(nursery, move |answer| drop(births.send(Message::Birth(answer))))?;
+        let system = Label::system();
+        setup.preface.iter().for_each(|line| log.say(&system, line.as_str()));
+        let watch = Watch::new()?;
+        if let Some(guardian) = &setup.guardian {
+            watch.add(guardian.pidfd(), EventFlags::IN, Key::guardian())?;
+        }
+        Ok(Driver {
+            lives: setup.stack.instances.iter().map(|_| None).collect(),
+            stack: setup.stack,
+            core,
+            clock: Clock::start(),
+            worker,
+            app: setup.app,
+            guardian: setup.guardian,
+            log,
+            labels,
+            system,
+            watch,
+            inbox,
+            signals,
+            by_pid: HashMap::new(),
+            cancels: HashMap::new(),
+            found: Vec::new(),
+            ending: None,
+            progress: None,
+            split_stderr: setup.split_stderr,
+        })
+    }
+
+    async fn run(mut self) -> std::io::Result<Run> {
+        let began = self.clock.now();
+        self.hand_in(Event::Begin);
+        while self.ending.is_none() {
+            self.wait().await;
+        }
+        Ok(self.finish(began).await)
+    }
+
+    /// Waits for one thing to happen and deals with it.
+    async fn wait(&mut self) {
+        let wake = [self.core.deadline(), self.progress].into_iter().flatten().min();
+        let timer = self.clock.sleep_until(wake);
+        tokio::select! {
+            biased;
+            number = self.signals.next() => self.on_signal(number),
+            message = self.inbox.recv() => match message {
+                Some(Message::Birth(answer)) => self.on_birth(answer),
+                Some(Message::Log(notice)) => self.on_notice(notice),
+                None => unreachable!("the worker and the log thread hold their ends while we run"),
+            },
+            ready = self.watch.ready() => for (key, _) in ready { self.on_ready(key) },
+            () = timer => self.on_timer(),
+        }
+    }
+
+    /// Hands one fact in and carries out what comes back; then what turned up meanwhile.
+    fn hand_in(&mut self, event: Event) {
+        let mut event = Some(event);
+        while let Some(fact) = event {
+            for action in self.core.handle(self.clock.now(), fact) {
+                self.perform(action);
+            }
+            event = if self.found.is_empty() { None } else { Some(self.found.remove(0)) };
+        }
+        if self.core.is_tearing_down() && self.progress.is_none() {
+            self.progress = Some(self.clock.now() + WAITING);
+        }
+    }
+
+    // ---- facts
+
+    fn on_signal(&mut self, number: i32) {
+        match number {
+            libc::SIGCHLD => self.reap(),
+            number => self.hand_in(Event::Signal(Signal(number))),
+        }
+    }
+
+    fn on_birth(&mut self, answer: Answer) {
+        self.worker.answered();
+        match answer {
+            Ok(born) => self.on_born(born),
+            Err((life, failure)) => {
+                self.cancels.remove(&life);
+                self.hand_in(Event::SpawnFailed { life, failure });
+            }
+        }
+        // A child that died while this birth was under way may have been taken for a stranger and left.
+        if !self.worker.is_bearing() {
+            self.reap();
+        }
+    }
+
+    fn on_born(&mut self, born: Born) {
+        let Born { life, pid, main, leaf, output, errors } = born;
+        self.cancels.remove(&life);
+        let at = life.instance.0 as usize;
+        let instance = &self.stack.instances[at];
+        let leaf = match leaf {
+            Some(leaf) => Leaf::Cgroup(leaf),
+            None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
+        };
+        let mut alive = Alive {
+            life,
+            pid,
+            main,
+            leaf,
+            exited: false,
+            events: None,
+            pressure: Vec::new(),
+            reaped: None,
+        };
+        if let Err(errno) = self.watch.add(alive.main.as_fd(), EventFlags::IN, Key::exit(life)) {
+            // SIGCHLD tells of the exit too; only its promptness is lost.
+            self.complain("watch", errno);
+        }
+        if let Leaf::Cgroup(leaf) = &alive.leaf {
+            for file in words::felt(&instance.ceilings) {
+                let Ok(fd) = leaf.watch(file) else { continue };
+                if self.watch.add(&fd, EventFlags::PRI, Key::resource(life)).is_ok() {
+                    alive.pressure.push(fd);
+                }
+            }
+        }
+        self.by_pid.insert(pid, life.instance);
+        self.lives[at] = Some(alive);
+        self.hand_in(Event::Spawned { life, pid });
+        self.open(life, output, if self.split_stderr { Stream::Out } else { Stream::Merged });
+        if let Some(errors) = errors {
+            self.open(life, errors, Stream::Err);
+        }
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::ReaderLeft => self.hand_in(Event::ReaderLeft),
+            Notice::Failed(errno) => self.complain("standard output", errno),
+            Notice::Flushed(_) => {}
+        }
+    }
+
+    fn on_ready(&mut self, key: Key) {
+        match key.kind() {
+            Kind::Guardian => self.replace_guardian(),
+            Kind::Exit => self.on_exit(key.instance()),
+            Kind::Emptied => self.on_emptied(key.instance()),
+            Kind::Resource => self.on_resource(key.instance()),
+        }
+    }
+
+    /// The main process may have ended.
+    fn on_exit(&mut self, id: InstanceId) {
+        let Some(alive) = &mut self.lives[id.0 as usize] else { return };
+        if alive.exited {
+            return;
+        }
+        let Ok(Some(reaped)) = alive.main.reap() else { return };
+        self.watch.remove(alive.main.as_fd());
+        self.by_pid.remove(&alive.pid);
+        alive.exited = true;
+        alive.reaped = Some(reaped);
+        let life = alive.life;
+        let usage = alive.usage();
+        if reaped.before_exec {
+            let failure = Failure {
+                stage: "program".into(),
+                reason: "killed before it began".into(),
+                kind: FailureKind::OutOfMemory,
+            };
+            self.bury(life);
+            return self.hand_in(Event::SpawnFailed { life, failure });
+        }
+        let left = self.watch_for_the_end(id);
+        self.hand_in(Event::Exited { life, exit: words::exit(reaped.exit), usage, left });
+    }
+
+    /// Arms the notification of the empty leaf, then looks; the other order would miss what happens between.
+    fn watch_for_the_end(&mut self, id: InstanceId) -> u32 {
+        let Some(alive) = &mut self.lives[id.0 as usize] else { return 0 };
+        if alive.left() == 0 {
+            return 0;
+        }
+        if let Leaf::Cgroup(leaf) = &alive.leaf {
+            match leaf.watch("cgroup.events") {
+                Ok(fd) => {
+                    let added = self.watch.add(&fd, EventFlags::PRI, Key::emptied(alive.life));
+                    alive.events = added.is_ok().then_some(fd);
+                }
+                Err(_) => return 0,
+            }
+        }
+        alive.left()
+    }
+
+    fn on_emptied(&mut self, id: InstanceId) {
+        let Some(alive) = &self.lives[id.0 as usize] else { return };
+        if let Some(events) = &alive.events {
+            rearm(events);
+        }
+        if alive.exited && alive.left() == 0 {
+            let (life, usage) = (alive.life, alive.usage());
+            self.hand_in(Event::Emptied { life, usage });
+        }
+    }
+
+    fn on_resource(&mut self, id: InstanceId) {
+        let Some(alive) = &self.lives[id.0 as usize] else { return };
+        alive.pressure.iter().for_each(rearm);
+        let (life, usage) = (alive.life, alive.usage());
+        self.hand_in(Event::Resource { life, usage });
+    }
+
+    fn on_timer(&mut self) {
+        let now = self.clock.now();
+        if self.core.deadline().is_some_and(|deadline| deadline <= now) {
+            self.hand_in(Event::TimePassed);
+        }
+        if self.progress.is_some_and(|due| due <= now) && self.ending.is_none() {
+            self.progress = Some(now + STILL_WAITING);
+            self.say_who_is_waited_for();
+        }
+    }
+
+    /// SIGCHLD: look who it was before taking anybody. A child of ours is handled as its exit at once; an
+    /// orphan of an instance, which came to us because we are the subreaper, is reaped and forgotten.
+    fn reap(&mut self) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while let Ok(Some(status)) = rustix::process::waitid(WaitId::All, options) {
+            let Some(pid) = descendants::pid_of(&status) else { break };
+            let number = pid.as_raw_nonzero().get().unsigned_abs();
+            if let Some(&id) = self.by_pid.get(&number) {
+                self.on_exit(id);
+                if self.by_pid.contains_key(&number) {
+                    break;
+                }
+            } else if self.guardian.as_ref().is_some_and(|guardian| guardian.pid() == number) {
+                self.replace_guardian();
+            } else if self.worker.is_bearing() {
+                // It may be one of ours that nobody has introduced yet. Its birth is about to be reported,
+                // and then we come back.
+                break;
+            } else {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+                let _ = rustix::process::waitid(WaitId::Pid(pid), options);
+            }
+        }
+        // Without cgroups an orphan's end is the only sign that an instance may be empty.
+        if self.app.is_none() {
+            for at in 0..self.lives.len() {
+                if self.lives[at].as_ref().is_some_and(|alive| alive.exited) {
+                    self.on_emptied(InstanceId(at as u32));
+                }
+            }
+        }
+    }
+
+    // ---- orders
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn(life) => {
+                let cancelled = Arc::new(AtomicBool::new(false));
+                self.cancels.insert(life, Arc::clone(&cancelled));
+                self.worker.order(Order::Spawn { life, cancelled });
+            }
+            Action::CancelSpawn(life) => {
+                if let Some(cancelled) = self.cancels.get(&life) {
+                    cancelled.store(true, Ordering::Release);
+                }
+            }
+            Action::Signal { life, signal, to } => {
+                let Some(alive) = self.alive(life) else { return };
+                let sent = match to {
+                    Recipients::All => alive.signal_all(signal.0),
+                    Recipients::Main => alive.main.send(signal.0).map(|_| ()),
+                };
+                if let Err(errno) = sent {
+                    self.complain_about(life, "signal", errno);
+                }
+            }
+            Action::KillCgroup(life) => {
+                let killed = match self.alive(life) {
+                    Some(alive) => alive.kill(),
+                    // Its birth is still on its way, but its leaf may be there.
+                    None => self.kill_unborn(life),
+                };
+                if let Err(errno) = killed {
+                    self.complain_about(life, "kill", errno);
+                }
+            }
+            Action::RemoveCgroup(life) => self.bury(life),
+            Action::Suspend => self.suspend(),
+            Action::Thaw => self.freeze(false),
+            Action::Announce(announcement) => self.announce(&announcement),
+            Action::Reply { .. } => {}
+            Action::Exit(ending) => self.ending = Some(ending),
+        }
+    }
+
+    fn alive(&self, life: Life) -> Option<&Alive> {
+        self.lives[life.instance.0 as usize].as_ref().filter(|alive| alive.life == life)
+    }
+
+    fn kill_unborn(&self, life: Life) -> Result<(), Errno> {
+        let name = &self.stack.instances[life.instance.0 as usize].name;
+        match self.app.as_ref().map(|app| app.child(name)) {
+            Some(Ok(leaf)) => leaf.kill(),
+            Some(Err(Errno::NOENT)) | None => Ok(()),
+            Some(Err(errno)) => Err(errno),
+        }
+    }
+
+    /// The life is over: its last lines are printed, its descriptors closed, its leaf removed.
+    fn bury(&mut self, life: Life) {
+        let at = life.instance.0 as usize;
+        self.streams(life).for_each(|source| self.log.close(source));
+        if self.alive(life).is_some() {
+            self.lives[at] = None;
+            self.worker.order(Order::Remove { leaf: self.stack.instances[at].name.clone() });
+        }
+    }
+
+    fn suspend(&mut self) {
+        self.freeze(true);
+        // The whole process stops here, and goes on when somebody sends SIGCONT, which is then the next
+        // fact that is handed in.
+        signals::stop_self();
+    }
+
+    fn freeze(&self, frozen: bool) {
+        match &self.app {
+            Some(app) => drop(app.freeze(frozen)),
+            None => {
+                let number = if frozen { libc::SIGSTOP } else { libc::SIGCONT };
+                for alive in self.lives.iter().flatten() {
+                    let _ = alive.main.send(number);
+                    if let Leaf::Descendants { mark } = &alive.leaf {
+                        descendants::signal_marked(mark, number);
+                    }
+                }
+            }
+        }
+    }
+
+    fn replace_guardian(&mut self) {
+        let Some(guardian) = self.guardian.take() else { return };
+        self.watch.remove(guardian.pidfd());
+        match guardian.replace() {
+            Ok(guardian) => {
+                let _ = self.watch.add(guardian.pidfd(), EventFlags::IN, Key::guardian());
+                self.log.say(&self.system, "the guardian was killed and is replaced");
+                self.guardian = Some(guardian);
+            }
+            Err(error) => {
+                let text = format!("the guardian was killed and cannot be replaced: {error}");
+                self.log.say(&self.system, text);
+            }
+        }
+    }
+
+    // ---- telling
+
+    fn open(&self, life: Life, fd: OwnedFd, stream: Stream) {
+        let at = life.instance.0 as usize;
+        let treatment = match self.stack.instances[at].quiet {
+            true => crate::output::Treatment::Discard,
+            false => crate::output::Treatment::Print,
+        };
+        let source = crate::output::Source {
+            id: source_id(life, stream),
+            label: self.labels[at].clone(),
+            stream,
+            treatment,
+        };
+        self.log.open(source, fd);
+    }
+
+    fn streams(&self, life: Life) -> impl Iterator<Item = SourceId> + use<> {
+        let streams: &[Stream] =
+            if self.split_stderr { &[Stream::Out, Stream::Err] } else { &[Stream::Merged] };
+        streams.iter().map(move |&stream| source_id(life, stream))
+    }
+
+    fn announce(&self, announcement: &Announcement) {
+        let text = crate::output::announce::wording(announcement, &self.stack);
+        match crate::output::announce::subject(announcement) {
+            Some(id) => {
+                if let Announcement::Ended { life, .. } = announcement {
+                    // The obituary follows the last line.
+                    self.streams(*life).for_each(|source| self.log.settle(source));
+                }
+                self.log.say(&self.labels[id.0 as usize], text);
+            }
+            None => self.log.say(&self.system, text),
+        }
+    }
+
+    fn say_who_is_waited_for(&self) {
+        for alive in self.lives.iter().flatten() {
+            let name = &self.stack.instances[alive.life.instance.0 as usize].name;
+            let text = crate::output::announce::waiting_for(name, &alive.processes());
+            self.log.say(&self.system, text);
+        }
+    }
+
+    fn complain(&self, what: &str, errno: Errno) {
+        self.log.say(&self.system, format!("{what}: {}", worker::words(errno)));
+    }
+
+    fn complain_about(&self, life: Life, what: &str, errno: Errno) {
+        // A process that is gone before its signal is no news.
+        if errno != Errno::SRCH && errno != Errno::NOENT && errno != Errno::NODEV {
+            let label = &self.labels[life.instance.0 as usize];
+            self.log.say(label, format!("cannot {what}: {}", worker::words(errno)));
+        }
+    }
+
+    // ---- the end
+
+    async fn finish(mut self, began: Duration) -> Run {
+        let took = self.clock.now() - began;
+        let worker = self.worker.finish();
+        // The removals ordered last are few and quick, unless the kernel hangs; then the tree's own removal
+        // says so.
+        drop(worker);
+        let keep = self.guardian.as_ref().map(Guardian::pid);
+        let strays = descendants::end_strays(keep);
+        self.log.flush(0);
+        let patience = tokio::time::sleep(LAST_LINES);
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(Message::Log(Notice::Flushed(_) | Notice::ReaderLeft)) | None => break,
+                    Some(Message::Log(Notice::Failed(_)) | Message::Birth(_)) => {}
+                },
+                () = &mut patience => break,
+            }
+        }
+        let ending = self.ending.expect("the loop ends with an ending");
+        Run { ending, core: self.core, guardian: self.guardian, strays, took }
+    }
+}
+
+/// The reading end of a life's stream.
+fn source_id(life: Life, stream: Stream) -> SourceId {
+    let bit = u64::from(stream == Stream::Err);
+    SourceId(u64::from(life.instance.0) << 32 | u64::from(life.invocation) << 1 | bit)
+}
+
+/// A cgroup file notifies again only after it was read.
+fn rearm(file: &OwnedFd) {
+    let _ = rustix::io::pread(file, &mut [0; 256], 0);
+}
+
+/// The driver's clock: the one place where the time comes from.
+struct Clock {
+    start: tokio::time::Instant,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        Clock { start: tokio::time::Instant::now() }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    async fn sleep_until(&self, time: Option<Duration>) {
+        match time {
+            Some(time) => tokio::time::sleep_until(self.start + time).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// One epoll for everything that belongs to the stack.
+struct Watch {
+    epoll: AsyncFd<OwnedFd>,
+}
+
+impl Watch {
+    fn new() -> std::io::Result<Watch> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Watch { epoll: AsyncFd::with_interest(epoll, Interest::READABLE)? })
+    }
+
+    fn add(&self, fd: impl AsFd, flags: EventFlags, key: Key) -> Result<(), Errno> {
+        epoll::add(self.epoll.get_ref(), fd, EventData::new_u64(key.0), flags)
+    }
+
+    fn remove(&self, fd: impl AsFd) {
+        let _ = epoll::delete(self.epoll.get_ref(), fd);
+    }
+
+    /// Waits until something is ready; what it is, at most 64 at a time.
+    async fn ready(&self) -> Vec<(Key, EventFlags)> {
+        loop {
+            let Ok(mut guard) = self.epoll.readable().await else { std::future::pending().await };
+            let mut events = Vec::with_capacity(64);
+            let none = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let spare = rustix::buffer::spare_capacity(&mut events);
+            let _ = epoll::wait(self.epoll.get_ref(), spare, Some(&none));
+            if events.is_empty() {
+                guard.clear_ready();
+                continue;
+            }
+            return events.iter().map(|event| (Key(event.data.u64()), event.flags)).collect();
+        }
+    }
+}
+
+/// What a watched descriptor is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key(u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Exit,
+    Emptied,
+    Resource,
+    Guardian,
+}
+
+impl Key {
+    fn new(kind: u64, life: Life) -> Key {
+        Key(kind << 32 | u64::from(life.instance.0))
+    }
+
+    fn exit(life: Life) -> Key {
+        Key::new(0, life)
+    }
+
+    fn emptied(life: Life) -> Key {
+        Key::new(1, life)
+    }
+
+    fn resource(life: Life) -> Key {
+        Key::new(2, life)
+    }
+
+    fn guardian() -> Key {
+        Key(3 << 32)
+    }
+
+    fn kind(self) -> Kind {
+        match self.0 >> 32 {
+            0 => Kind::Exit,
+            1 => Kind::Emptied,
+            2 => Kind::Resource,
+            _ => Kind::Guardian,
+        }
+    }
+
+    fn instance(self) -> InstanceId {
+        InstanceId(self.0 as u32)
+    }
+}
+
+/// The signals lpm acts on. SIGCHLD only wakes the reaper.
+struct Signals {
+    streams: Vec<(i32, SignalStream)>,
+}
+
+impl Signals {
+    fn new(ignore_hangup: bool) -> std::io::Result<Signals> {
+        let mut numbers = vec![
+            libc::SIGINT,
+            libc::SIGTERM,
+            libc::SIGQUIT,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            libc::SIGTSTP,
+            libc::SIGCONT,
+            libc::SIGCHLD,
+        ];
+        // nohup asked for this, and it stays so.
+        if !ignore_hangup {
+            numbers.push(libc::SIGHUP);
+        }
+        let stream = |number| signal(SignalKind::from_raw(number)).map(|stream| (number, stream));
+        Ok(Signals { streams: numbers.into_iter().map(stream).collect::<Result<_, _>>()? })
+    }
+
+    /// The next signal that arrived.
+    async fn next(&mut self) -> i32 {
+        std::future::poll_fn(|context| {
+            for (number, stream) in &mut self.streams {
+                if let std::task::Poll::Ready(Some(())) = stream.poll_recv(context) {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}

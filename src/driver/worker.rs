@@ -1,0 +1,251 @@
+//! The worker: one long-lived thread for what may block.
+//!
+//! A birth sleeps until `execve` is through, which may take for ever on a network file system, and making or
+//! removing a cgroup takes the kernel's cgroup lock. The loop never waits for either: orders go out through
+//! a channel, and what became of them comes back as messages, in the order of the orders. Births and
+//! removals share the thread, so a leaf is gone before its successor of the same name is made.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::ceilings;
+use crate::config::{Command, Instance, Stack};
+use crate::linux::cgroup::Cgroup;
+use crate::linux::pidfd::PidFd;
+use crate::linux::spawn::{self, Birth, Environment, Stage};
+use crate::supervisor::{Failure, FailureKind, Life};
+
+/// What the worker needs for every birth.
+pub(super) struct Nursery {
+    pub stack: Arc<Stack>,
+    /// Where leaves are made; `None` where there are no cgroups.
+    pub app: Option<Cgroup>,
+    /// Whether a memory ceiling can be enforced, so that an OOM kill is to take the whole instance.
+    pub memory: bool,
+    /// A pipe of its own for standard error.
+    pub split_stderr: bool,
+    /// What RLIMIT_NOFILE was before lpm raised its own.
+    pub open_files: Option<(u64, u64)>,
+    /// SIGHUP was inherited as ignored (nohup) and stays so.
+    pub ignore_hangup: bool,
+}
+
+/// A process that was born.
+pub(super) struct Born {
+    pub life: Life,
+    pub pid: u32,
+    pub main: PidFd,
+    pub leaf: Option<Cgroup>,
+    /// The reading end of standard output, or of both.
+    pub output: OwnedFd,
+    /// The reading end of standard error, where it has its own.
+    pub errors: Option<OwnedFd>,
+}
+
+pub(super) enum Order {
+    Spawn { life: Life, cancelled: Arc<AtomicBool> },
+    Remove { leaf: String },
+}
+
+/// What became of an order to spawn.
+pub(super) type Answer = Result<Born, (Life, Failure)>;
+
+/// The loop's end of the worker.
+pub(super) struct Worker {
+    orders: Option<mpsc::Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+    /// Births ordered and not yet answered. While there are any, an unknown child may be one of ours.
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    /// Starts the thread. `answer` is called on it.
+    pub fn start(nursery: Nursery, answer: impl Fn(Answer) + Send + 'static) -> std::io::Result<Worker> {
+        let (orders, inbox) = mpsc::channel();
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let thread = std::thread::Builder::new().name("lpm-worker".into()).stack_size(256 << 10).spawn(
+            move || {
+                let mut births = Births::new(nursery);
+                for order in inbox {
+                    match order {
+                        Order::Spawn { life, cancelled } => answer(births.deliver(life, &cancelled)),
+                        Order::Remove { leaf } => births.remove(&leaf),
+                    }
+                }
+            },
+        )?;
+        Ok(Worker { orders: Some(orders), thread: Some(thread), under_way })
+    }
+
+    /// Hands over an order.
+    pub fn order(&self, order: Order) {
+        if matches!(order, Order::Spawn { .. }) {
+            self.under_way.fetch_add(1, Ordering::Relaxed);
+        }
+        // The thread ends only when this sender is dropped.
+        let _ = self.orders.as_ref().map(|orders| orders.send(order));
+    }
+
+    /// The loop has taken an answer in.
+    pub fn answered(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a birth may be under way.
+    pub fn is_bearing(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes no more orders; the thread ends after the last one. `Some` is to be waited for.
+    pub fn finish(&mut self) -> Option<JoinHandle<()>> {
+        self.orders = None;
+        self.thread.take()
+    }
+}
+
+/// The worker's own side.
+struct Births {
+    nursery: Nursery,
+    base: Environment,
+    null: Option<OwnedFd>,
+}
+
+impl Births {
+    fn new(nursery: Nursery) -> Births {
+        let base = Environment::new(nursery.stack.environment.iter().map(|(name, value)| (name, value)))
+            .unwrap_or_default();
+        Births { nursery, base, null: None }
+    }
+
+    fn deliver(&mut self, life: Life, cancelled: &AtomicBool) -> Answer {
+        if cancelled.load(Ordering::Acquire) {
+            let reason = "stopped before it began".to_owned();
+            let failure = Failure { stage: "start".into(), reason, kind: FailureKind::Cancelled };
+            return Err((life, failure));
+        }
+        let stack = Arc::clone(&self.nursery.stack);
+        let instance = &stack.instances[life.instance.0 as usize];
+        let leaf = match self.make_leaf(instance) {
+            Ok(leaf) => leaf,
+            Err(failure) => {
+                self.remove(&instance.name);
+                return Err((life, failure));
+            }
+        };
+        self.bear(life, instance, leaf).map_err(|failure| {
+            self.remove(&instance.name);
+            (life, failure)
+        })
+    }
+
+    /// A new leaf with its ceilings. Counters are cumulative over a cgroup's life, so a leaf never serves two
+    /// lives; one that is still there is what an earlier life could not be rid of.
+    fn make_leaf(&self, instance: &Instance) -> Result<Option<Cgroup>, Failure> {
+        let Some(app) = &self.nursery.app else { return Ok(None) };
+        let refused = |stage: &str, errno: Errno| setup_failure(stage, errno);
+        let _ = app.remove(&instance.name);
+        let leaf = app.create(&instance.name).map_err(|errno| refused("cgroup", errno))?;
+        for setting in ceilings::settings(&instance.ceilings) {
+            match leaf.write(setting.file, &setting.value) {
+                Ok(()) => {}
+                // The controller is not there: under best-effort that was said at the start.
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(refused(setting.file, errno)),
+            }
+        }
+        if self.nursery.memory {
+            // All or nothing: a half-killed instance helps nobody.
+            let _ = leaf.write("memory.oom.group", "1");
+        }
+        Ok(Some(leaf))
+    }
+
+    fn bear(&mut self, life: Life, instance: &Instance, leaf: Option<Cgroup>) -> Result<Born, Failure> {
+        let unusable = |_| setup_failure("environment", Errno::INVAL);
+        let overlay = instance.environment.iter().map(|(name, value)| (name, value));
+        let environment = self.base.with(overlay).map_err(unusable)?;
+        let (argv, script) = command_line(&instance.command).map_err(unusable)?;
+        let directory = CString::new(instance.working_directory.as_os_str().as_bytes()).map_err(unusable)?;
+
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| setup_failure("output pipe", errno));
+        let (output, output_end) = pipe()?;
+        let errors = if self.nursery.split_stderr { Some(pipe()?) } else { None };
+        let error_end = errors.as_ref().map_or(output_end.as_fd(), |(_, end)| end.as_fd());
+        let null = match &self.null {
+            Some(null) => null,
+            empty => {
+                debug_assert!(empty.is_none());
+                let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+                let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
+                    .map_err(|errno| setup_failure("/dev/null", errno))?;
+                self.null.insert(null)
+            }
+        };
+
+        let ignored = [rustix::process::Signal::HUP.as_raw()];
+        let birth = Birth {
+            script: script.as_deref(),
+            directory: Some(&directory),
+            open_files: self.nursery.open_files,
+            ignored: if self.nursery.ignore_hangup { &ignored } else { &[] },
+            ..Birth::new(&argv, &environment, [null.as_fd(), output_end.as_fd(), error_end])
+        };
+        let child = spawn::spawn(&birth, leaf.as_ref().map(Cgroup::as_fd)).map_err(birth_failure)?;
+        Ok(Born {
+            life,
+            pid: child.pid.as_raw_nonzero().get().unsigned_abs(),
+            main: PidFd::from(child.pidfd),
+            leaf,
+            output,
+            errors: errors.map(|(read, _)| read),
+        })
+    }
+
+    fn remove(&self, leaf: &str) {
+        if let Some(app) = &self.nursery.app {
+            // What cannot be removed now is taken with the whole tree at the end.
+            let _ = app.remove(leaf);
+        }
+    }
+}
+
+/// `argv`, and what the shell gets should the kernel not know the file's format.
+fn command_line(command: &Command) -> Result<(Vec<CString>, Option<CString>), std::ffi::NulError> {
+    let word = |word: &str| CString::new(word);
+    match command {
+        Command::Shell(text) => Ok((vec![word("/bin/sh")?, word("-c")?, word(text)?], None)),
+        Command::Direct { words, text } => {
+            Ok((words.iter().map(|text| word(text)).collect::<Result<_, _>>()?, Some(word(text)?)))
+        }
+        Command::Exec(words) => {
+            let word = |word: &OsString| CString::new(word.clone().into_vec());
+            Ok((words.iter().map(word).collect::<Result<_, _>>()?, None))
+        }
+    }
+}
+
+fn setup_failure(stage: &str, errno: Errno) -> Failure {
+    Failure { stage: stage.to_owned(), reason: words(errno), kind: FailureKind::NotExecutable }
+}
+
+fn birth_failure(failure: spawn::Failure) -> Failure {
+    let kind = match (failure.stage, failure.errno) {
+        (Stage::Exec, Errno::NOENT) => FailureKind::NotFound,
+        (Stage::Killed, _) => FailureKind::OutOfMemory,
+        _ => FailureKind::NotExecutable,
+    };
+    Failure { stage: failure.stage.to_string(), reason: words(failure.errno), kind }
+}
+
+/// What the kernel said, without the number: `No such file or directory`.
+pub(super) fn words(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
+}
