@@ -8,4 +8,5 @@ pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod output;
 pub mod supervisor;
