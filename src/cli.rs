@@ -4,11 +4,13 @@
 //! lpm.toml are judged by the same rules, with the same words, in `config`. What clap refuses ends with
 //! exit code 2.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 const ABOUT: &str = "Run a Procfile stack: every process in its own cgroup, and nothing outlives it";
 
@@ -142,9 +144,9 @@ pub struct StackArgs {
     #[arg(short = 'e', long = "env", value_name = "FILES", env = "LPM_ENV", hide_env_values = true)]
     pub env: Vec<String>,
 
-    /// Who wins when a variable is both inherited and in an env file
-    #[arg(long, value_name = "WHO", value_enum, env = "LPM_ENV_PRECEDENCE", hide_env_values = true)]
-    pub env_precedence: Option<EnvPrecedence>,
+    /// Who wins when a variable is both inherited and in an env file: file or inherited [default: file]
+    #[arg(long, value_name = "WHO", env = "LPM_ENV_PRECEDENCE", hide_env_values = true)]
+    pub env_precedence: Option<String>,
 
     /// Expand $NAME and ${NAME} in env files
     #[arg(long, env = "LPM_EXPAND_ENV", value_parser = FalseyValueParser::new(), hide_env_values = true)]
@@ -198,6 +200,10 @@ pub struct LifeArgs {
     /// Processes whose end does not end the stack, e.g. worker,clock or all
     #[arg(long, value_name = "NAMES", env = "LPM_CAN_DIE", hide_env_values = true)]
     pub can_die: Vec<String>,
+
+    /// Processes meant to end: a clean exit ends nothing, a failure ends the stack [default: release]
+    #[arg(long, value_name = "NAMES", env = "LPM_ONESHOT", hide_env_values = true)]
+    pub oneshot: Vec<String>,
 
     /// When to start again what ended: no, on-failure, always, e.g. web=on-failure [default: no]
     #[arg(long, value_name = "WHEN", env = "LPM_RESTART", hide_env_values = true)]
@@ -282,17 +288,8 @@ pub struct OutputArgs {
     pub summary: Option<PathBuf>,
 }
 
-/// Who wins when a variable is both inherited and in an env file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EnvPrecedence {
-    /// The env file.
-    File,
-    /// The inherited environment.
-    Inherited,
-}
-
 /// Whether to colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorWhen {
     /// On a terminal, unless NO_COLOR is set.
     Auto,
@@ -305,11 +302,39 @@ pub enum ColorWhen {
 /// Parses the arguments; options may stand before or after the subcommand.
 ///
 /// # Errors
-/// What clap says, `--help` and `--version` included; its `exit_code` and stream are clap's too.
-pub fn parse(argv: Vec<OsString>) -> Result<Cli, clap::Error> {
+/// What clap says, `--help` included; its `exit_code` and stream are clap's too.
+pub fn parse(argv: Vec<OsString>) -> Result<(Cli, Origins), clap::Error> {
     let command = Cli::command();
     let argv = subcommand_first(argv, &command);
-    Cli::from_arg_matches(&command.try_get_matches_from(argv)?)
+    let matches = command.clone().try_get_matches_from(argv)?;
+    Ok((Cli::from_arg_matches(&matches)?, Origins::new(&matches, &command)))
+}
+
+/// Where each option's value came from, so that an error can begin with what was typed: `--mem` or
+/// `LPM_MEM`.
+#[derive(Debug, Default)]
+pub struct Origins(HashMap<String, String>);
+
+impl Origins {
+    fn new(matches: &ArgMatches, command: &clap::Command) -> Origins {
+        let Some((name, matches)) = matches.subcommand() else { return Origins::default() };
+        let Some(subcommand) = command.find_subcommand(name) else { return Origins::default() };
+        let origin = |argument: &clap::Arg| {
+            let id = argument.get_id().as_str();
+            let variable = match matches.value_source(id)? {
+                ValueSource::EnvVariable => argument.get_env().map(|name| name.to_string_lossy().into_owned()),
+                _ => None,
+            };
+            let typed = argument.get_long().map(|long| format!("--{long}"));
+            Some((id.to_owned(), variable.or(typed).unwrap_or_else(|| format!("lpm {name}"))))
+        };
+        Origins(subcommand.get_arguments().filter_map(origin).collect())
+    }
+
+    /// What the value of the field `id` came after.
+    pub fn of(&self, id: &str) -> String {
+        self.0.get(id).cloned().unwrap_or_default()
+    }
 }
 
 /// Moves options that stand before the subcommand behind it. Which of them take a value is asked of the
