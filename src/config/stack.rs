@@ -55,12 +55,17 @@ pub struct Instance {
     pub process: usize,
     /// 1-based number within its process type.
     pub number: u32,
+    /// What is executed.
     pub command: Command,
     /// Laid over [`Stack::environment`]: env files, lpm.toml, then what lpm injects (`PORT`, `PS`, …).
     pub environment: Vec<(OsString, OsString)>,
+    /// Absolute.
     pub working_directory: PathBuf,
+    /// What `PORT` says, `None` under `--no-port`.
     pub port: Option<u16>,
+    /// On its own leaf.
     pub ceilings: Ceilings,
+    /// When it is stopped, killed, started again.
     pub policy: Policy,
     /// Its lines are not shown (`--quiet web`); lpm's own lines about it are.
     pub quiet: bool,
@@ -73,7 +78,14 @@ pub enum Command {
     Shell(String),
     /// Plainly a program and its arguments: executed directly, found through the child's own PATH, so
     /// that no idle `sh` stays per process. The text is kept for ENOEXEC, when the shell gets it after all.
-    Direct { words: Vec<String>, text: String },
+    Direct {
+        /// The program and its arguments; never empty.
+        words: Vec<String>,
+        /// What the Procfile says.
+        text: String,
+    },
+    /// `run -- cmd args`: executed as given, found through the child's PATH; never empty, no shell.
+    Exec(Vec<OsString>),
 }
 
 /// What the core must know about an instance to decide for it.
@@ -83,11 +95,13 @@ pub struct Policy {
     pub stop_signal: Signal,
     /// From the request until the leaf is empty; then the kill.
     pub timeout_stop: Duration,
+    /// Who gets the stop signal.
     pub kill_mode: KillMode,
     /// Its exit, whatever the status, does not end the stack.
     pub can_die: bool,
     /// Meant to end: a clean exit ends nothing, a failure ends the stack.
     pub oneshot: bool,
+    /// Wins over `can_die`: only an exit that is not followed by a restart is looked at.
     pub restart: Restart,
 }
 
@@ -105,21 +119,28 @@ pub enum KillMode {
 /// When an instance that ended unasked is started again (systemd.service(5), `Restart=`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
+    /// After which exits.
     pub when: RestartWhen,
     /// Before the first restart; doubles with each further one up to `delay_max`.
     pub delay: Duration,
+    /// The longest delay.
     pub delay_max: Duration,
-    /// At most `burst` starts within `interval`, then the result is `start-limit-hit`.
+    /// At most `burst` starts within `interval`, then the result is `start-limit-hit`. At least 1.
     pub burst: u32,
+    /// Zero means no limit.
     pub interval: Duration,
 }
 
+/// After which exits an instance is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartWhen {
+    /// Never.
     #[default]
     No,
+    /// After anything but a clean exit.
     OnFailure,
+    /// After every exit.
     Always,
 }
 
@@ -148,7 +169,9 @@ pub struct Ceilings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ceiling {
+    /// That much, in the unit of the ceiling.
     At(u64),
+    /// None, even where something above set one.
     Infinity,
 }
 
