@@ -8,5 +8,6 @@ pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod linux;
 pub mod output;
 pub mod supervisor;
