@@ -5,3 +5,4 @@
 //! has the picture.
 
 pub mod config;
+pub mod linux;
