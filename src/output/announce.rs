@@ -1,191 +1,200 @@
 //! The words of lpm's own lines.
 //!
 //! foreman's wording, because scripts look for it (`started with pid`, `exited with code`, `terminated by`,
-//! `sending SIGTERM to all processes`); what only lpm knows follows in parentheses. Pure: plain values in, text
-//! without a newline out. Who says it and how it looks is [`super::terminal`]'s business.
+//! `sending SIGTERM to all processes`); what only lpm knows follows in parentheses. Pure: values in, text
+//! without a newline out. How a line looks is [`super::terminal`]'s business.
 
 use std::fmt::Write;
 
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It exited by itself with this code.
-    Code(i32),
-    /// This signal ended it.
-    Signal(i32),
-}
+use crate::config::quantity::{format_duration, format_memory, format_size, format_tasks};
+use crate::config::{Ceiling, Command, Instance, Stack};
+use crate::supervisor::{Announcement, Exit, Failure, FailureKind, InstanceId, Outcome, Usage};
 
-/// What an invocation used and what became of the rest of it. Everything that is `None` or 0 goes unsaid.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The kernel's OOM killer ended a process of the instance.
-    pub oom: Option<Oom>,
-    /// The most memory the instance ever held, in bytes (`memory.peak`).
-    pub peak: Option<u64>,
-    /// Processor time of all its processes together, in µs (`usage_usec` of `cpu.stat`).
-    pub cpu: Option<u64>,
-    /// How many processes outlived the main one and had to be killed.
-    pub leftover: u32,
-}
-
-/// Which ceiling the OOM killer defended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Oom {
-    /// The instance's own, in bytes (`memory.max`).
-    Ceiling(u64),
-    /// One above the instance's own: the stack's, or that of a unit around lpm.
-    Above,
-    /// None: the machine itself ran out.
-    Machine,
-}
-
-/// `started with pid 4711`
-pub fn started(pid: i32) -> String {
-    format!("started with pid {pid}")
-}
-
-/// `exited with code 1` or `terminated by SIGTERM`, with the facts there are:
-/// `exited with code 137 (oom-kill: memory ceiling 64M reached, peak 64.0M; cpu 1.24s; 3 leftover processes killed)`
-pub fn ended(how: Ended, facts: &Facts) -> String {
-    let mut text = match how {
-        Ended::Code(code) => format!("exited with code {code}"),
-        Ended::Signal(number) => format!("terminated by {}", signal_name(number)),
-    };
-    let facts = facts.to_string();
-    if !facts.is_empty() {
-        write!(text, " ({facts})").expect("a String takes everything");
+/// Whose line an announcement is; `None`: lpm's own.
+pub fn subject(announcement: &Announcement) -> Option<InstanceId> {
+    match announcement {
+        Announcement::Started { life, .. }
+        | Announcement::CannotStart { life, .. }
+        | Announcement::Ended { life, .. }
+        | Announcement::LeftBehind { life, .. }
+        | Announcement::Killing { life, .. }
+        | Announcement::GivenUp { life }
+        | Announcement::OomKill { life, .. }
+        | Announcement::TasksRefused { life } => Some(life.instance),
+        Announcement::RestartIn { instance, .. } | Announcement::StartLimitHit { instance } => Some(*instance),
+        Announcement::Interrupted(_)
+        | Announcement::StoppingAll(_)
+        | Announcement::KillingAll
+        | Announcement::Forwarding(_)
+        | Announcement::HangUpIgnored
+        | Announcement::Suspended
+        | Announcement::Resumed => None,
     }
-    text
 }
 
-/// `cannot start: working directory: No such file or directory`
-pub fn not_started(stage: &str, reason: &str) -> String {
-    format!("cannot start: {stage}: {reason}")
+/// What an announcement says.
+pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
+    let of = |id: InstanceId| &stack.instances[id.0 as usize];
+    match announcement {
+        Announcement::Started { pid, .. } => format!("started with pid {pid}"),
+        Announcement::CannotStart { life, failure } => cannot_start(of(life.instance), stack, failure),
+        Announcement::Ended { life, exit, outcome, usage } => {
+            ended(of(life.instance), stack, *exit, *outcome, usage)
+        }
+        Announcement::LeftBehind { count, signal, .. } => {
+            let processes = counted(u64::from(*count), "process", "processes");
+            format!("left {processes} behind, sending {signal} to {}", if *count == 1 { "it" } else { "them" })
+        }
+        Announcement::Killing { timeout, .. } => {
+            format!("not gone after {}, sending SIGKILL", format_duration(*timeout))
+        }
+        Announcement::GivenUp { .. } => {
+            "still there after SIGKILL (uninterruptible sleep?), going on without it".to_owned()
+        }
+        Announcement::OomKill { life, kills } => {
+            let processes = counted(*kills, "process", "processes");
+            format!("oom-kill: {}, {processes} killed", which_ceiling(of(life.instance), stack))
+        }
+        Announcement::TasksRefused { life } => {
+            format!("tasks ceiling {} reached, forks are refused", tasks_ceiling(of(life.instance), stack))
+        }
+        Announcement::RestartIn { delay, restarts, .. } if delay.is_zero() => {
+            format!("restarting (restart {restarts})")
+        }
+        Announcement::RestartIn { delay, restarts, .. } => {
+            format!("restarting in {} (restart {restarts})", format_duration(*delay))
+        }
+        Announcement::StartLimitHit { instance } => {
+            let restart = &of(*instance).policy.restart;
+            let interval = format_duration(restart.interval);
+            format!("started {} times within {interval}, not again (start-limit-hit)", restart.burst)
+        }
+        Announcement::Interrupted(signal) => format!("{signal} received, starting shutdown"),
+        Announcement::StoppingAll(Some(signal)) => format!("sending {signal} to all processes"),
+        Announcement::StoppingAll(None) => "sending each process its stop signal".to_owned(),
+        Announcement::KillingAll => "sending SIGKILL to all processes".to_owned(),
+        Announcement::Forwarding(signal) => format!("{signal} received, forwarding it to all processes"),
+        Announcement::HangUpIgnored => "SIGHUP received, nothing to reload".to_owned(),
+        Announcement::Suspended => "frozen; continue with fg or SIGCONT".to_owned(),
+        Announcement::Resumed => "thawed".to_owned(),
+    }
 }
 
-/// `sending SIGTERM to all processes`
-pub fn sending(signal: i32) -> String {
-    format!("sending {} to all processes", signal_name(signal))
+/// `waiting for web.1: 4711 (sleep 100), 4712 (cat)`; of many, the first few.
+pub fn waiting_for(name: &str, processes: &[(u32, String)]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = format!("waiting for {name}");
+    for (at, (pid, command)) in processes.iter().take(SHOWN).enumerate() {
+        let command: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
+        let separator = if at == 0 { ":" } else { "," };
+        write!(text, "{separator} {pid} ({command})").expect("a String takes everything");
+    }
+    match processes.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
 }
 
-/// `SIGINT received, starting shutdown`
-pub fn received(signal: i32) -> String {
-    format!("{} received, starting shutdown", signal_name(signal))
+/// How a main process ended, in foreman's words: `exited with code 3`, `terminated by SIGTERM`.
+pub fn exit(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exited with code {code}"),
+        Exit::Signal { signal, .. } => format!("terminated by {signal}"),
+    }
+}
+
+fn ended(instance: &Instance, stack: &Stack, how: Exit, outcome: Outcome, usage: &Usage) -> String {
+    let mut facts = Vec::new();
+    match outcome {
+        Outcome::OomKill => facts.push(format!("oom-kill: {}", which_ceiling(instance, stack))),
+        Outcome::CoreDump => facts.push("core dumped".to_owned()),
+        Outcome::Timeout => {
+            facts.push(format!("not gone after {}", format_duration(instance.policy.timeout_stop)));
+        }
+        Outcome::Success
+        | Outcome::ExitCode
+        | Outcome::Signal
+        | Outcome::StartLimitHit
+        | Outcome::Resources => {}
+    }
+    if let Some(peak) = usage.memory_peak {
+        facts.push(match instance.ceilings.memory_max {
+            Some(ceiling @ Ceiling::At(_)) => {
+                format!("memory peak {} of {}", format_size(peak), format_memory(ceiling))
+            }
+            Some(Ceiling::Infinity) | None => format!("memory peak {}", format_size(peak)),
+        });
+    }
+    facts.push(format!("cpu {}", cpu_time(usage.cpu_usec)));
+    if let Some(throttled) = usage.throttled_usec.filter(|&time| time > 0) {
+        facts.push(format!("throttled {}", cpu_time(throttled)));
+    }
+    if usage.tasks_refused > 0 {
+        let forks = counted(usage.tasks_refused, "fork", "forks");
+        facts.push(format!("tasks ceiling {} reached, {forks} refused", tasks_ceiling(instance, stack)));
+    }
+    format!("{} ({})", exit(how), facts.join(", "))
+}
+
+fn cannot_start(instance: &Instance, stack: &Stack, failure: &Failure) -> String {
+    let program = match &instance.command {
+        Command::Shell(_) => "/bin/sh".to_owned(),
+        Command::Direct { words, .. } => words.first().cloned().unwrap_or_default(),
+        Command::Exec(words) => {
+            words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
+        }
+    };
+    match (failure.kind, instance.ceilings.memory_max, stack.ceilings.memory_max) {
+        (FailureKind::OutOfMemory, Some(ceiling @ Ceiling::At(_)), _) => {
+            format!("cannot start: memory ceiling {} is too small", format_memory(ceiling))
+        }
+        (FailureKind::OutOfMemory, _, Some(ceiling @ Ceiling::At(_))) => {
+            format!("cannot start: the stack's memory ceiling {} is too small", format_memory(ceiling))
+        }
+        (FailureKind::NotFound, ..) => format!("cannot start: {program}: command not found"),
+        _ if failure.stage == "program" => format!("cannot start: {program}: {}", failure.reason),
+        _ => format!("cannot start: {}: {}", failure.stage, failure.reason),
+    }
+}
+
+/// Which ceiling an OOM kill defended, as far as the settings tell.
+fn which_ceiling(instance: &Instance, stack: &Stack) -> String {
+    match (instance.ceilings.memory_max, stack.ceilings.memory_max) {
+        (Some(ceiling @ Ceiling::At(_)), _) => format!("memory ceiling {} reached", format_memory(ceiling)),
+        (_, Some(ceiling @ Ceiling::At(_))) => {
+            format!("the stack's memory ceiling {} reached", format_memory(ceiling))
+        }
+        _ => "out of memory".to_owned(),
+    }
+}
+
+fn tasks_ceiling(instance: &Instance, stack: &Stack) -> String {
+    let ceiling = instance.ceilings.tasks_max.or(stack.ceilings.tasks_max);
+    ceiling.map_or_else(|| "above lpm".to_owned(), format_tasks)
 }
 
 /// After a gap: lines that standard output refused.
 pub fn lines_lost(lines: u64, reason: &str) -> String {
-    format!("{} could not be written: {reason}", count(lines, "line", "lines"))
+    format!("{} could not be written: {reason}", counted(lines, "line", "lines"))
 }
 
 /// After a gap: lpm's own lines that found no room while nobody read.
 pub fn own_lines_dropped(lines: u64) -> String {
-    format!("{} of lpm's own dropped while nobody read the output", count(lines, "line", "lines"))
+    format!("{} of lpm's own dropped while nobody read the output", counted(lines, "line", "lines"))
 }
 
 /// After a gap: invocations that came and went while nobody read.
 pub fn unheard(invocations: u64) -> String {
-    format!("output of {} dropped while nobody read it", count(invocations, "process", "processes"))
+    format!("output of {} dropped while nobody read it", counted(invocations, "process", "processes"))
 }
 
-impl std::fmt::Display for Facts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let peak = self.peak.map(|bytes| format!("peak {}", format_size(bytes)));
-        let memory = match self.oom {
-            None => peak,
-            Some(oom) => {
-                let which = match oom {
-                    Oom::Ceiling(bytes) => format!("memory ceiling {} reached", format_ceiling(bytes)),
-                    Oom::Above => "a memory ceiling above this process reached".to_owned(),
-                    Oom::Machine => "the machine is out of memory".to_owned(),
-                };
-                Some(format!(
-                    "oom-kill: {}",
-                    [Some(which), peak].into_iter().flatten().collect::<Vec<_>>().join(", ")
-                ))
-            }
-        };
-        let cpu = self.cpu.map(|us| format!("cpu {}", format_cpu(us)));
-        let leftover = (self.leftover > 0).then(|| {
-            format!("{} killed", count(self.leftover.into(), "leftover process", "leftover processes"))
-        });
-        f.write_str(&[memory, cpu, leftover].into_iter().flatten().collect::<Vec<_>>().join("; "))
-    }
-}
 
-/// `SIGTERM`; a real-time signal as `SIGRTMIN+3`; a number that has no name as `signal 99`.
-pub fn signal_name(number: i32) -> String {
-    let name = match number {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGINT => "SIGINT",
-        libc::SIGQUIT => "SIGQUIT",
-        libc::SIGILL => "SIGILL",
-        libc::SIGTRAP => "SIGTRAP",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGUSR1 => "SIGUSR1",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGUSR2 => "SIGUSR2",
-        libc::SIGPIPE => "SIGPIPE",
-        libc::SIGALRM => "SIGALRM",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGSTKFLT => "SIGSTKFLT",
-        libc::SIGCHLD => "SIGCHLD",
-        libc::SIGCONT => "SIGCONT",
-        libc::SIGSTOP => "SIGSTOP",
-        libc::SIGTSTP => "SIGTSTP",
-        libc::SIGTTIN => "SIGTTIN",
-        libc::SIGTTOU => "SIGTTOU",
-        libc::SIGURG => "SIGURG",
-        libc::SIGXCPU => "SIGXCPU",
-        libc::SIGXFSZ => "SIGXFSZ",
-        libc::SIGVTALRM => "SIGVTALRM",
-        libc::SIGPROF => "SIGPROF",
-        libc::SIGWINCH => "SIGWINCH",
-        libc::SIGIO => "SIGIO",
-        libc::SIGPWR => "SIGPWR",
-        libc::SIGSYS => "SIGSYS",
-        _ if (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number) => {
-            return format!("SIGRTMIN+{}", number - libc::SIGRTMIN());
-        }
-        _ => return format!("signal {number}"),
-    };
-    name.to_owned()
-}
-
-fn count(n: u64, one: &str, many: &str) -> String {
+fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
-
-/// What was measured: `812B`, `64.0M`, `1.5G`; powers of 1024, as the ceilings are written.
-pub fn format_size(bytes: u64) -> String {
-    let mut unit = 0;
-    // 1023.95 would be shown as 1024.0.
-    while unit + 1 < UNITS.len() && bytes as f64 / 1024f64.powi(unit as i32) >= 1023.95 {
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{bytes}B"),
-        _ => format!("{:.1}{}", bytes as f64 / 1024f64.powi(unit as i32), UNITS[unit]),
-    }
-}
-
-/// What was set: `64M` where it is exact, else as [`format_size`].
-fn format_ceiling(bytes: u64) -> String {
-    let unit = (bytes.trailing_zeros() as usize / 10).min(UNITS.len() - 1);
-    match bytes >> (10 * unit) {
-        0 => "0B".to_owned(),
-        whole if whole < 10_240 && unit > 0 => format!("{whole}{}", UNITS[unit]),
-        _ => format_size(bytes),
-    }
-}
-
 /// Processor time: `3ms`, `1.24s`, `2min 5s`, `3h 20min`.
-pub fn format_cpu(us: u64) -> String {
+pub fn cpu_time(us: u64) -> String {
     let seconds = us / 1_000_000;
     match seconds {
         0 => format!("{}ms", us / 1000),
@@ -197,83 +206,104 @@ pub fn format_cpu(us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::config::{Machine, Options, Given, Signal, Sources, Text, load};
+    use crate::supervisor::Life;
+
+    fn stack(procfile: &str, mem: &str) -> Stack {
+        let mem = if mem.is_empty() { Given::default() } else { Given::new("--mem", [mem]) };
+        let sources = Sources {
+            procfile: Text::new("Procfile", procfile),
+            env_files: Vec::new(),
+            manifest: None,
+            environment: Vec::new(),
+            root: "/srv/app".into(),
+            options: Options { mem, ..Options::default() },
+            machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+        };
+        load(&sources).expect("a valid Procfile").stack
+    }
+
+    const LIFE: Life = Life { instance: InstanceId(0), invocation: 1 };
+
+    fn say(announcement: Announcement) -> String {
+        wording(&announcement, &stack("web: server --fast", "web=64M"))
+    }
 
     #[test]
     fn foremans_words() {
-        assert_eq!(started(4711), "started with pid 4711");
-        assert_eq!(ended(Ended::Code(3), &Facts::default()), "exited with code 3");
-        assert_eq!(ended(Ended::Signal(libc::SIGTERM), &Facts::default()), "terminated by SIGTERM");
-        assert_eq!(sending(libc::SIGTERM), "sending SIGTERM to all processes");
-        assert_eq!(received(libc::SIGINT), "SIGINT received, starting shutdown");
-        assert_eq!(
-            not_started("working directory", "No such file or directory"),
-            "cannot start: working directory: No such file or directory"
-        );
+        assert_eq!(say(Announcement::Started { life: LIFE, pid: 4711 }), "started with pid 4711");
+        assert_eq!(exit(Exit::Code(3)), "exited with code 3");
+        assert_eq!(exit(Exit::Signal { signal: Signal(15), core: false }), "terminated by SIGTERM");
+        assert_eq!(say(Announcement::StoppingAll(Some(Signal(15)))), "sending SIGTERM to all processes");
+        assert_eq!(say(Announcement::Interrupted(Signal(2))), "SIGINT received, starting shutdown");
     }
 
     #[test]
     fn the_facts_follow_in_parentheses() {
-        let facts = Facts {
-            oom: Some(Oom::Ceiling(64 << 20)),
-            peak: Some(64 << 20),
-            cpu: Some(1_240_000),
-            leftover: 3,
+        let usage = Usage {
+            cpu_usec: 1_240_000,
+            throttled_usec: Some(300_000),
+            memory_peak: Some(64 << 20),
+            oom_kills: 1,
+            tasks_refused: 0,
         };
+        let exit = Exit::Signal { signal: Signal(9), core: false };
+        let ended = Announcement::Ended { life: LIFE, exit, outcome: Outcome::OomKill, usage };
         assert_eq!(
-            ended(Ended::Code(137), &facts),
-            "exited with code 137 (oom-kill: memory ceiling 64M reached, peak 64.0M; cpu 1.24s; \
-             3 leftover processes killed)"
-        );
-        let some = |f: Facts| ended(Ended::Code(0), &f);
-        assert_eq!(
-            some(Facts { leftover: 1, ..Facts::default() }),
-            "exited with code 0 (1 leftover process killed)"
-        );
-        assert_eq!(
-            some(Facts { peak: Some(1), cpu: Some(999), ..Facts::default() }),
-            "exited with code 0 (peak 1B; cpu 0ms)"
-        );
-        assert_eq!(
-            some(Facts { oom: Some(Oom::Above), ..Facts::default() }),
-            "exited with code 0 (oom-kill: a memory ceiling above this process reached)"
-        );
-        assert_eq!(
-            ended(Ended::Signal(libc::SIGKILL), &Facts { oom: Some(Oom::Machine), ..Facts::default() }),
-            "terminated by SIGKILL (oom-kill: the machine is out of memory)"
+            say(ended),
+            "terminated by SIGKILL (oom-kill: memory ceiling 64M reached, memory peak 64M of 64M, cpu 1.24s, \
+             throttled 300ms)"
         );
     }
 
     #[test]
-    fn gaps() {
+    fn a_start_that_fails_says_what_and_why() {
+        let failure = |stage: &str, reason: &str, kind| Announcement::CannotStart {
+            life: LIFE,
+            failure: Failure { stage: stage.into(), reason: reason.into(), kind },
+        };
+        let missing = failure("program", "No such file or directory", FailureKind::NotFound);
+        assert_eq!(say(missing), "cannot start: server: command not found");
+        let denied = failure("program", "Permission denied", FailureKind::NotExecutable);
+        assert_eq!(say(denied), "cannot start: server: Permission denied");
+        let directory = failure("working directory", "No such file or directory", FailureKind::NotExecutable);
+        assert_eq!(say(directory), "cannot start: working directory: No such file or directory");
+        let small = failure("program", "", FailureKind::OutOfMemory);
+        assert_eq!(say(small), "cannot start: memory ceiling 64M is too small");
+    }
+
+    #[test]
+    fn those_who_are_waited_for_are_named_within_bounds() {
+        let processes: Vec<_> = (1..=7).map(|pid| (pid, format!("sleep\n{pid}"))).collect();
         assert_eq!(
-            lines_lost(1, "No space left on device"),
-            "1 line could not be written: No space left on device"
+            waiting_for("web.1", &processes),
+            "waiting for web.1: 1 (sleep 1), 2 (sleep 2), 3 (sleep 3), 4 (sleep 4), 5 (sleep 5) and 2 more"
         );
+        assert_eq!(waiting_for("web.1", &[]), "waiting for web.1");
+    }
+
+    #[test]
+    fn leftovers_and_restarts() {
+        let left = Announcement::LeftBehind { life: LIFE, count: 1, signal: Signal(15) };
+        assert_eq!(say(left), "left 1 process behind, sending SIGTERM to it");
+        let again =
+            Announcement::RestartIn { instance: LIFE.instance, delay: Duration::from_millis(100), restarts: 2 };
+        assert_eq!(say(again), "restarting in 100ms (restart 2)");
+    }
+
+    #[test]
+    fn gaps() {
+        assert_eq!(lines_lost(1, "No space left on device"), "1 line could not be written: No space left on device");
         assert_eq!(own_lines_dropped(2), "2 lines of lpm's own dropped while nobody read the output");
         assert_eq!(unheard(2), "output of 2 processes dropped while nobody read it");
     }
 
     #[test]
-    fn signals_have_names() {
-        assert_eq!(signal_name(9), "SIGKILL");
-        assert_eq!(signal_name(libc::SIGRTMIN()), "SIGRTMIN+0");
-        assert_eq!(signal_name(libc::SIGRTMIN() + 3), "SIGRTMIN+3");
-        assert_eq!(signal_name(0), "signal 0");
-        for number in (1..32).filter(|n| *n != 29) {
-            assert!(signal_name(number).starts_with("SIG"), "{number}");
-        }
-    }
-
-    #[test]
-    fn sizes_and_times() {
-        let sizes =
-            [0, 1023, 1024, 1536, (1 << 20) - 1, 1 << 20, 64 << 20, 3 << 29, u64::MAX].map(format_size);
-        assert_eq!(sizes, ["0B", "1023B", "1.0K", "1.5K", "1.0M", "1.0M", "64.0M", "1.5G", "16777216.0T"]);
-        let ceilings = [0, 1, 64 << 20, 1 << 30, 3 << 29, 1_000_000].map(format_ceiling);
-        assert_eq!(ceilings, ["0B", "1B", "64M", "1G", "1536M", "976.6K"]);
-        let times = [0, 999, 3_400, 999_999, 1_000_000, 1_240_000, 59_999_999, 125_000_000, 12_000_000_000]
-            .map(format_cpu);
-        assert_eq!(times, ["0ms", "0ms", "3ms", "999ms", "1.00s", "1.24s", "59.99s", "2min 5s", "3h 20min"]);
+    fn times_are_short() {
+        let times = [0, 999, 3_000, 1_240_000, 125_000_000, 12_000_000_000].map(cpu_time);
+        assert_eq!(times, ["0ms", "0ms", "3ms", "1.24s", "2min 5s", "3h 20min"]);
     }
 }

@@ -39,6 +39,7 @@ pub mod announce;
 pub mod lines;
 mod page;
 mod pump;
+pub mod summary;
 pub mod terminal;
 
 use std::collections::VecDeque;
@@ -147,7 +148,7 @@ impl Log {
     ///
     /// ```ignore
     /// log.settle(out);
-    /// log.say(&label, announce::ended(how, &facts));
+    /// log.say(&label, announce::wording(&ended, &stack));
     /// ```
     pub fn settle(&self, source: SourceId) {
         self.orders.push(Order::Settle(source));
