@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_living_process_has_no_status_yet() {
-        let (_, pidfd) = start("sleep 1000");
+        let (_, pidfd) = start("exec sleep 1000");
         assert_eq!(pidfd.reap(), Ok(None));
         assert_eq!(pidfd.send(0), Ok(true));
         assert_eq!(pidfd.send(libc::SIGKILL), Ok(true));
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn real_time_signals_arrive() {
-        let (_, pidfd) = start("sleep 1000");
+        let (_, pidfd) = start("exec sleep 1000");
         assert_eq!(pidfd.send(65), Err(Errno::INVAL));
         assert_eq!(pidfd.send(37), Ok(true));
         assert_eq!(pidfd.wait().unwrap().exit, Exit::Signal { signal: 37, core: false });
@@ -270,6 +270,21 @@ mod tests {
     fn cpu_time_is_measured() {
         let (_, pidfd) = start("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done");
         assert!(pidfd.wait().unwrap().cpu > Duration::ZERO);
+    }
+
+    #[test]
+    fn who_never_reached_execve_is_told_apart() {
+        // SAFETY: the child of a threaded process may call what is async-signal-safe: pause(2) is.
+        let pid = match unsafe { libc::fork() } {
+            0 => loop {
+                // SAFETY: as above.
+                unsafe { libc::pause() };
+            },
+            pid => Pid::from_raw(pid).unwrap(),
+        };
+        let pidfd = PidFd::open(pid).unwrap().unwrap();
+        pidfd.send(libc::SIGKILL).unwrap();
+        assert!(pidfd.wait().unwrap().before_exec);
     }
 
     #[test]

@@ -362,10 +362,11 @@ fn deliver(plan: &mut Plan, call: Call<'_>, stack: &Stack) -> Result<Child, Fail
     // not let us go on before the child has left our memory (CLONE_VFORK, clone(2)).
     let result = unsafe { clone_into(plan, &call, stack, &mut pidfd) };
     drop(blocked);
-    let pid = match Pid::from_raw(result as i32) {
-        Some(pid) if result > 0 => pid,
-        _ => return Err(Failure { stage: Stage::Clone, errno: Errno::from_raw_os_error(-result as i32) }),
-    };
+    if result < 0 {
+        return Err(Failure { stage: Stage::Clone, errno: Errno::from_raw_os_error(-result as i32) });
+    }
+    let pid =
+        Pid::from_raw(result as i32).expect("zero is returned in the child alone, which does not come here");
     let pidfd = match pidfd {
         // A kernel before 5.2 does not know CLONE_PIDFD and says nothing. The number is our unreaped
         // child's, so it still means that.
