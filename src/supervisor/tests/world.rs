@@ -16,7 +16,7 @@ use crate::supervisor::{
     Recipients, Reply, Request, State, Supervisor, Time, Usage,
 };
 
-pub const SIGKILL: Signal = Signal(9);
+const SIGKILL: Signal = Signal(9);
 
 /// From an order to the program being exec'd.
 const SPAWN_TAKES: Duration = Duration::from_millis(2);
