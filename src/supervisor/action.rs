@@ -71,7 +71,7 @@ pub enum Reply {
     ShuttingDown,
     /// A later request or the instance's own end came between.
     Superseded,
-    /// An instance did not come up.
+    /// An instance did not come up, or not even SIGKILL brought it down.
     Failed(InstanceId),
 }
 
@@ -83,7 +83,7 @@ pub enum Outcome {
     Success,
     /// Another exit code.
     ExitCode,
-    /// A signal that lpm did not send.
+    /// A signal other than the stop signal.
     Signal,
     /// The same, with a core.
     CoreDump,

@@ -157,10 +157,10 @@ impl Usage {
             (Some(a), Some(b)) => Some(join(a, b)),
             (a, b) => a.or(b),
         };
-        self.cpu_usec += other.cpu_usec;
-        self.throttled_usec = both(self.throttled_usec, other.throttled_usec, |a, b| a + b);
+        self.cpu_usec = self.cpu_usec.saturating_add(other.cpu_usec);
+        self.throttled_usec = both(self.throttled_usec, other.throttled_usec, u64::saturating_add);
         self.memory_peak = both(self.memory_peak, other.memory_peak, u64::max);
-        self.oom_kills += other.oom_kills;
-        self.tasks_refused += other.tasks_refused;
+        self.oom_kills = self.oom_kills.saturating_add(other.oom_kills);
+        self.tasks_refused = self.tasks_refused.saturating_add(other.tasks_refused);
     }
 }

@@ -207,10 +207,14 @@ impl Instance {
     }
 
     /// Moves its deadline: while the stack was frozen no time passed for it.
-    pub(super) fn postpone(&mut self, by: Duration) {
+    pub(super) fn postpone(&mut self, frozen_since: Time, now: Time) {
+        // A deadline set while frozen has seen less of it.
+        let by = now.saturating_sub(frozen_since.max(self.since));
         match &mut self.state {
-            State::StopSigterm { deadline, .. } | State::StopSigkill { deadline, .. } => *deadline += by,
-            State::RestartWait { until } => *until += by,
+            State::StopSigterm { deadline, .. } | State::StopSigkill { deadline, .. } => {
+                *deadline = deadline.saturating_add(by);
+            }
+            State::RestartWait { until } => *until = until.saturating_add(by),
             State::Inactive
             | State::Failed
             | State::Starting { .. }
@@ -219,14 +223,22 @@ impl Instance {
         }
     }
 
-    /// Nothing of it exists and nothing will by itself.
+    /// Nothing of it runs or will run by itself; what is stuck is on its way out at best.
     pub(super) fn at_rest(&self) -> bool {
-        matches!(self.state, State::Inactive | State::Failed)
+        matches!(self.state, State::Inactive | State::Failed | State::Stuck { then: Then::Rest, .. })
     }
 
     /// Tear-down need not wait for it.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Inactive | State::Failed | State::Stuck { .. })
+    }
+
+    /// It was killed because its stop timeout had passed, or outlived even that. What went wrong first is
+    /// what went wrong, as in systemd.
+    pub(super) fn timed_out(&mut self) {
+        if let None | Some(Outcome::Success) = self.outcome {
+            self.outcome = Some(Outcome::Timeout);
+        }
     }
 
     /// Takes note of what the present life has used.
@@ -235,11 +247,12 @@ impl Instance {
         self.usage.add(usage);
     }
 
-    /// Takes note of a start, for the start limit.
+    /// Takes note of a start, for the start limit. As many as the limit needs are kept, the last ones.
     pub(super) fn note_start(&mut self, now: Time) {
         self.forget_starts(now);
-        if self.starts.len() < self.policy.restart.burst as usize {
-            self.starts.push_back(now);
+        self.starts.push_back(now);
+        if self.starts.len() > self.policy.restart.burst as usize {
+            self.starts.pop_front();
         }
     }
 
@@ -249,6 +262,12 @@ impl Instance {
         self.forget_starts(now);
         let burst = self.policy.restart.burst as usize;
         burst > 0 && self.starts.len() >= burst
+    }
+
+    /// A person took it in hand: delays and the start limit begin anew.
+    pub(super) fn forgive(&mut self) {
+        self.streak = 0;
+        self.starts.clear();
     }
 
     fn forget_starts(&mut self, now: Time) {

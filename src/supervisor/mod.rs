@@ -38,6 +38,12 @@
 //! emptiness alone: a stack whose instances all wait for a restart, or were stopped by request, lives on.
 //! Once tear-down was decided nothing is spawned any more, and when every instance is over (or stuck
 //! beyond SIGKILL) `Exit` comes out, once.
+//!
+//! # Requests
+//!
+//! A request names a goal for some instances, and what answers it is where they stand, looked at after each
+//! fact: all there, one that cannot get there any more, or still on the way. Nobody has to remember who
+//! waits for what, so no path through the states can forget a client.
 
 mod action;
 mod event;
@@ -71,8 +77,7 @@ pub struct Supervisor {
     stop_on_hangup: bool,
     /// The largest code of an unasked exit, for [`ExitCodeRule::Worst`].
     worst: u8,
-    /// The code of the last instance that settled unasked: the one that ended a stack in which every
-    /// instance may die.
+    /// The code of the last unasked exit: the one that ended a stack in which every instance may die.
     last: u8,
     frozen_since: Option<Time>,
     pending: Vec<Pending>,
@@ -104,11 +109,24 @@ enum Goal {
     Over,
 }
 
-/// What a request's goal is held against.
+/// What an unasked exit leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    Up,
-    Down,
+enum Verdict {
+    Restart {
+        delay: Duration,
+    },
+    /// It stays down, and the stack may have to go with it.
+    Down {
+        clean: bool,
+    },
+}
+
+/// Where an instance stands against a request's goal.
+enum Standing {
+    There,
+    OnTheWay,
+    /// It will not get there.
+    Never(Reply),
 }
 
 impl Supervisor {
@@ -182,7 +200,11 @@ impl Supervisor {
         if self.phase == Phase::Idle {
             self.phase = Phase::Up;
             for at in 0..self.instances.len() {
-                self.enter_starting(now, at);
+                let instance = &self.instances[at];
+                // A client may have come first.
+                if instance.state == State::Inactive && !instance.stopped_by_request {
+                    self.enter_starting(now, at);
+                }
             }
         }
     }
@@ -194,7 +216,6 @@ impl Supervisor {
             State::Starting { .. } => {
                 self.enter(now, at, State::Running { invocation, pid });
                 self.announce(Announcement::Started { life, pid });
-                self.reached(life.instance, Reached::Up);
             }
             // The stop came while the spawn was on its way: the process exists after all and is asked now.
             State::StopSigterm { deadline, main: Main::NotYet, then, .. } => {
@@ -239,7 +260,6 @@ impl Supervisor {
             | State::RestartWait { .. } => return,
         };
         let kind = failure.kind;
-        self.instances[at].ended = Some(now);
         if kind != FailureKind::Cancelled {
             let oom = kind == FailureKind::OutOfMemory;
             self.instances[at].outcome = Some(if oom { Outcome::OomKill } else { Outcome::Resources });
@@ -257,35 +277,37 @@ impl Supervisor {
 
     fn on_exited(&mut self, now: Time, life: Life, exit: Exit, usage: Usage, left: u32) {
         let Some(at) = self.current(life) else { return };
-        let instance = &mut self.instances[at];
-        instance.account(&usage);
         let invocation = life.invocation;
-        match instance.state {
+        let stop_signal = self.instances[at].policy.stop_signal;
+        match self.instances[at].state {
             State::Running { .. } => {
                 let outcome = policy::outcome_unasked(exit, &usage);
-                self.ended(now, at, life, exit, outcome, usage);
-                let then = self.after_exit(now, at, exit);
+                self.ended(at, life, exit, outcome, usage);
+                let verdict = self.verdict(now, at, exit);
+                let then = match verdict {
+                    Verdict::Restart { delay } => Then::Restart { delay },
+                    Verdict::Down { .. } => Then::Rest,
+                };
                 if left == 0 {
-                    self.actions.push(Action::RemoveCgroup(life));
-                    self.settle(now, at, then);
+                    self.leaf_empty(now, at, life, then);
                 } else {
                     let instance = &mut self.instances[at];
-                    instance.leftovers += left;
-                    let signal = instance.policy.stop_signal;
-                    let deadline = now + instance.policy.timeout_stop;
-                    let then = if self.is_tearing_down() { Then::Rest } else { then };
+                    instance.leftovers = instance.leftovers.saturating_add(left);
+                    let deadline = now.saturating_add(instance.policy.timeout_stop);
                     self.enter(now, at, State::StopSigterm { invocation, deadline, main: Main::Gone, then });
-                    self.announce(Announcement::LeftBehind { life, count: left, signal });
-                    self.actions.push(Action::Signal { life, signal, to: Recipients::All });
+                    self.announce(Announcement::LeftBehind { life, count: left, signal: stop_signal });
+                    self.actions.push(Action::Signal { life, signal: stop_signal, to: Recipients::All });
+                }
+                // Last, when this instance has its new state: tear-down must not ask a dead process to end.
+                if let Verdict::Down { clean } = verdict {
+                    self.judge(now, at, policy::code(exit), clean);
                 }
             }
             State::StopSigterm { deadline, main: Main::Alive { .. }, then, .. } => {
-                let stop_signal = instance.policy.stop_signal;
                 let outcome = policy::outcome_asked(exit, &usage, stop_signal, false);
-                self.ended(now, at, life, exit, outcome, usage);
+                self.ended(at, life, exit, outcome, usage);
                 if left == 0 {
-                    self.actions.push(Action::RemoveCgroup(life));
-                    self.settle(now, at, then);
+                    self.leaf_empty(now, at, life, then);
                 } else {
                     let main = Main::Gone;
                     self.instances[at].state = State::StopSigterm { invocation, deadline, main, then };
@@ -296,12 +318,10 @@ impl Supervisor {
                 }
             }
             State::StopSigkill { deadline, timed_out, main: Main::Alive { .. }, then, .. } => {
-                let stop_signal = instance.policy.stop_signal;
                 let outcome = policy::outcome_asked(exit, &usage, stop_signal, timed_out);
-                self.ended(now, at, life, exit, outcome, usage);
+                self.ended(at, life, exit, outcome, usage);
                 if left == 0 {
-                    self.actions.push(Action::RemoveCgroup(life));
-                    self.settle(now, at, then);
+                    self.leaf_empty(now, at, life, then);
                 } else {
                     let main = Main::Gone;
                     self.instances[at].state =
@@ -309,10 +329,9 @@ impl Supervisor {
                 }
             }
             State::Stuck { main: Main::Alive { .. }, then, .. } => {
-                self.ended(now, at, life, exit, Outcome::Timeout, usage);
+                self.ended(at, life, exit, Outcome::Timeout, usage);
                 if left == 0 {
-                    self.actions.push(Action::RemoveCgroup(life));
-                    self.settle(now, at, then);
+                    self.leaf_empty(now, at, life, then);
                 } else {
                     self.instances[at].state = State::Stuck { invocation, main: Main::Gone, then };
                 }
@@ -334,8 +353,7 @@ impl Supervisor {
             | State::StopSigkill { main: Main::Gone, then, .. }
             | State::Stuck { main: Main::Gone, then, .. } => {
                 self.instances[at].account(&usage);
-                self.actions.push(Action::RemoveCgroup(life));
-                self.settle(now, at, then);
+                self.leaf_empty(now, at, life, then);
             }
             State::Inactive
             | State::Failed
@@ -356,7 +374,7 @@ impl Supervisor {
             SIGHUP => self.announce(Announcement::HangUpIgnored),
             SIGQUIT => {
                 self.announce(Announcement::Interrupted(signal));
-                self.tear_down(now, Ending::Code(policy::signal_code(SIGQUIT)));
+                self.decide(now, Ending::Code(policy::signal_code(SIGQUIT)));
                 self.kill_all(now);
             }
             SIGUSR1 | SIGUSR2 => self.forward(signal),
@@ -380,9 +398,8 @@ impl Supervisor {
             Request::Start(on) => on.iter().for_each(|&id| self.start_by_request(now, id)),
             Request::Stop(on) => on.iter().for_each(|&id| self.stop_by_request(now, id, Then::Rest)),
             Request::Restart(on) => on.iter().for_each(|&id| self.stop_by_request(now, id, Then::Start)),
-            Request::ShutDown => self.tear_down(now, Ending::Code(0)),
+            Request::ShutDown => self.tear_down(now, self.by_rule(0)),
         }
-        self.answer();
     }
 
     /// The kernel reported that a ceiling was felt while the life goes on.
@@ -419,10 +436,9 @@ impl Supervisor {
                     self.enter_kill(now, at, true);
                 }
                 State::StopSigkill { main, then, .. } => {
-                    self.instances[at].outcome = Some(Outcome::Timeout);
+                    self.instances[at].timed_out();
                     self.enter(now, at, State::Stuck { invocation: life.invocation, main, then });
                     self.announce(Announcement::GivenUp { life });
-                    self.reached(life.instance, Reached::Down);
                 }
                 State::Inactive
                 | State::Failed
@@ -463,7 +479,7 @@ impl Supervisor {
 
     /// Asks an instance to end. What already ends keeps its deadline.
     fn stop(&mut self, now: Time, at: usize, then: Then) {
-        let deadline = now + self.instances[at].policy.timeout_stop;
+        let deadline = now.saturating_add(self.instances[at].policy.timeout_stop);
         let Some(life) = self.instances[at].life() else {
             match (self.instances[at].state, then) {
                 (_, Then::Start) => self.enter_starting(now, at),
@@ -503,7 +519,10 @@ impl Supervisor {
     fn enter_kill(&mut self, now: Time, at: usize, timed_out: bool) {
         let Some(life) = self.instances[at].life() else { return };
         let (main, then) = match self.instances[at].state {
-            State::Starting { .. } => (Main::NotYet, Then::Rest),
+            State::Starting { .. } => {
+                self.actions.push(Action::CancelSpawn(life));
+                (Main::NotYet, Then::Rest)
+            }
             State::Running { pid, .. } => (Main::Alive { pid }, Then::Rest),
             State::StopSigterm { main, then, .. } => (main, then),
             State::Inactive
@@ -513,12 +532,17 @@ impl Supervisor {
             | State::RestartWait { .. } => return,
         };
         if timed_out {
-            self.instances[at].outcome = Some(Outcome::Timeout);
+            self.instances[at].timed_out();
         }
-        let deadline = now + KILL_PATIENCE;
+        let deadline = now.saturating_add(KILL_PATIENCE);
         let invocation = life.invocation;
         self.enter(now, at, State::StopSigkill { invocation, deadline, timed_out, main, then });
         self.actions.push(Action::KillCgroup(life));
+    }
+
+    fn leaf_empty(&mut self, now: Time, at: usize, life: Life, then: Then) {
+        self.actions.push(Action::RemoveCgroup(life));
+        self.settle(now, at, then);
     }
 
     /// The life is over: its main process reaped, its leaf empty.
@@ -527,17 +551,13 @@ impl Supervisor {
         if instance.life().is_some() {
             instance.ended = Some(now);
         }
-        let id = instance.id;
         let rest = match instance.outcome {
             None | Some(Outcome::Success) => State::Inactive,
             Some(_) => State::Failed,
         };
         let then = if self.is_tearing_down() { Then::Rest } else { then };
         match then {
-            Then::Rest => {
-                self.enter(now, at, rest);
-                self.reached(id, Reached::Down);
-            }
+            Then::Rest => self.enter(now, at, rest),
             Then::Start => {
                 self.enter(now, at, rest);
                 self.enter_starting(now, at);
@@ -546,34 +566,33 @@ impl Supervisor {
                 self.enter(now, at, rest);
                 self.enter_starting(now, at);
             }
-            Then::Restart { delay } => self.enter(now, at, State::RestartWait { until: now + delay }),
+            Then::Restart { delay } => {
+                self.enter(now, at, State::RestartWait { until: now.saturating_add(delay) })
+            }
         }
     }
 
-    fn ended(&mut self, now: Time, at: usize, life: Life, exit: Exit, outcome: Outcome, usage: Usage) {
+    fn ended(&mut self, at: usize, life: Life, exit: Exit, outcome: Outcome, usage: Usage) {
         let instance = &mut self.instances[at];
+        instance.account(&usage);
         instance.exit = Some(exit);
         instance.outcome = Some(outcome);
-        instance.ended = Some(now);
         self.announce(Announcement::Ended { life, exit, outcome, usage });
     }
 
     // ---- policy
 
-    /// What an unasked exit leads to, for the instance and for the stack.
-    fn after_exit(&mut self, now: Time, at: usize, exit: Exit) -> Then {
-        let code = policy::code(exit);
+    /// What an unasked exit leads to.
+    fn verdict(&mut self, now: Time, at: usize, exit: Exit) -> Verdict {
         let instance = &mut self.instances[at];
         if !policy::wants_restart(&instance.policy.restart, exit) {
-            self.judge(now, at, code, code == 0);
-            return Then::Rest;
+            return Verdict::Down { clean: policy::code(exit) == 0 };
         }
         let id = instance.id;
         if instance.start_limit_hit(now) {
             instance.outcome = Some(Outcome::StartLimitHit);
             self.announce(Announcement::StartLimitHit { instance: id });
-            self.judge(now, at, code, false);
-            return Then::Rest;
+            return Verdict::Down { clean: false };
         }
         let lived = now.saturating_sub(instance.started.unwrap_or(now));
         if lived >= instance.policy.restart.interval {
@@ -581,10 +600,10 @@ impl Supervisor {
         }
         let delay = policy::restart_delay(&instance.policy.restart, instance.streak);
         instance.streak = instance.streak.saturating_add(1);
-        instance.restarts += 1;
+        instance.restarts = instance.restarts.saturating_add(1);
         let restarts = instance.restarts;
         self.announce(Announcement::RestartIn { instance: id, delay, restarts });
-        Then::Restart { delay }
+        Verdict::Restart { delay }
     }
 
     /// Whether this unasked end brings the stack down.
@@ -594,8 +613,18 @@ impl Supervisor {
         let policy = &self.instances[at].policy;
         let forgiven = policy.can_die || (policy.oneshot && clean);
         if !forgiven {
-            self.tear_down(now, Ending::Code(code));
+            self.tear_down(now, self.by_rule(code));
         }
+    }
+
+    /// How lpm ends when instances decide it. What lpm itself was told (a signal, a reader that left) is no
+    /// instance's status, and the rule has no say in it.
+    fn by_rule(&self, code: u8) -> Ending {
+        Ending::Code(match self.exit_code {
+            ExitCodeRule::First => code,
+            ExitCodeRule::Worst => code.max(self.worst),
+            ExitCodeRule::Zero => 0,
+        })
     }
 
     fn interrupt(&mut self, now: Time, signal: Signal) {
@@ -603,12 +632,32 @@ impl Supervisor {
         self.tear_down(now, Ending::Signal(signal));
     }
 
-    fn tear_down(&mut self, now: Time, ending: Ending) {
+    /// The stack ends, this way, unless that was decided before. The caller asks or kills the instances.
+    fn decide(&mut self, now: Time, ending: Ending) {
         if self.is_tearing_down() {
             return;
         }
         self.resume(now);
         self.phase = Phase::TearDown { ending };
+        for at in 0..self.instances.len() {
+            match self.instances[at].state {
+                State::RestartWait { .. } => self.settle(now, at, Then::Rest),
+                State::Inactive
+                | State::Failed
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::StopSigterm { .. }
+                | State::StopSigkill { .. }
+                | State::Stuck { .. } => {}
+            }
+        }
+    }
+
+    fn tear_down(&mut self, now: Time, ending: Ending) {
+        if self.is_tearing_down() {
+            return;
+        }
+        self.decide(now, ending);
         let mut signals = self.instances.iter().filter(|i| !i.is_over()).map(|i| i.policy.stop_signal);
         if let Some(first) = signals.next() {
             let same = signals.all(|signal| signal == first);
@@ -616,15 +665,6 @@ impl Supervisor {
         }
         for at in 0..self.instances.len() {
             self.stop(now, at, Then::Rest);
-        }
-        for pending in std::mem::take(&mut self.pending) {
-            match pending.goal {
-                Goal::Up => {
-                    let client = pending.client;
-                    self.actions.push(Action::Reply { client, reply: Reply::ShuttingDown });
-                }
-                Goal::Down | Goal::Over => self.pending.push(pending),
-            }
         }
     }
 
@@ -659,8 +699,7 @@ impl Supervisor {
 
     fn resume(&mut self, now: Time) {
         let Some(since) = self.frozen_since.take() else { return };
-        let by = now.saturating_sub(since);
-        self.instances.iter_mut().for_each(|instance| instance.postpone(by));
+        self.instances.iter_mut().for_each(|instance| instance.postpone(since, now));
         self.actions.push(Action::Thaw);
         self.announce(Announcement::Resumed);
     }
@@ -668,56 +707,51 @@ impl Supervisor {
     // ---- requests
 
     fn start_by_request(&mut self, now: Time, id: InstanceId) {
-        let Some(instance) = self.instances.get_mut(id.0 as usize) else { return };
+        let at = id.0 as usize;
+        let Some(instance) = self.instances.get_mut(at) else { return };
         match &mut instance.state {
+            State::Starting { .. } | State::Running { .. } => {}
             State::StopSigterm { then, .. } | State::StopSigkill { then, .. } | State::Stuck { then, .. } => {
                 *then = Then::Start;
+                instance.forgive();
             }
             State::Inactive | State::Failed | State::RestartWait { .. } => {
-                self.enter_starting(now, id.0 as usize);
+                instance.forgive();
+                self.enter_starting(now, at);
             }
-            State::Starting { .. } | State::Running { .. } => {}
         }
     }
 
     fn stop_by_request(&mut self, now: Time, id: InstanceId, then: Then) {
-        if let Some(instance) = self.instances.get_mut(id.0 as usize) {
-            instance.stopped_by_request = then == Then::Rest;
-            self.stop(now, id.0 as usize, then);
-        }
+        let at = id.0 as usize;
+        let Some(instance) = self.instances.get_mut(at) else { return };
+        instance.stopped_by_request = then == Then::Rest;
+        instance.forgive();
+        self.stop(now, at, then);
     }
 
-    /// An instance came up or down: those who wait for that hear of it.
-    fn reached(&mut self, id: InstanceId, reached: Reached) {
-        let failed = self.instances[id.0 as usize].state == State::Failed;
-        let actions = &mut self.actions;
-        self.pending.retain_mut(|pending| {
-            // Ended before it was up, or stopped by somebody else.
-            let missed = pending.goal == Goal::Up && reached == Reached::Down && pending.on.contains(&id);
-            if missed {
-                let reply = if failed { Reply::Failed(id) } else { Reply::Superseded };
-                actions.push(Action::Reply { client: pending.client, reply });
-            }
-            !missed
-        });
-        self.answer();
-    }
-
-    /// Replies to those whose instances are all where they should be.
+    /// Replies to those whose request has come to an end.
     fn answer(&mut self) {
+        let tearing_down = self.is_tearing_down();
         let Supervisor { instances, pending, actions, .. } = self;
-        pending.retain_mut(|pending| {
-            pending.on.retain(|id| match (pending.goal, instances.get(id.0 as usize)) {
-                (_, None) => false,
-                (Goal::Up, Some(instance)) => !matches!(instance.state, State::Running { .. }),
-                (Goal::Down, Some(instance)) => !instance.is_over(),
-                (Goal::Over, Some(_)) => true,
+        pending.retain_mut(|Pending { client, goal, on }| {
+            let mut never = None;
+            on.retain(|&id| match standing(*goal, instances.get(id.0 as usize), tearing_down) {
+                Standing::There => false,
+                Standing::OnTheWay => true,
+                Standing::Never(reply) => {
+                    never.get_or_insert(reply);
+                    true
+                }
             });
-            let done = pending.goal != Goal::Over && pending.on.is_empty();
-            if done {
-                actions.push(Action::Reply { client: pending.client, reply: Reply::Done });
-            }
-            !done
+            let reply = match (never, *goal) {
+                (Some(reply), _) => reply,
+                (None, Goal::Up | Goal::Down) if on.is_empty() => Reply::Done,
+                // Answered at the very end.
+                (None, Goal::Up | Goal::Down | Goal::Over) => return true,
+            };
+            actions.push(Action::Reply { client: *client, reply });
+            false
         });
     }
 
@@ -729,8 +763,9 @@ impl Supervisor {
             && self.instances.iter().all(Instance::at_rest)
             && !self.instances.iter().any(|instance| instance.stopped_by_request);
         if nothing_left {
-            self.tear_down(now, Ending::Code(self.last));
+            self.tear_down(now, self.by_rule(self.last));
         }
+        self.answer();
         let Phase::TearDown { ending } = self.phase else { return };
         if !self.instances.iter().all(Instance::is_over) {
             return;
@@ -739,12 +774,6 @@ impl Supervisor {
         for pending in std::mem::take(&mut self.pending) {
             self.actions.push(Action::Reply { client: pending.client, reply: Reply::Done });
         }
-        let ending = match (ending, self.exit_code) {
-            (Ending::Signal(signal), _) => Ending::Signal(signal),
-            (Ending::Code(code), ExitCodeRule::First) => Ending::Code(code),
-            (Ending::Code(code), ExitCodeRule::Worst) => Ending::Code(code.max(self.worst)),
-            (Ending::Code(_), ExitCodeRule::Zero) => Ending::Code(0),
-        };
         self.actions.push(Action::Exit(ending));
     }
 
@@ -756,5 +785,35 @@ impl Supervisor {
     fn current(&self, life: Life) -> Option<usize> {
         let at = life.instance.0 as usize;
         (self.instances.get(at)?.life()? == life).then_some(at)
+    }
+}
+
+/// Where an instance stands against the goal of a request; one that does not exist is in nobody's way.
+fn standing(goal: Goal, instance: Option<&Instance>, tearing_down: bool) -> Standing {
+    let Some(instance) = instance else { return Standing::There };
+    let superseded = if tearing_down { Reply::ShuttingDown } else { Reply::Superseded };
+    match (goal, instance.state) {
+        (Goal::Over, _) => Standing::OnTheWay,
+        (Goal::Up | Goal::Down, State::Stuck { .. }) | (Goal::Up, State::Failed) => {
+            Standing::Never(Reply::Failed(instance.id))
+        }
+
+        (Goal::Up, State::Running { .. }) => Standing::There,
+        (Goal::Up, State::Inactive) => Standing::Never(superseded),
+        (Goal::Up, State::Starting { .. } | State::RestartWait { .. }) => Standing::OnTheWay,
+        (Goal::Up, State::StopSigterm { then, .. } | State::StopSigkill { then, .. }) => match then {
+            Then::Start | Then::Restart { .. } if !tearing_down => Standing::OnTheWay,
+            Then::Rest | Then::Start | Then::Restart { .. } => Standing::Never(superseded),
+        },
+
+        (Goal::Down, State::Inactive | State::Failed) => Standing::There,
+        (Goal::Down, State::Starting { .. } | State::Running { .. } | State::RestartWait { .. }) => {
+            Standing::Never(superseded)
+        }
+        (Goal::Down, State::StopSigterm { then, .. } | State::StopSigkill { then, .. }) => match then {
+            Then::Rest => Standing::OnTheWay,
+            Then::Start | Then::Restart { .. } if tearing_down => Standing::OnTheWay,
+            Then::Start | Then::Restart { .. } => Standing::Never(superseded),
+        },
     }
 }

@@ -79,6 +79,5 @@ pub fn wants_restart(restart: &Restart, exit: Exit) -> bool {
 
 /// How long before the `n`-th restart in a row (0-based): doubled each time, up to the largest.
 pub fn restart_delay(restart: &Restart, n: u32) -> Duration {
-    let doubled = 1u32.checked_shl(n).and_then(|factor| restart.delay.checked_mul(factor));
-    doubled.unwrap_or(restart.delay_max).min(restart.delay_max).max(restart.delay.min(restart.delay_max))
+    restart.delay.saturating_mul(1 << n.min(31)).min(restart.delay_max)
 }
