@@ -6,8 +6,11 @@
 
 pub mod claim;
 pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod driver;
 pub mod error;
+pub mod launch;
 pub mod linux;
 pub mod output;
 pub mod supervisor;

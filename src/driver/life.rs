@@ -6,8 +6,10 @@
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
+use rustix::process::Pid;
 
-use crate::linux::cgroup::Cgroup;
+use super::words;
+use crate::linux::cgroup::{AndContinue, Cgroup};
 use crate::linux::descendants;
 use crate::linux::pidfd::{PidFd, Reaped};
 use crate::supervisor::{Life, Usage};
@@ -18,7 +20,7 @@ pub(super) const INSTANCE_VARIABLE: &str = "LPM_INSTANCE";
 /// A life that has a process.
 pub(super) struct Alive {
     pub life: Life,
-    pub pid: u32,
+    pub pid: Pid,
     pub main: PidFd,
     pub leaf: Leaf,
     /// The main process was reaped.
@@ -42,11 +44,11 @@ impl Alive {
     pub fn signal_all(&self, signal: i32) -> Result<(), Errno> {
         let main = (!self.exited).then_some((self.pid, &self.main));
         match &self.leaf {
-            Leaf::Cgroup(leaf) => leaf.signal_all(signal, true, main).map(|_| ()),
+            Leaf::Cgroup(leaf) => leaf.signal_all(signal, AndContinue::Yes, main).map(|_| ()),
             Leaf::Descendants { mark } => {
                 if let Some((_, main)) = main {
                     main.send(signal)?;
-                    main.send(rustix::process::Signal::CONT.as_raw())?;
+                    main.send(libc::SIGCONT)?;
                 }
                 descendants::signal_marked(mark, signal);
                 Ok(())
@@ -60,9 +62,9 @@ impl Alive {
             Leaf::Cgroup(leaf) => leaf.kill(),
             Leaf::Descendants { mark } => {
                 if !self.exited {
-                    self.main.send(rustix::process::Signal::KILL.as_raw())?;
+                    self.main.send(libc::SIGKILL)?;
                 }
-                descendants::signal_marked(mark, rustix::process::Signal::KILL.as_raw());
+                descendants::signal_marked(mark, libc::SIGKILL);
                 Ok(())
             }
         }
@@ -83,7 +85,7 @@ impl Alive {
     /// Who is there: number and command line.
     pub fn processes(&self) -> Vec<(u32, String)> {
         let pids = match &self.leaf {
-            Leaf::Cgroup(leaf) => leaf.procs().unwrap_or_default(),
+            Leaf::Cgroup(leaf) => leaf.procs().unwrap_or_default().into_iter().map(number).collect(),
             Leaf::Descendants { mark } => descendants::marked(mark),
         };
         pids.into_iter().map(|pid| (pid, descendants::command_line(pid))).collect()
@@ -92,20 +94,16 @@ impl Alive {
     /// What it has used so far.
     pub fn usage(&self) -> Usage {
         match &self.leaf {
-            Leaf::Cgroup(leaf) => {
-                let usage = leaf.usage();
-                Usage {
-                    cpu_usec: usage.cpu_usec,
-                    throttled_usec: usage.throttled_usec,
-                    memory_peak: usage.memory_peak,
-                    oom_kills: usage.oom_kills,
-                    tasks_refused: usage.tasks_refused,
-                }
-            }
+            Leaf::Cgroup(leaf) => words::usage(&leaf.usage()),
             Leaf::Descendants { .. } => {
                 let cpu = self.reaped.map_or(0, |reaped| reaped.cpu.as_micros() as u64);
                 Usage { cpu_usec: cpu, ..Usage::default() }
             }
         }
     }
+}
+
+/// A pid as people and the core write it.
+pub(super) fn number(pid: Pid) -> u32 {
+    pid.as_raw_pid().unsigned_abs()
 }

@@ -31,12 +31,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::config::{Signal, Stack};
 use crate::linux::cgroup::Cgroup;
 use crate::linux::guardian::Guardian;
-use crate::linux::{descendants, signals};
+use crate::linux::{descendants, pidfd, signals};
 use crate::output::{Label, Log, Notice, SourceId, Stream};
 use crate::supervisor::{
     Action, Announcement, Ending, Event, Failure, FailureKind, InstanceId, Life, Recipients, Supervisor,
 };
-use life::{Alive, INSTANCE_VARIABLE, Leaf};
+use life::{Alive, INSTANCE_VARIABLE, Leaf, number};
 use worker::{Answer, Born, Nursery, Order, Worker};
 
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
@@ -190,7 +190,7 @@ impl Driver {
         let timer = self.clock.sleep_until(wake);
         tokio::select! {
             biased;
-            number = self.signals.next() => self.on_signal(number),
+            signal = self.signals.next() => self.on_signal(signal),
             message = self.inbox.recv() => match message {
                 Some(Message::Birth(answer)) => self.on_birth(answer),
                 Some(Message::Log(notice)) => self.on_notice(notice),
@@ -217,10 +217,10 @@ impl Driver {
 
     // ---- facts
 
-    fn on_signal(&mut self, number: i32) {
-        match number {
+    fn on_signal(&mut self, signal: i32) {
+        match signal {
             libc::SIGCHLD => self.reap(),
-            number => self.hand_in(Event::Signal(Signal(number))),
+            signal => self.hand_in(Event::Signal(Signal(signal))),
         }
     }
 
@@ -270,9 +270,9 @@ impl Driver {
                 }
             }
         }
-        self.by_pid.insert(pid, life.instance);
+        self.by_pid.insert(number(pid), life.instance);
         self.lives[at] = Some(alive);
-        self.hand_in(Event::Spawned { life, pid });
+        self.hand_in(Event::Spawned { life, pid: number(pid) });
         self.open(life, output, if self.split_stderr { Stream::Out } else { Stream::Merged });
         if let Some(errors) = errors {
             self.open(life, errors, Stream::Err);
@@ -304,7 +304,7 @@ impl Driver {
         }
         let Ok(Some(reaped)) = alive.main.reap() else { return };
         self.watch.remove(alive.main.as_fd());
-        self.by_pid.remove(&alive.pid);
+        self.by_pid.remove(&number(alive.pid));
         alive.exited = true;
         alive.reaped = Some(reaped);
         let life = alive.life;
@@ -372,10 +372,8 @@ impl Driver {
     /// SIGCHLD: look who it was before taking anybody. A child of ours is handled as its exit at once; an
     /// orphan of an instance, which came to us because we are the subreaper, is reaped and forgotten.
     fn reap(&mut self) {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while let Ok(Some(status)) = rustix::process::waitid(WaitId::All, options) {
-            let Some(pid) = descendants::pid_of(&status) else { break };
-            let number = pid.as_raw_nonzero().get().unsigned_abs();
+        while let Some(pid) = pidfd::peek() {
+            let number = number(pid);
             if let Some(&id) = self.by_pid.get(&number) {
                 self.on_exit(id);
                 if self.by_pid.contains_key(&number) {

@@ -12,14 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
 
 use super::ceilings;
 use crate::config::{Command, Instance, Stack};
-use crate::linux::cgroup::Cgroup;
+use crate::linux::cgroup::{Cgroup, Existing};
 use crate::linux::pidfd::PidFd;
 use crate::linux::spawn::{self, Birth, Environment, Stage};
+use crate::output;
 use crate::supervisor::{Failure, FailureKind, Life};
 
 /// What the worker needs for every birth.
@@ -40,7 +42,7 @@ pub(super) struct Nursery {
 /// A process that was born.
 pub(super) struct Born {
     pub life: Life,
-    pub pid: u32,
+    pub pid: Pid,
     pub main: PidFd,
     pub leaf: Option<Cgroup>,
     /// The reading end of standard output, or of both.
@@ -72,7 +74,7 @@ impl Worker {
         let under_way = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::Builder::new().name("lpm-worker".into()).stack_size(256 << 10).spawn(
             move || {
-                let mut births = Births::new(nursery);
+                let births = Births::new(nursery);
                 for order in inbox {
                     match order {
                         Order::Spawn { life, cancelled } => answer(births.deliver(life, &cancelled)),
@@ -114,17 +116,18 @@ impl Worker {
 struct Births {
     nursery: Nursery,
     base: Environment,
-    null: Option<OwnedFd>,
+    null: Result<OwnedFd, Errno>,
 }
 
 impl Births {
     fn new(nursery: Nursery) -> Births {
         let base = Environment::new(nursery.stack.environment.iter().map(|(name, value)| (name, value)))
             .unwrap_or_default();
-        Births { nursery, base, null: None }
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        Births { nursery, base, null }
     }
 
-    fn deliver(&mut self, life: Life, cancelled: &AtomicBool) -> Answer {
+    fn deliver(&self, life: Life, cancelled: &AtomicBool) -> Answer {
         if cancelled.load(Ordering::Acquire) {
             let reason = "stopped before it began".to_owned();
             let failure = Failure { stage: "start".into(), reason, kind: FailureKind::Cancelled };
@@ -139,7 +142,8 @@ impl Births {
                 return Err((life, failure));
             }
         };
-        self.bear(life, instance, leaf).map_err(|failure| {
+        let born = self.bear(life, instance, leaf);
+        born.map_err(|failure| {
             self.remove(&instance.name);
             (life, failure)
         })
@@ -151,7 +155,7 @@ impl Births {
         let Some(app) = &self.nursery.app else { return Ok(None) };
         let refused = |stage: &str, errno: Errno| setup_failure(stage, errno);
         let _ = app.remove(&instance.name);
-        let leaf = app.create(&instance.name).map_err(|errno| refused("cgroup", errno))?;
+        let leaf = app.create(&instance.name, Existing::Refuse).map_err(|errno| refused("cgroup", errno))?;
         for setting in ceilings::settings(&instance.ceilings) {
             match leaf.write(setting.file, &setting.value) {
                 Ok(()) => {}
@@ -167,29 +171,20 @@ impl Births {
         Ok(Some(leaf))
     }
 
-    fn bear(&mut self, life: Life, instance: &Instance, leaf: Option<Cgroup>) -> Result<Born, Failure> {
+    fn bear(&self, life: Life, instance: &Instance, leaf: Option<Cgroup>) -> Result<Born, Failure> {
         let unusable = |_| setup_failure("environment", Errno::INVAL);
         let overlay = instance.environment.iter().map(|(name, value)| (name, value));
         let environment = self.base.with(overlay).map_err(unusable)?;
         let (argv, script) = command_line(&instance.command).map_err(unusable)?;
         let directory = CString::new(instance.working_directory.as_os_str().as_bytes()).map_err(unusable)?;
 
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| setup_failure("output pipe", errno));
+        let pipe = || output::pipe().map_err(|error| setup_failure("output pipe", errno_of(&error)));
         let (output, output_end) = pipe()?;
         let errors = if self.nursery.split_stderr { Some(pipe()?) } else { None };
         let error_end = errors.as_ref().map_or(output_end.as_fd(), |(_, end)| end.as_fd());
-        let null = match &self.null {
-            Some(null) => null,
-            empty => {
-                debug_assert!(empty.is_none());
-                let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-                let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
-                    .map_err(|errno| setup_failure("/dev/null", errno))?;
-                self.null.insert(null)
-            }
-        };
+        let null = self.null.as_ref().map_err(|&errno| setup_failure("/dev/null", errno))?;
 
-        let ignored = [rustix::process::Signal::HUP.as_raw()];
+        let ignored = [libc::SIGHUP];
         let birth = Birth {
             script: script.as_deref(),
             directory: Some(&directory),
@@ -197,10 +192,10 @@ impl Births {
             ignored: if self.nursery.ignore_hangup { &ignored } else { &[] },
             ..Birth::new(&argv, &environment, [null.as_fd(), output_end.as_fd(), error_end])
         };
-        let child = spawn::spawn(&birth, leaf.as_ref().map(Cgroup::as_fd)).map_err(birth_failure)?;
+        let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd)).map_err(birth_failure)?;
         Ok(Born {
             life,
-            pid: child.pid.as_raw_nonzero().get().unsigned_abs(),
+            pid: child.pid,
             main: PidFd::from(child.pidfd),
             leaf,
             output,
@@ -248,4 +243,8 @@ fn birth_failure(failure: spawn::Failure) -> Failure {
 pub(super) fn words(errno: Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
     text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

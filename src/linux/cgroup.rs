@@ -237,6 +237,17 @@ impl Cgroup {
         Ok(Events(self.file("cgroup.events", OFlags::RDONLY)?))
     }
 
+    /// A descriptor of one of its files that notifies (`memory.events`, `pids.events`), read once so that
+    /// the next change is told. As with [`Events`], reading it is what arms it again.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is no such file.
+    pub fn watch(&self, file: &str) -> Result<OwnedFd, Errno> {
+        let fd = self.file(file, OFlags::RDONLY)?;
+        rustix::io::pread(&fd, &mut [0; 512], 0)?;
+        Ok(fd)
+    }
+
     /// SIGKILL for everybody in it and below, at once and against forks (`cgroup.kill`). Before Linux 5.14
     /// by hand: freeze, kill each, thaw. Returns before they are dead; [`Events`] tells when.
     ///

@@ -180,6 +180,24 @@ impl AsRawFd for PidFd {
     }
 }
 
+/// A child of ours that has ended and was not reaped, whichever the kernel names first; it stays as it is.
+/// Blind waiting would take the status of a child that somebody else is about to ask for.
+pub fn peek() -> Option<Pid> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: waitid(2) writes at most one siginfo to a place that holds one; it was zeroed, and all zeroes
+    // is a valid value.
+    let info = unsafe {
+        if libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    // SAFETY: with WEXITED alone the kernel fills the SIGCHLD part of the union, or nothing, which the
+    // zeroes above make a pid of 0 (waitid(2), WNOHANG).
+    Pid::from_raw(unsafe { info.si_pid() })
+}
+
 /// Whether a zombie of ours never got past `execve`: the kernel's PF_FORKNOEXEC is set at the birth and
 /// taken away at the point of no return (`begin_new_exec`); it is in the ninth field of
 /// proc_pid_stat(5). The number is safe to use, since nobody but us can reap it.

@@ -189,6 +189,11 @@ pub fn unheard(invocations: u64) -> String {
 }
 
 
+/// `1 process`, `3 processes`.
+pub fn processes(n: u32) -> String {
+    counted(u64::from(n), "process", "processes")
+}
+
 fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }

@@ -127,7 +127,7 @@ impl Log {
         });
         let page = page::Page::new(stdout, layout, notify);
         let pump = pump::Pump::new(Arc::clone(&orders), page)?;
-        thread::Builder::new().name("lpm-log".to_owned()).stack_size(256 * 1024).spawn(move || pump.run())?;
+        thread::Builder::new().name("lpm-log".to_owned()).stack_size(1 << 20).spawn(move || pump.run())?;
         Ok(Log { orders })
     }
 

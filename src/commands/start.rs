@@ -1,0 +1,48 @@
+//! `lpm start`: run the stack until it ends or is stopped.
+
+use rustix::stdio;
+
+use crate::cli::{ColorWhen, Origins, OutputArgs, Start};
+use crate::config::Stack;
+use crate::error::Error;
+use crate::launch::gather::{Asked, Surroundings};
+use crate::launch::{self, Plan};
+use crate::output::Layout;
+use crate::supervisor::Ending;
+
+/// Runs the stack.
+///
+/// # Errors
+/// Whatever is wrong before a process runs: the text, a ceiling that cannot be enforced, a stack that runs
+/// already.
+pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Result<Ending, Error> {
+    let Start { names, stack, life, ceilings, output } = arguments;
+    let asked = Asked { stack, life, ceilings, names: &names, quiet: output.quiet.clone() };
+    let loaded = launch::load(around, asked, origins)?;
+    let layout = layout(around, &output, &loaded.stack);
+    let plan = Plan {
+        quiet: output.quiet.is_some(),
+        split_stderr: output.split_stderr,
+        summary: output.summary,
+        layout,
+    };
+    launch::start(around, loaded, plan)
+}
+
+fn layout(around: &Surroundings, output: &OutputArgs, stack: &Stack) -> Layout {
+    let terminal = rustix::termios::isatty(stdio::stdout());
+    let set = |name: &str| around.variable(name).is_some_and(|value| !value.is_empty());
+    let dumb = around.variable("TERM").is_some_and(|term| term == "dumb");
+    let colour = match output.color.unwrap_or(ColorWhen::Auto) {
+        ColorWhen::Always => true,
+        ColorWhen::Never => false,
+        ColorWhen::Auto => terminal && !set("NO_COLOR") && !dumb,
+    };
+    Layout {
+        width: Layout::width_for(stack.instances.iter().map(|instance| instance.name.as_str())),
+        timestamps: !output.no_timestamp,
+        prefix: !output.no_prefix,
+        colour,
+        escape_controls: terminal,
+    }
+}
