@@ -180,3 +180,104 @@ fn programs(text: &str) -> Vec<&str> {
 fn is_keyword(word: &str) -> bool {
     matches!(word, "if" | "then" | "else" | "elif" | "do" | "while" | "until" | "!" | "$")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_and_its_arguments_need_no_shell() {
+        for text in [
+            "./serve",
+            "bundle exec rails server -p 3000",
+            "/usr/bin/env node server.js --opt=a,b",
+            "redis-server\t--port  6379 ",
+            "python3 -m http.server 8000",
+            "-x",
+            "sleep_echo user@host:path 50% +x",
+        ] {
+            assert!(is_plain(text), "{text}");
+        }
+        assert_eq!(
+            command("redis-server\t--port  6379 "),
+            Command::Direct {
+                words: vec!["redis-server".into(), "--port".into(), "6379".into()],
+                text: "redis-server\t--port  6379 ".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn what_a_shell_would_touch_goes_to_the_shell_untouched() {
+        for text in [
+            "echo $FOO $BAR",          // 36
+            "FOOBAR=zz; echo $FOOBAR", // 37
+            "/bin/echo '$FOO'",        // 38
+            "x && y",                  // 40
+            "x | y",                   // 40
+            "FOO=1 x",                 // 40
+            "echo \"unbalanced",       // 44
+            "echo plain",
+            "exec ./serve",
+            ". ./env",
+            ": nothing",
+            "cd /srv",
+            "true",
+            "time ./serve",
+            "! ./serve",
+            "{ ./serve",
+            "ls *.rb",
+            "cat ~/x",
+            "~/bin/serve",
+            "./serve ?",
+            "./serve [a]",
+            "./serve #x",
+            "./serve\\ x",
+            "./serv\u{e9}",
+            "%1",
+            "A=b",
+            "./serve\rx",
+            "./serve > log",
+            "",
+            "  ",
+        ] {
+            assert_eq!(command(text), Command::Shell(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_leaves_the_stack_is_noted() {
+        for text in [
+            "docker run -p 80:80 nginx",
+            "exec /usr/bin/docker compose up",
+            "FOO=1 sudo -E podman run x",
+            "cd x && systemd-run --user ./serve",
+            "echo ./x | at now",
+        ] {
+            let notes = notes("web", text, true);
+            assert!(notes.len() == 1 && notes[0].contains("another daemon"), "{text}: {notes:?}");
+        }
+        for text in ["./docker-entrypoint.sh", "echo at noon", "./run --docker", "node docker.js"] {
+            assert_eq!(notes("web", text, true), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_goes_to_the_background_is_noted() {
+        for text in ["./serve &", "redis-server --daemonize yes", "./serve >log 2>&1 &"] {
+            assert!(notes("web", text, true)[0].contains("goes to the background"), "{text}");
+        }
+        assert_eq!(notes("web", "./a & ./b", true), [""; 0]);
+    }
+
+    #[test]
+    fn pythons_buffering_is_explained() {
+        for text in ["python app.py", "exec python3.12 app.py", "/usr/bin/python3 x"] {
+            assert!(notes("web", text, false)[0].contains("PYTHONUNBUFFERED=1"), "{text}");
+            assert_eq!(notes("web", text, true), [""; 0]);
+        }
+        for text in ["python -u app.py", "PYTHONUNBUFFERED=1 python x", "./python.sh"] {
+            assert_eq!(notes("web", text, false), [""; 0], "{text}");
+        }
+    }
+}
