@@ -8,86 +8,12 @@ use super::stack::Command;
 
 /// What a POSIX shell, dash or bash as `sh` would run itself or read as grammar (POSIX 2024 2.4, 2.15;
 /// dash(1), bash(1)). Names that hold characters outside of [`is_plain_byte`] need no mention.
-const BUILTINS: [&str; 78] = [
-    ".",
-    ":",
-    "alias",
-    "bg",
-    "bind",
-    "break",
-    "builtin",
-    "caller",
-    "case",
-    "cd",
-    "chdir",
-    "command",
-    "compgen",
-    "complete",
-    "compopt",
-    "continue",
-    "coproc",
-    "declare",
-    "dirs",
-    "disown",
-    "do",
-    "done",
-    "echo",
-    "elif",
-    "else",
-    "enable",
-    "esac",
-    "eval",
-    "exec",
-    "exit",
-    "export",
-    "false",
-    "fc",
-    "fg",
-    "fi",
-    "for",
-    "function",
-    "getopts",
-    "hash",
-    "help",
-    "history",
-    "if",
-    "in",
-    "jobs",
-    "kill",
-    "let",
-    "local",
-    "logout",
-    "mapfile",
-    "popd",
-    "printf",
-    "pushd",
-    "pwd",
-    "read",
-    "readarray",
-    "readonly",
-    "return",
-    "select",
-    "set",
-    "shift",
-    "shopt",
-    "source",
-    "suspend",
-    "test",
-    "then",
-    "time",
-    "times",
-    "trap",
-    "true",
-    "type",
-    "typeset",
-    "ulimit",
-    "umask",
-    "unalias",
-    "unset",
-    "until",
-    "wait",
-    "while",
-];
+const BUILTINS: &str = "\
+    . : alias bg bind break builtin caller case cd chdir command compgen complete compopt continue \
+    coproc declare dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi \
+    for function getopts hash help history if in jobs kill let local logout mapfile popd printf pushd \
+    pwd read readarray readonly return select set shift shopt source suspend test then time times trap \
+    true type typeset ulimit umask unalias unset until wait while";
 
 /// How `text` is executed.
 pub fn command(text: &str) -> Command {
@@ -103,7 +29,7 @@ pub fn is_plain(text: &str) -> bool {
     let plain = text.bytes().all(|byte| is_plain_byte(byte) || byte == b' ' || byte == b'\t');
     let Some(first) = text.split_ascii_whitespace().next() else { return false };
     // "%1" is a job to bash.
-    plain && !first.contains('=') && !first.starts_with('%') && !BUILTINS.contains(&first)
+    plain && !first.contains('=') && !first.starts_with('%') && !BUILTINS.split(' ').any(|word| word == first)
 }
 
 fn is_plain_byte(byte: u8) -> bool {
@@ -139,14 +65,16 @@ pub(super) fn notes(name: &str, text: &str, unbuffered: bool) -> Vec<String> {
     let programs = programs(text);
     if let Some(program) = programs.iter().find(|program| ELSEWHERE.contains(program)) {
         notes.push(format!(
-            "{name}: {program} hands its work to another daemon, where no ceiling and no stop of lpm reaches it"
+            "{name}: {program} hands its work to another daemon, \
+             where no ceiling and no stop of lpm reaches it"
         ));
     }
     let daemonizes = text.split_ascii_whitespace().any(|word| DAEMONIZE.contains(&word));
     let background = text.trim_end().strip_suffix('&').is_some_and(|before| !before.ends_with(['&', '>']));
     if background || daemonizes {
         notes.push(format!(
-            "{name}: the command goes to the background, so that its end comes at once (keep it in the foreground)"
+            "{name}: the command goes to the background, so that its end comes at once \
+             (keep it in the foreground)"
         ));
     }
     let python = programs.iter().any(|program| {
@@ -156,7 +84,8 @@ pub(super) fn notes(name: &str, text: &str, unbuffered: bool) -> Vec<String> {
     let asked = text.contains("PYTHONUNBUFFERED") || text.split_ascii_whitespace().any(|word| word == "-u");
     if python && !unbuffered && !asked {
         notes.push(format!(
-            "{name}: python holds its output back unless it writes to a terminal (set PYTHONUNBUFFERED=1 or use --pty)"
+            "{name}: python holds its output back unless it writes to a terminal \
+             (set PYTHONUNBUFFERED=1 or use --pty)"
         ));
     }
     notes

@@ -2,8 +2,8 @@
 //!
 //! `NAME=value`, `export NAME=value`, blanks around `=`, `#` comments on their own line or after a blank.
 //! `"…"` may span lines and knows `\n \t \r \" \\ \$` (any other backslash stays); `'…'` is literal and ends
-//! on its line; an unquoted value is literal up to a ` #` or the end of the line, less trailing blanks. Nothing
-//! is expanded unless asked (`$NAME`, `${NAME}`, never in single quotes).
+//! on its line; an unquoted value is literal up to a ` #` or the end of the line, less trailing blanks.
+//! Nothing is expanded unless asked (`$NAME`, `${NAME}`, never in single quotes).
 //!
 //! No message holds a value, or anything that might be a piece of one: a line that makes no sense may be the
 //! second line of a secret.
@@ -76,6 +76,12 @@ pub fn parse(label: &str, bytes: &[u8], expand: bool) -> (Vec<Variable>, Vec<Dia
     (reader.variables, reader.diagnostics)
 }
 
+/// What a file sets `key` to, errors and references aside: for `PROCFILE`, which is needed before the rest.
+pub fn value_of(bytes: &[u8], key: &str) -> Option<OsString> {
+    let (variables, _) = parse("", bytes, false);
+    variables.iter().rev().find(|variable| variable.key == key).map(|variable| variable.value(|_| None))
+}
+
 /// Whether `key` can be set from a file: a shell's name, or one with dots and dashes inside.
 pub fn is_key(key: &str) -> bool {
     let mut bytes = key.bytes();
@@ -145,8 +151,8 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// `"…"`, `rest` at the opening quote. The whole value is read even if it is wrong, so that one mistake is
-    /// one error; without a closing quote, reading goes on with the next line.
+    /// `"…"`, `rest` at the opening quote. The whole value is read even if it is wrong, so that one mistake
+    /// is one error; without a closing quote, reading goes on with the next line.
     fn double_quoted(&mut self, first: usize, key: &str) -> Option<Vec<Piece>> {
         let body = &self.rest[1..];
         let mut close = 0;
@@ -508,6 +514,15 @@ mod tests {
     fn bytes_that_are_no_text_are_values_all_the_same() {
         let (variables, _) = parse(".env", b"A=\xff\xfe", false);
         assert_eq!(variables[0].value(|_| None).as_bytes(), b"\xff\xfe");
+    }
+
+    #[test]
+    fn one_value_can_be_asked_for() {
+        assert_eq!(
+            value_of(b"PROCFILE=a\n{\nPROCFILE='Procfile.dev'", "PROCFILE"),
+            Some("Procfile.dev".into())
+        );
+        assert_eq!(value_of(b"A=1", "PROCFILE"), None);
     }
 
     #[test]

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Values may be written as text or as what they are (`cpu-quota = 1.5`, `can-die = true`). The Procfile says
-//! what exists: a process type that it does not have is refused, and so is a key that lpm does not know. Every
-//! option wins over this file.
+//! what exists: a process type that it does not have is refused, and so is a key that lpm does not know.
+//! Every option wins over this file.
 
 use std::collections::BTreeMap;
 use std::fmt;
