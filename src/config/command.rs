@@ -8,86 +8,12 @@ use super::stack::Command;
 
 /// What a POSIX shell, dash or bash as `sh` would run itself or read as grammar (POSIX 2024 2.4, 2.15;
 /// dash(1), bash(1)). Names that hold characters outside of [`is_plain_byte`] need no mention.
-const BUILTINS: [&str; 78] = [
-    ".",
-    ":",
-    "alias",
-    "bg",
-    "bind",
-    "break",
-    "builtin",
-    "caller",
-    "case",
-    "cd",
-    "chdir",
-    "command",
-    "compgen",
-    "complete",
-    "compopt",
-    "continue",
-    "coproc",
-    "declare",
-    "dirs",
-    "disown",
-    "do",
-    "done",
-    "echo",
-    "elif",
-    "else",
-    "enable",
-    "esac",
-    "eval",
-    "exec",
-    "exit",
-    "export",
-    "false",
-    "fc",
-    "fg",
-    "fi",
-    "for",
-    "function",
-    "getopts",
-    "hash",
-    "help",
-    "history",
-    "if",
-    "in",
-    "jobs",
-    "kill",
-    "let",
-    "local",
-    "logout",
-    "mapfile",
-    "popd",
-    "printf",
-    "pushd",
-    "pwd",
-    "read",
-    "readarray",
-    "readonly",
-    "return",
-    "select",
-    "set",
-    "shift",
-    "shopt",
-    "source",
-    "suspend",
-    "test",
-    "then",
-    "time",
-    "times",
-    "trap",
-    "true",
-    "type",
-    "typeset",
-    "ulimit",
-    "umask",
-    "unalias",
-    "unset",
-    "until",
-    "wait",
-    "while",
-];
+const BUILTINS: &str = "\
+    . : alias bg bind break builtin caller case cd chdir command compgen complete compopt continue \
+    coproc declare dirs disown do done echo elif else enable esac eval exec exit export false fc fg fi \
+    for function getopts hash help history if in jobs kill let local logout mapfile popd printf pushd \
+    pwd read readarray readonly return select set shift shopt source suspend test then time times trap \
+    true type typeset ulimit umask unalias unset until wait while";
 
 /// How `text` is executed.
 pub fn command(text: &str) -> Command {
@@ -103,7 +29,7 @@ pub fn is_plain(text: &str) -> bool {
     let plain = text.bytes().all(|byte| is_plain_byte(byte) || byte == b' ' || byte == b'\t');
     let Some(first) = text.split_ascii_whitespace().next() else { return false };
     // "%1" is a job to bash.
-    plain && !first.contains('=') && !first.starts_with('%') && !BUILTINS.contains(&first)
+    plain && !first.contains('=') && !first.starts_with('%') && !BUILTINS.split(' ').any(|word| word == first)
 }
 
 fn is_plain_byte(byte: u8) -> bool {
@@ -139,14 +65,16 @@ pub(super) fn notes(name: &str, text: &str, unbuffered: bool) -> Vec<String> {
     let programs = programs(text);
     if let Some(program) = programs.iter().find(|program| ELSEWHERE.contains(program)) {
         notes.push(format!(
-            "{name}: {program} hands its work to another daemon, where no ceiling and no stop of lpm reaches it"
+            "{name}: {program} hands its work to another daemon, \
+             where no ceiling and no stop of lpm reaches it"
         ));
     }
     let daemonizes = text.split_ascii_whitespace().any(|word| DAEMONIZE.contains(&word));
     let background = text.trim_end().strip_suffix('&').is_some_and(|before| !before.ends_with(['&', '>']));
     if background || daemonizes {
         notes.push(format!(
-            "{name}: the command goes to the background, so that its end comes at once (keep it in the foreground)"
+            "{name}: the command goes to the background, so that its end comes at once \
+             (keep it in the foreground)"
         ));
     }
     let python = programs.iter().any(|program| {
@@ -156,7 +84,8 @@ pub(super) fn notes(name: &str, text: &str, unbuffered: bool) -> Vec<String> {
     let asked = text.contains("PYTHONUNBUFFERED") || text.split_ascii_whitespace().any(|word| word == "-u");
     if python && !unbuffered && !asked {
         notes.push(format!(
-            "{name}: python holds its output back unless it writes to a terminal (set PYTHONUNBUFFERED=1 or use --pty)"
+            "{name}: python holds its output back unless it writes to a terminal \
+             (set PYTHONUNBUFFERED=1 or use --pty)"
         ));
     }
     notes
@@ -179,4 +108,105 @@ fn programs(text: &str) -> Vec<&str> {
 
 fn is_keyword(word: &str) -> bool {
     matches!(word, "if" | "then" | "else" | "elif" | "do" | "while" | "until" | "!" | "$")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_and_its_arguments_need_no_shell() {
+        for text in [
+            "./serve",
+            "bundle exec rails server -p 3000",
+            "/usr/bin/env node server.js --opt=a,b",
+            "redis-server\t--port  6379 ",
+            "python3 -m http.server 8000",
+            "-x",
+            "sleep_echo user@host:path 50% +x",
+        ] {
+            assert!(is_plain(text), "{text}");
+        }
+        assert_eq!(
+            command("redis-server\t--port  6379 "),
+            Command::Direct {
+                words: vec!["redis-server".into(), "--port".into(), "6379".into()],
+                text: "redis-server\t--port  6379 ".into(),
+            }
+        );
+    }
+
+    #[test]
+    fn what_a_shell_would_touch_goes_to_the_shell_untouched() {
+        for text in [
+            "echo $FOO $BAR",          // 36
+            "FOOBAR=zz; echo $FOOBAR", // 37
+            "/bin/echo '$FOO'",        // 38
+            "x && y",                  // 40
+            "x | y",                   // 40
+            "FOO=1 x",                 // 40
+            "echo \"unbalanced",       // 44
+            "echo plain",
+            "exec ./serve",
+            ". ./env",
+            ": nothing",
+            "cd /srv",
+            "true",
+            "time ./serve",
+            "! ./serve",
+            "{ ./serve",
+            "ls *.rb",
+            "cat ~/x",
+            "~/bin/serve",
+            "./serve ?",
+            "./serve [a]",
+            "./serve #x",
+            "./serve\\ x",
+            "./serv\u{e9}",
+            "%1",
+            "A=b",
+            "./serve\rx",
+            "./serve > log",
+            "",
+            "  ",
+        ] {
+            assert_eq!(command(text), Command::Shell(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_leaves_the_stack_is_noted() {
+        for text in [
+            "docker run -p 80:80 nginx",
+            "exec /usr/bin/docker compose up",
+            "FOO=1 sudo -E podman run x",
+            "cd x && systemd-run --user ./serve",
+            "echo ./x | at now",
+        ] {
+            let notes = notes("web", text, true);
+            assert!(notes.len() == 1 && notes[0].contains("another daemon"), "{text}: {notes:?}");
+        }
+        for text in ["./docker-entrypoint.sh", "echo at noon", "./run --docker", "node docker.js"] {
+            assert_eq!(notes("web", text, true), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_goes_to_the_background_is_noted() {
+        for text in ["./serve &", "redis-server --daemonize yes", "./serve >log 2>&1 &"] {
+            assert!(notes("web", text, true)[0].contains("goes to the background"), "{text}");
+        }
+        assert_eq!(notes("web", "./a & ./b", true), [""; 0]);
+    }
+
+    #[test]
+    fn pythons_buffering_is_explained() {
+        for text in ["python app.py", "exec python3.12 app.py", "/usr/bin/python3 x"] {
+            assert!(notes("web", text, false)[0].contains("PYTHONUNBUFFERED=1"), "{text}");
+            assert_eq!(notes("web", text, true), [""; 0]);
+        }
+        for text in ["python -u app.py", "PYTHONUNBUFFERED=1 python x", "./python.sh"] {
+            assert_eq!(notes("web", text, false), [""; 0], "{text}");
+        }
+    }
 }

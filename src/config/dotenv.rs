@@ -2,8 +2,8 @@
 //!
 //! `NAME=value`, `export NAME=value`, blanks around `=`, `#` comments on their own line or after a blank.
 //! `"…"` may span lines and knows `\n \t \r \" \\ \$` (any other backslash stays); `'…'` is literal and ends
-//! on its line; an unquoted value is literal up to a ` #` or the end of the line, less trailing blanks. Nothing
-//! is expanded unless asked (`$NAME`, `${NAME}`, never in single quotes).
+//! on its line; an unquoted value is literal up to a ` #` or the end of the line, less trailing blanks.
+//! Nothing is expanded unless asked (`$NAME`, `${NAME}`, never in single quotes).
 //!
 //! No message holds a value, or anything that might be a piece of one: a line that makes no sense may be the
 //! second line of a secret.
@@ -76,6 +76,12 @@ pub fn parse(label: &str, bytes: &[u8], expand: bool) -> (Vec<Variable>, Vec<Dia
     (reader.variables, reader.diagnostics)
 }
 
+/// What a file sets `key` to, errors and references aside: for `PROCFILE`, which is needed before the rest.
+pub fn value_of(bytes: &[u8], key: &str) -> Option<OsString> {
+    let (variables, _) = parse("", bytes, false);
+    variables.iter().rev().find(|variable| variable.key == key).map(|variable| variable.value(|_| None))
+}
+
 /// Whether `key` can be set from a file: a shell's name, or one with dots and dashes inside.
 pub fn is_key(key: &str) -> bool {
     let mut bytes = key.bytes();
@@ -145,8 +151,8 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// `"…"`, `rest` at the opening quote. The whole value is read even if it is wrong, so that one mistake is
-    /// one error; without a closing quote, reading goes on with the next line.
+    /// `"…"`, `rest` at the opening quote. The whole value is read even if it is wrong, so that one mistake
+    /// is one error; without a closing quote, reading goes on with the next line.
     fn double_quoted(&mut self, first: usize, key: &str) -> Option<Vec<Piece>> {
         let body = &self.rest[1..];
         let mut close = 0;
@@ -326,4 +332,231 @@ impl<'a> Reader<'a, '_> {
 fn json(bytes: &[u8]) -> Option<usize> {
     let start = bytes.iter().position(|byte| !byte.is_ascii_whitespace())?;
     matches!(bytes[start], b'{' | b'[').then(|| memchr::memchr_iter(b'\n', &bytes[..start]).count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::error::Severity;
+
+    /// What `text` sets, references looked up among what it set before and `HOME=/root`.
+    fn read(text: impl AsRef<[u8]>, expand: bool) -> Vec<(String, String)> {
+        let mut known: HashMap<String, OsString> = HashMap::from([("HOME".to_owned(), "/root".into())]);
+        let (variables, _) = parse(".env", text.as_ref(), expand);
+        let mut pairs = Vec::new();
+        for variable in variables {
+            let value = variable.value(|name| known.get(name).cloned());
+            known.insert(variable.key.clone(), value.clone());
+            pairs.push((variable.key, value.into_string().expect("is UTF-8")));
+        }
+        pairs
+    }
+
+    fn says(text: impl AsRef<[u8]>, expand: bool) -> Vec<String> {
+        let letter = |severity| match severity {
+            Severity::Note => 'N',
+            Severity::Warning => 'W',
+            Severity::Error => 'E',
+        };
+        parse(".env", text.as_ref(), expand).1.iter().map(|d| format!("{} {d}", letter(d.severity))).collect()
+    }
+
+    #[test]
+    fn values_are_read_as_the_decisions_say() {
+        // The case numbers of the compatibility list stand beside each.
+        let cases = [
+            ("FOO=bar\nBAZ=qux", &[("FOO", "bar"), ("BAZ", "qux")][..]), // 52
+            (r#"OTHER="escaped\"quote""#, &[("OTHER", "escaped\"quote")]), // 56
+            (
+                r#"URL="http://example.com/api?foo=bar&baz=1""#,
+                &[("URL", "http://example.com/api?foo=bar&baz=1")],
+            ), // 57
+            (r#"FOO="bar\nbaz""#, &[("FOO", "bar\nbaz")]),               // 58
+            (r"FOO=bar\nbaz", &[("FOO", r"bar\nbaz")]),                  // 60
+            (r"TABS='foo\tbar'", &[("TABS", r"foo\tbar")]),              // 61
+            (r#"TABS="a\tb""#, &[("TABS", "a\tb")]),                     // 61
+            (r"DOLLAR='foo\$bar'", &[("DOLLAR", r"foo\$bar")]),          // 62
+            (r#"DOLLAR="foo\$bar\r\\""#, &[("DOLLAR", "foo$bar\r\\")]),
+            (r#"PATTERN="\d+\.""#, &[("PATTERN", r"\d+\.")]),
+            (r#"MYVAR='"surrounded"'"#, &[("MYVAR", "\"surrounded\"")]), // 64
+            (r#"MYVAR=\"escaped\""#, &[("MYVAR", r#"\"escaped\""#)]),    // 65, foreman's
+            ("MYVAR=user@domain.com", &[("MYVAR", "user@domain.com")]),  // 66
+            ("MYVAR=~pun|u@|0n$=", &[("MYVAR", "~pun|u@|0n$=")]),        // 66
+            ("FOO=bar # c", &[("FOO", "bar")]),                          // 72
+            ("FOO=bar\t# c", &[("FOO", "bar")]),                         // 72
+            ("FOO=a#b", &[("FOO", "a#b")]),                              // 73
+            ("FOO=#b", &[("FOO", "#b")]),
+            ("FOO= # c", &[("FOO", "")]),
+            ("key = \"quoted#hash\"", &[("key", "quoted#hash")]), // 74
+            ("FOO=bar baz", &[("FOO", "bar baz")]),               // 76
+            ("FOO=bar   ", &[("FOO", "bar")]),                    // 77
+            ("FOO='bar   '", &[("FOO", "bar   ")]),               // 77
+            ("FOO=", &[("FOO", "")]),                             // 78
+            ("A=", &[("A", "")]),                                 // 78
+            ("FOO=\"\"\nBAR=''", &[("FOO", ""), ("BAR", "")]),
+            ("export FOO=x", &[("FOO", "x")]),  // 80
+            ("export\tFOO=x", &[("FOO", "x")]), // 80
+            ("export=x", &[("export", "x")]),
+            ("  FOO = x", &[("FOO", "x")]),
+            ("key3 = base64===", &[("key3", "base64===")]), // 82
+            ("FOO=\"a\" # c", &[("FOO", "a")]),             // 84
+            ("FOO='a'  ", &[("FOO", "a")]),
+            ("FOO=it's", &[("FOO", "it's")]), // 85
+            ("FOO=\"one\ntwo\"\nBAR=x", &[("FOO", "one\ntwo"), ("BAR", "x")]), // 86
+            ("FOO=\"one\r\ntwo\"\r\nBAR=x\r\n", &[("FOO", "one\ntwo"), ("BAR", "x")]), // 86
+            ("X='$A'", &[("X", "$A")]),       // 89
+            ("X=$HOME/${HOME}", &[("X", "$HOME/${HOME}")]),
+            ("# comment\n  # another\n\nA=1\n", &[("A", "1")]),
+            ("\u{feff}A=1", &[("A", "1")]),
+        ];
+        for (text, expected) in cases {
+            let expected: Vec<_> = expected.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
+            assert_eq!(read(text, false), expected, "{text:?}");
+            assert_eq!(says(text, false), [""; 0], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_odd_is_ignored_with_a_warning() {
+        let cases = [
+            // 68
+            ("-foo=command", "the name is not letters, digits and _"),
+            // 69
+            ("1FOO=x", "the name begins with a digit"),
+            // 81
+            ("FOO: x=y", "a colon stands where \"=\" belongs"),
+            ("=x", "no name stands before \"=\""),
+            ("FOO BAR=x", "the name is not letters, digits and _"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(says(text, false), [format!("W .env:1: line ignored: {message} (write NAME=value)")]);
+            assert_eq!(read(text, false), []);
+        }
+        // 81, 92
+        for text in ["FOO: x", "FOOBAR", "export FOO"] {
+            assert_eq!(says(text, false), ["W .env:1: line ignored: it has no \"=\" (write NAME=value)"]);
+        }
+    }
+
+    // 70
+    #[test]
+    fn a_dotted_name_is_set_although_shells_cannot_see_it() {
+        assert_eq!(read("FOO.BAR=x", false), [("FOO.BAR".to_owned(), "x".to_owned())]);
+        assert_eq!(
+            says("FOO.BAR=x", false),
+            ["N .env:1: shells cannot see FOO.BAR, whose name is not letters, digits and _"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_mean_anything_is_an_error_with_its_line() {
+        let cases: [(&[u8], &str); 9] = [
+            // 84
+            (b"A=1\nFOO=\"a\"tail", "2: text follows the closing quote of FOO (quote the whole value)"),
+            (b"FOO=\"a\nb\" c", "2: text follows the closing quote of FOO (quote the whole value)"),
+            (b"FOO=\"a\"# c", "1: text follows the closing quote of FOO (quote the whole value)"),
+            // 85
+            (b"A=1\nFOO=\"abc", "2: the value of FOO has no closing \""),
+            (b"FOO=\"abc\\", "1: the value of FOO has no closing \""),
+            (
+                b"FOO='abc\n",
+                "1: the value of FOO has no closing ' on its line (lines can be joined in \"\u{2026}\")",
+            ),
+            // 90
+            (b"\n{\"top\": 1}", "2: the file is JSON (write NAME=value lines)"),
+            (b"FOO=a\0b", "1: the value of FOO holds a NUL byte, which no program can be given"),
+            (b"\xff\xfeA\0=\0", "1: the file is UTF-16 (save it as UTF-8)"),
+        ];
+        for (bytes, message) in cases {
+            assert_eq!(says(bytes, false), [format!("E .env:{message}")]);
+        }
+    }
+
+    #[test]
+    fn lines_are_counted_through_values_that_span_them() {
+        assert_eq!(says("A=\"1\n2\n3\"\n\nFOO\n", false)[0].split(": ").next(), Some("W .env:5"));
+    }
+
+    #[test]
+    fn expansion_is_only_what_was_asked_for() {
+        let cases = [
+            // 66
+            ("X=~pun|u@|0n$=", "~pun|u@|0n$="),
+            // 89
+            ("X='$HOME'", "$HOME"),
+            ("X=$HOME:/x", "/root:/x"),
+            ("X=${HOME}x", "/rootx"),
+            ("X=\"$HOME/\\$HOME\"", "/root/$HOME"),
+            ("X=$1$", "$1$"),
+            ("X=$NOPE", ""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read(text, true), [("X".to_owned(), expected.to_owned())], "{text}");
+        }
+        assert_eq!(read("A=1\nB=$A$A", true)[1].1, "11");
+        assert_eq!(
+            says("X=${HOME:-x}", true),
+            ["E .env:1: \"${\" in the value of X is not ${NAME} (write \\$ in double quotes)"]
+        );
+    }
+
+    #[test]
+    fn a_repeated_name_is_noted() {
+        assert_eq!(
+            says("A=1\nA=2", false),
+            ["N .env:2: A is set twice (first on line 1); the last one counts"]
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_values_all_the_same() {
+        let (variables, _) = parse(".env", b"A=\xff\xfe", false);
+        assert_eq!(variables[0].value(|_| None).as_bytes(), b"\xff\xfe");
+    }
+
+    #[test]
+    fn one_value_can_be_asked_for() {
+        assert_eq!(
+            value_of(b"PROCFILE=a\n{\nPROCFILE='Procfile.dev'", "PROCFILE"),
+            Some("Procfile.dev".into())
+        );
+        assert_eq!(value_of(b"A=1", "PROCFILE"), None);
+    }
+
+    #[test]
+    fn no_message_holds_a_secret() {
+        let file = "A=\"s3cret\"s3cret\ns3cret\n-s3cret=1\nB='s3cret\n1s3cret/==\ns3cret+/==\nC=${s3cret:-s3cret}\nD=\"s3cret";
+        for message in says(file, true) {
+            assert!(!message.contains("s3cret"), "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), expand: bool) {
+            for variable in parse(".env", &bytes, expand).0 {
+                variable.value(|_| None);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "([A-C0='\"\\\\$#{}: \t\r\n]{0,16}\n){0,8}", expand: bool) {
+            let (variables, diagnostics) = parse(".env", text.as_bytes(), expand);
+            let lines = text.lines().count().max(1);
+            prop_assert!(variables.iter().all(|v| (1..=lines).contains(&v.line)));
+            prop_assert!(diagnostics.iter().all(|d| d.place.as_ref().and_then(|p| p.line).is_some_and(|l| l <= lines)));
+        }
+
+        #[test]
+        fn a_quoted_value_is_read_back(value in "[^\0]{0,60}", expand: bool) {
+            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('\r', "\\r");
+            let file = format!("A=\"{escaped}\"\nB=1\n");
+            let (variables, diagnostics) = parse(".env", file.as_bytes(), expand);
+            prop_assert_eq!(diagnostics, []);
+            prop_assert_eq!(variables.len(), 2);
+            prop_assert_eq!(variables[0].value(|_| None), OsString::from(value));
+        }
+    }
 }

@@ -3,10 +3,10 @@
 //! Inherited < env files (`--env-precedence inherited` turns these two round) < lpm.toml < injected. What all
 //! instances share is kept once, in [`Stack::environment`]; an instance holds only what is laid over it.
 //!
-//! Inherited variables are passed on untouched, lpm's own options (`LPM_MEM`, …) included, so that an `lpm run`
-//! inside an instance means what it means outside. Only [`SCRUBBED`] is taken out.
+//! Inherited variables are passed on untouched, lpm's own options (`LPM_MEM`, …) included, so that an `lpm
+//! run` inside an instance means what it means outside. Only [`SCRUBBED`] is taken out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -141,10 +141,10 @@ pub(super) fn inject_shared<'a>(
     all.set("LPM_STACK", stack);
     // As a shell would: what is inherited names another directory.
     all.set("PWD", root);
-    let mut taken = HashMap::new();
+    let mut taken = HashSet::new();
     for (name, port) in ports {
         let variable = port_variable(name);
-        if taken.insert(variable.clone(), ()).is_none() {
+        if taken.insert(variable.clone()) {
             all.set(variable, port.to_string());
         }
     }

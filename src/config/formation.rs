@@ -1,8 +1,8 @@
 //! How many instances of each process type: `-m` as foreman means it, `-c` as honcho does.
 //!
-//! `web=2,worker=3`, `all=2`, blanks allowed. With `-m` a process type that is not listed is off unless `all=`
-//! says otherwise; with `-c` it stays at 1. An empty text says nothing. A name that is not in the Procfile, a
-//! number that is none, an empty item is an error.
+//! `web=2,worker=3`, `all=2`, blanks allowed. With `-m` a process type that is not listed is off unless
+//! `all=` says otherwise; with `-c` it stays at 1. An empty text says nothing. A name that is not in the
+//! Procfile, a number that is none, an empty item is an error.
 
 use super::error::{Diagnostic, quote};
 use super::options::{Given, Options, unknown};

@@ -16,13 +16,13 @@
 //! ```
 //!
 //! Values may be written as text or as what they are (`cpu-quota = 1.5`, `can-die = true`). The Procfile says
-//! what exists: a process type that it does not have is refused, and so is a key that lpm does not know. Every
-//! option wins over this file.
+//! what exists: a process type that it does not have is refused, and so is a key that lpm does not know.
+//! Every option wins over this file.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::de::{Deserialize, Deserializer, Visitor};
 use toml::Spanned;
 
 use super::environment::is_injected;
@@ -293,7 +293,7 @@ impl<'de> Deserialize<'de> for Text {
                 Ok(Text(yes.to_string()))
             }
         }
-        deserializer.deserialize_any(AnyScalar).map_err(D::Error::custom)
+        deserializer.deserialize_any(AnyScalar)
     }
 }
 
@@ -326,6 +326,7 @@ fn refusal(error: &toml::de::Error) -> String {
             "sequence" => "a list",
             other => other,
         };
+        let expected = if expected == "a map" { "a table" } else { expected };
         return format!("{kind} stands where {expected} belongs");
     }
     message.lines().collect::<Vec<_>>().join(", ")

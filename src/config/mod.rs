@@ -18,6 +18,7 @@ pub mod stack;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -291,10 +292,7 @@ impl<'a> Assembly<'a> {
             if number > count && count > 0 {
                 let name = self.entries[process].name;
                 let message = format!("there is no {name}.{number}: the formation has {name}={count}");
-                let warning = Diagnostic::warning(None, message);
-                if !self.problems.contains(&warning) {
-                    self.problems.push(warning);
-                }
+                self.problems.push(Diagnostic::warning(None, message));
             }
         }
         if options.names.values.is_empty() {
@@ -317,7 +315,8 @@ impl<'a> Assembly<'a> {
                     if number > count {
                         let process = self.entries[process].name;
                         let message = format!(
-                            "there is no {name}: the formation has {process}={count} (write -m {process}={number})"
+                            "there is no {name}: the formation has {process}={count} \
+                             (write -m {process}={number})"
                         );
                         self.problems.push(options.names.error(message));
                     } else {
@@ -344,7 +343,8 @@ impl<'a> Assembly<'a> {
             let before = self.problems.last().is_some_and(|last| last.place.as_ref() == Some(&place));
             if !before {
                 let message = format!(
-                    "{}.{number} would get port {}, above 65535 (lower --port or --port-step, or use --no-port)",
+                    "{}.{number} would get port {}, above 65535 \
+                     (lower --port or --port-step, or use --no-port)",
                     entry.name,
                     ports.number(process, number)
                 );
@@ -381,7 +381,7 @@ impl<'a> Assembly<'a> {
         let set =
             |name: &str| stack.environment.iter().any(|(known, value)| known == name && !value.is_empty());
         let unbuffered = set("PYTHONUNBUFFERED");
-        let mut variables: Vec<(String, &str)> = Vec::new();
+        let mut variables: HashMap<String, &str> = HashMap::new();
         for entry in &self.entries {
             let place = || Place::line(label, entry.line);
             for note in command::notes(entry.name, entry.text, unbuffered) {
@@ -393,12 +393,10 @@ impl<'a> Assembly<'a> {
             }
             if self.ports.is_some() {
                 let variable = port_variable(entry.name);
-                match variables.iter().find(|(known, _)| *known == variable) {
-                    Some((_, first)) => {
-                        let message = format!("{variable} is the port of {first}; {} has none", entry.name);
-                        self.problems.push(Diagnostic::note(place(), message));
-                    }
-                    None => variables.push((variable, entry.name)),
+                let first = *variables.entry(variable.clone()).or_insert(entry.name);
+                if first != entry.name {
+                    let message = format!("{variable} is the port of {first}; {} has none", entry.name);
+                    self.problems.push(Diagnostic::note(place(), message));
                 }
             }
         }

@@ -201,3 +201,197 @@ fn is_name_byte(byte: u8) -> bool {
 fn trim_start(line: &[u8]) -> &[u8] {
     line.trim_ascii_start()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entries(bytes: &[u8]) -> Vec<(&str, &str)> {
+        parse("Procfile", bytes).0.iter().map(|entry| (entry.name, entry.text)).collect()
+    }
+
+    /// `E Procfile:1: …` for an error, `W …` for a warning.
+    fn says(bytes: &[u8]) -> Vec<String> {
+        let letter = |diagnostic: &Diagnostic| if diagnostic.is_error() { 'E' } else { 'W' };
+        parse("Procfile", bytes).1.iter().map(|d| format!("{} {d}", letter(d))).collect()
+    }
+
+    #[test]
+    fn what_every_peer_reads_is_read_the_same() {
+        // The case numbers of the compatibility list stand beside each.
+        let cases: &[(&str, &[(&str, &str)])] = &[
+            ("web: command", &[("web", "command")]), // 1
+            (
+                "foo: python foo.py\nbar: python bar.py\n",
+                &[("foo", "python foo.py"), ("bar", "python bar.py")],
+            ), // 2
+            ("web:cmd", &[("web", "cmd")]),          // 4
+            ("web:    cmd", &[("web", "cmd")]),      // 5
+            ("web:\tcmd", &[("web", "cmd")]),        // 5
+            ("#commented: command", &[]),            // 6
+            ("  # commented: command", &[]),
+            ("# norun: touch x\nrun: touch y", &[("run", "touch y")]), // 8
+            ("1: echo one", &[("1", "echo one")]),                     // 12
+            ("foo-bar: x\nfoo_bar: y", &[("foo-bar", "x"), ("foo_bar", "y")]), // 13
+            ("web: a: b:c", &[("web", "a: b:c")]),                     // 16
+            (
+                "web: sh -c \"echo $FOOBAR\" >/dev/null 2>&1",
+                &[("web", "sh -c \"echo $FOOBAR\" >/dev/null 2>&1")],
+            ), // 17
+            ("web: echo 1 # hello", &[("web", "echo 1 # hello")]),     // 18
+            ("a: x\n   \n\t\nb: y", &[("a", "x"), ("b", "y")]),        // 21
+            ("# one\n# two\n", &[]),                                   // 24
+            ("a: x\r\nb: y\r\n", &[("a", "x"), ("b", "y")]),           // 26
+            ("\u{feff}web: x", &[("web", "x")]),                       // 28
+            ("", &[]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(entries(text.as_bytes()), *expected, "{text:?}");
+            assert_eq!(says(text.as_bytes()), [""; 0], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn odd_lines_are_ignored_with_a_warning() {
+        let cases = [
+            // 9
+            ("  web: cmd", "line ignored: it is indented (start \"web\" in the first column)"),
+            // 10
+            (
+                "+foo: cmd",
+                "line ignored: \"+foo\" is no process type (write letters, digits, \"_\" and \"-\")",
+            ),
+            // 20
+            ("foo", "line ignored: it is not \"name: command\""),
+            ("web : cmd", "line ignored: a blank stands before the colon (write \"web: command\")"),
+            ("the web: cmd", "line ignored: it is not \"name: command\""),
+            (": cmd", "line ignored: no name before the colon (write \"name: command\")"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(says(text.as_bytes()), [format!("W Procfile:1: {message}")]);
+            assert_eq!(entries(text.as_bytes()), []);
+        }
+    }
+
+    // 29
+    #[test]
+    fn a_trailing_backslash_joins_nothing() {
+        let text = b"web: a \\\n  b\n";
+        assert_eq!(entries(text), [("web", "a \\")]);
+        assert_eq!(
+            says(text),
+            [
+                "W Procfile:1: the command of \"web\" ends in \"\\\", but lines are not joined (write it on one line)",
+                "W Procfile:2: line ignored: it is not \"name: command\"",
+            ]
+        );
+        assert_eq!(says(b"web: a \\\\"), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_run_as_meant_is_an_error() {
+        let cases: [(&[u8], &str); 11] = [
+            // 22
+            (b"web: a\nweb: b", "2: process type \"web\" is defined twice (first on line 1)"),
+            // 14
+            (
+                b"d.e: cmd",
+                "1: process type \"d.e\" holds a dot, which separates the instance number (write \"d-e\")",
+            ),
+            (b"web:", "1: process type \"web\" has no command (write \"web: command\")"),
+            (b"web: \t\r\n", "1: process type \"web\" has no command (write \"web: command\")"),
+            (
+                "w\u{e9}b: x".as_bytes(),
+                "1: process type \"w\u{e9}b\" is not ASCII (write letters, digits, \"_\" and \"-\")",
+            ),
+            (b"a: x\nweb: a\0b", "2: the command of \"web\" holds a NUL byte, which no program can be given"),
+            (b"\0\0\x01", "1: the line holds a NUL byte: this is no Procfile, or it is not UTF-8"),
+            (b"web: \xff", "1: the command of \"web\" is not UTF-8 (save the file as UTF-8)"),
+            (b"\xff\xfew\0e\0b\0", "1: the file is UTF-16 (save it as UTF-8)"),
+            (b"\xfe\xff\0w\0e\0b", "1: the file is UTF-16 (save it as UTF-8)"),
+            (
+                b"\xef\xbb\xbf\n.x: y",
+                "2: process type \".x\" holds a dot, which separates the instance number (write \"x\")",
+            ),
+        ];
+        for (bytes, message) in cases {
+            assert_eq!(says(bytes), [format!("E Procfile:{message}")]);
+        }
+    }
+
+    #[test]
+    fn a_file_of_bare_carriage_returns_is_pointed_out() {
+        assert!(
+            says(b"web: a\rworker: b\r")[0]
+                .starts_with("W Procfile:1: the command of \"web\" holds a carriage")
+        );
+    }
+
+    #[test]
+    fn every_error_is_reported_not_the_first_alone() {
+        assert_eq!(says(b"a: x\na: y\nb.c: z\nd:\n").len(), 3);
+    }
+
+    // 33
+    #[test]
+    fn a_line_may_have_any_length() {
+        let long = "x".repeat(1_000_000);
+        let text = format!("web: {long}\nworker: y");
+        assert_eq!(entries(text.as_bytes()), [("web", long.as_str()), ("worker", "y")]);
+    }
+
+    #[test]
+    fn a_name_is_at_most_as_long_as_its_directory_may_be() {
+        let longest = "n".repeat(LONGEST_NAME);
+        assert_eq!(entries(format!("{longest}: x").as_bytes()).len(), 1);
+        assert!(format!("{longest}.{}", super::super::formation::MOST_INSTANCES).len() <= 255);
+        let message = &says(format!("{longest}n: x").as_bytes())[0];
+        assert!(message.ends_with("has more than 249 letters"), "{message}");
+    }
+
+    // 34
+    #[test]
+    fn entries_written_back_are_read_the_same() {
+        assert_eq!(entries(b"foo: ./foo\nbar: ./bar\n"), [("foo", "./foo"), ("bar", "./bar")]);
+    }
+
+    #[test]
+    fn the_procfile_is_the_first_that_was_named() {
+        let path = |text: &'static str| Some(OsStr::new(text));
+        assert_eq!(choose_procfile(path("a"), path("b"), path("c")), PathBuf::from("a"));
+        assert_eq!(choose_procfile(None, path("b"), path("c")), PathBuf::from("b"));
+        assert_eq!(choose_procfile(None, path(""), path("c")), PathBuf::from("c"));
+        assert_eq!(choose_procfile(None, None, None), PathBuf::from("Procfile"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse("Procfile", &bytes);
+        }
+
+        #[test]
+        fn no_text_panics_and_every_line_is_accounted_for(text in "([a-c.:# \\\\\t\r\n\0é+=-]{0,12}\n){0,12}") {
+            let (entries, diagnostics) = parse("Procfile", text.as_bytes());
+            for (index, line) in text.lines().enumerate() {
+                let silent = line.trim_ascii().is_empty() || line.trim_ascii_start().starts_with('#');
+                let said = diagnostics.iter().any(|d| d.place == Some(Place::line("Procfile", index + 1)))
+                    || entries.iter().any(|entry| entry.line == index + 1);
+                prop_assert!(silent || said, "line {} of {text:?} is lost", index + 1);
+            }
+        }
+
+        #[test]
+        fn entries_survive_writing_and_reading(
+            pairs in proptest::collection::btree_map("[A-Za-z0-9_-]{1,20}", "[!-\\[\\]-~][ -\\[\\]-~]{0,40}", 0..20)
+        ) {
+            let text: String = pairs.iter().map(|(name, command)| format!("{name}: {command}\n")).collect();
+            let (entries, diagnostics) = parse("Procfile", text.as_bytes());
+            prop_assert_eq!(diagnostics, []);
+            let read: Vec<_> = entries.iter().map(|e| (e.name.to_owned(), e.text.to_owned())).collect();
+            prop_assert_eq!(read, pairs.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

@@ -150,10 +150,7 @@ pub fn format_size(bytes: u64) -> String {
     let mut text = String::new();
     for (suffix, unit) in UNITS.into_iter().rev() {
         let tenths = (u128::from(bytes) * 10 + u128::from(unit) / 2) / u128::from(unit);
-        text = match (tenths / 10, tenths % 10) {
-            (whole, 0) => format!("{whole}{suffix}"),
-            (whole, tenth) => format!("{whole}.{tenth}{suffix}"),
-        };
+        text = in_tenths(tenths, suffix);
         // What would round to 1024 reads better in the next unit.
         if tenths < 10_240 {
             break;
@@ -165,9 +162,10 @@ pub fn format_size(bytes: u64) -> String {
 /// A ceiling in bytes for people and for [`memory`] to read back: `64M`, `1.5G`, `infinity`; exact.
 pub fn format_memory(ceiling: Ceiling) -> String {
     let Ceiling::At(bytes) = ceiling else { return "infinity".to_owned() };
-    let exact = |&(_, unit): &(char, u64)| bytes >= unit && u128::from(bytes) * 10 % u128::from(unit) == 0;
-    match UNITS.iter().find(|unit| exact(unit)) {
-        Some(_) => format_size(bytes),
+    let tenths = u128::from(bytes) * 10;
+    let exact = |&(_, unit): &(char, u64)| bytes >= unit && tenths % u128::from(unit) == 0;
+    match UNITS.into_iter().find(exact) {
+        Some((suffix, unit)) => in_tenths(tenths / u128::from(unit), suffix),
         None => bytes.to_string(),
     }
 }
@@ -205,6 +203,14 @@ pub fn format_duration(duration: Duration) -> String {
     let parts: Vec<String> =
         parts.into_iter().filter(|&(n, _)| n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+/// 15 and `G` as `1.5G`.
+fn in_tenths(tenths: u128, suffix: char) -> String {
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole}{suffix}"),
+        (whole, tenth) => format!("{whole}.{tenth}{suffix}"),
+    }
 }
 
 /// Bytes, a part of `memory`, or infinity.
@@ -269,4 +275,184 @@ fn decimal(text: &str) -> Option<(u128, u32)> {
 
 fn number_part(c: char) -> bool {
     c.is_ascii_digit() || c == '.'
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RAM: u64 = 8 << 30;
+
+    #[test]
+    fn sizes_are_1024_based() {
+        for (text, bytes) in [
+            ("64K", 64 << 10),
+            ("512M", 512 << 20),
+            ("1.5G", 1536 << 20),
+            ("2T", 2 << 40),
+            ("1048576", 1 << 20),
+            ("50%", RAM / 2),
+            ("12.5%", RAM / 8),
+            ("100%", RAM),
+        ] {
+            assert_eq!(memory(text, RAM), Ok(Ceiling::At(bytes)), "{text}");
+        }
+        assert_eq!(memory("infinity", RAM), Ok(Ceiling::Infinity));
+        assert_eq!(swap("0", RAM), Ok(Ceiling::At(0)));
+    }
+
+    #[test]
+    fn nonsense_sizes_are_refused_by_name() {
+        for (text, message) in [
+            ("512X", "\"512X\" is not a size (write 512M)"),
+            ("-1", "\"-1\" is not a size (write 512M, 50% or infinity)"),
+            ("512m", "\"512m\" is not a size (write 512M)"),
+            ("512MB", "\"512MB\" is not a size (write 512M)"),
+            ("2GiB", "\"2GiB\" is not a size (write 2G)"),
+            ("512 M", "\"512 M\" is not a size (write 512M)"),
+            ("", "\"\" is not a size (write 512M, 50% or infinity)"),
+            ("M", "\"M\" is not a size (write 512M, 50% or infinity)"),
+            ("1e3M", "\"1e3M\" is not a size (write 1M)"),
+            ("+5M", "\"+5M\" is not a size (write 512M, 50% or infinity)"),
+            ("1.M", "\"1.M\" is not a size (write 1M)"),
+            ("99999999999999999999", "\"99999999999999999999\" is not a size (write 512M, 50% or infinity)"),
+            ("999999999999T", "\"999999999999T\" is not a size (write 512M, 50% or infinity)"),
+            ("512", "\"512\" is 512 bytes, less than a page (write 512M)"),
+            ("0", "\"0\" is no memory at all (write 512M)"),
+            ("101%", "\"101%\" is not a part of the memory (write 0% to 100%, or a size such as 512M)"),
+        ] {
+            assert_eq!(memory(text, RAM), Err(message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn cpus_are_thousandths() {
+        for (text, thousandths) in [("1.5", 1500), ("150%", 1500), ("0.25", 250), ("2", 2000), ("1%", 10)] {
+            assert_eq!(cpu(text), Ok(Ceiling::At(thousandths)), "{text}");
+        }
+        assert_eq!(cpu("infinity"), Ok(Ceiling::Infinity));
+        for text in ["-1", "", "x", "1.5x", "1,5", "%", "NaN"] {
+            let message = format!("\"{text}\" is not a number of CPUs (write 1.5, 150% or infinity)");
+            assert_eq!(cpu(text), Err(message));
+        }
+        assert_eq!(cpu("0"), Err("\"0\" is less than the kernel can give (write 0.01 or more)".to_owned()));
+    }
+
+    #[test]
+    fn weights_and_tasks_have_their_range() {
+        assert_eq!(weight("100"), Ok(100));
+        assert_eq!(weight("0"), Err("\"0\" is not a weight (write 1 to 10000; 100 is usual)".to_owned()));
+        assert!(weight("10001").is_err());
+        assert_eq!(tasks("64", 32_768), Ok(Ceiling::At(64)));
+        assert_eq!(tasks("10%", 32_768), Ok(Ceiling::At(3276)));
+        assert_eq!(tasks("infinity", 32_768), Ok(Ceiling::Infinity));
+        assert_eq!(tasks("0", 32_768), Err("\"0\" leaves no task to run in (write 1 or more)".to_owned()));
+        assert!(tasks("1.5", 32_768).is_err());
+    }
+
+    #[test]
+    fn durations_are_systemds() {
+        for (text, milliseconds) in [
+            ("5", 5000),
+            ("0", 0),
+            ("5s", 5000),
+            ("1.5s", 1500),
+            ("500ms", 500),
+            ("1min 30s", 90_000),
+            ("1min30s", 90_000),
+            ("2 h", 7_200_000),
+            (" 5 sec ", 5000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "-1", "5x", "s", "1min 30", "1..5s", "five"] {
+            let message = format!("\"{text}\" is not a duration (write 5, 5s, 500ms or 1min 30s)");
+            assert_eq!(duration(text), Err(message));
+        }
+        assert_eq!(
+            duration("infinity"),
+            Err("\"infinity\" is no end at all (write a duration such as 5min)".to_owned())
+        );
+        assert!(duration("400d").is_err() && duration("999999999999999999d").is_err());
+    }
+
+    #[test]
+    fn sizes_are_written_for_people() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1K"),
+            (64 << 20, "64M"),
+            (1536 << 20, "1.5G"),
+            ((1 << 30) - 1, "1G"),
+            (67_108_123, "64M"),
+            (u64::MAX, "16777216T"),
+        ] {
+            assert_eq!(format_size(bytes), text);
+        }
+        assert_eq!(format_memory(Ceiling::At(1 << 30 | 1)), "1073741825");
+        assert_eq!(format_memory(Ceiling::At(1280 << 20)), "1280M");
+        assert_eq!(format_memory(Ceiling::Infinity), "infinity");
+        assert_eq!(format_cpu(Ceiling::At(1500)), "1.5");
+        assert_eq!(format_cpu(Ceiling::At(2000)), "2");
+        assert_eq!(format_cpu(Ceiling::At(10)), "0.01");
+        assert_eq!(format_tasks(Ceiling::At(64)), "64");
+        assert_eq!(format_duration(Duration::from_secs(90)), "1min 30s");
+        assert_eq!(format_duration(Duration::from_millis(500)), "500ms");
+        assert_eq!(format_duration(Duration::ZERO), "0s");
+    }
+
+    #[test]
+    fn booleans_are_systemds() {
+        assert_eq!(boolean("Yes"), Ok(true));
+        assert_eq!(boolean("off"), Ok(false));
+        assert_eq!(boolean("2"), Err("\"2\" is neither yes nor no (write yes or no)".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC*", number in "[0-9]{0,30}(\\.[0-9]{0,30})?[KMGT%smhd]{0,3}", ram: u64) {
+            for text in [&text, &number] {
+                let _ = (memory(text, ram), swap(text, ram), cpu(text), weight(text), tasks(text, ram));
+                let _ = (duration(text), boolean(text), number_of(text));
+            }
+        }
+
+        #[test]
+        fn a_ceiling_is_read_back(bytes in 4096u64.., shift in 0u32..40) {
+            let bytes = (bytes >> shift).max(4096);
+            prop_assert_eq!(memory(&format_memory(Ceiling::At(bytes)), RAM), Ok(Ceiling::At(bytes)));
+        }
+
+        #[test]
+        fn a_round_ceiling_is_read_back(count in 1u64..4096, unit in 0usize..4) {
+            let bytes = (count * UNITS[unit].1).max(4096);
+            prop_assert_eq!(memory(&format_memory(Ceiling::At(bytes)), RAM), Ok(Ceiling::At(bytes)));
+        }
+
+        #[test]
+        fn a_size_for_people_is_near(bytes in 4096u64..1 << 50, shift in 0u32..38) {
+            let bytes = (bytes >> shift).max(4096);
+            let Ok(Ceiling::At(read)) = memory(&format_size(bytes), RAM) else { panic!("is a size") };
+            prop_assert!(read.abs_diff(bytes) <= bytes / 20 + 1, "{bytes} reads {}", format_size(bytes));
+        }
+
+        #[test]
+        fn cpus_are_read_back(thousandths in 10u64..1_000_000) {
+            prop_assert_eq!(cpu(&format_cpu(Ceiling::At(thousandths))), Ok(Ceiling::At(thousandths)));
+        }
+
+        #[test]
+        fn durations_are_read_back(microseconds in 0u64..31_536_000_000_000) {
+            let span = Duration::from_micros(microseconds);
+            prop_assert_eq!(duration(&format_duration(span)), Ok(span));
+        }
+    }
+
+    fn number_of(text: &str) -> Parsed<u64> {
+        number(text, "a number", 0, 10)
+    }
 }
