@@ -458,9 +458,7 @@ impl Supervisor {
     }
 
     fn enter_starting(&mut self, now: Time, at: usize) {
-        if self.is_tearing_down() {
-            return;
-        }
+        debug_assert!(!self.is_tearing_down(), "nothing begins once the end was decided");
         let instance = &mut self.instances[at];
         debug_assert!(instance.life().is_none(), "one live invocation at most");
         instance.note_start(now);
@@ -555,7 +553,6 @@ impl Supervisor {
             None | Some(Outcome::Success) => State::Inactive,
             Some(_) => State::Failed,
         };
-        let then = if self.is_tearing_down() { Then::Rest } else { then };
         match then {
             Then::Rest => self.enter(now, at, rest),
             Then::Start => {
@@ -639,16 +636,14 @@ impl Supervisor {
         }
         self.resume(now);
         self.phase = Phase::TearDown { ending };
+        // From here on no life is followed by another.
         for at in 0..self.instances.len() {
-            match self.instances[at].state {
+            match &mut self.instances[at].state {
                 State::RestartWait { .. } => self.settle(now, at, Then::Rest),
-                State::Inactive
-                | State::Failed
-                | State::Starting { .. }
-                | State::Running { .. }
-                | State::StopSigterm { .. }
-                | State::StopSigkill { .. }
-                | State::Stuck { .. } => {}
+                State::StopSigterm { then, .. }
+                | State::StopSigkill { then, .. }
+                | State::Stuck { then, .. } => *then = Then::Rest,
+                State::Inactive | State::Failed | State::Starting { .. } | State::Running { .. } => {}
             }
         }
     }
@@ -802,8 +797,8 @@ fn standing(goal: Goal, instance: Option<&Instance>, tearing_down: bool) -> Stan
         (Goal::Up, State::Inactive) => Standing::Never(superseded),
         (Goal::Up, State::Starting { .. } | State::RestartWait { .. }) => Standing::OnTheWay,
         (Goal::Up, State::StopSigterm { then, .. } | State::StopSigkill { then, .. }) => match then {
-            Then::Start | Then::Restart { .. } if !tearing_down => Standing::OnTheWay,
-            Then::Rest | Then::Start | Then::Restart { .. } => Standing::Never(superseded),
+            Then::Start | Then::Restart { .. } => Standing::OnTheWay,
+            Then::Rest => Standing::Never(superseded),
         },
 
         (Goal::Down, State::Inactive | State::Failed) => Standing::There,
@@ -812,7 +807,6 @@ fn standing(goal: Goal, instance: Option<&Instance>, tearing_down: bool) -> Stan
         }
         (Goal::Down, State::StopSigterm { then, .. } | State::StopSigkill { then, .. }) => match then {
             Then::Rest => Standing::OnTheWay,
-            Then::Start | Then::Restart { .. } if tearing_down => Standing::OnTheWay,
             Then::Start | Then::Restart { .. } => Standing::Never(superseded),
         },
     }

@@ -496,6 +496,17 @@ mod stopping {
     }
 
     #[test]
+    fn sigquit_takes_the_next_life_from_those_that_already_end() {
+        let mut world = World::up("web:stubborn worker:restart=always,forks=1,forked-stubborn");
+        let restart = world.restart("web");
+        world.exits("worker", Exit::Code(1));
+        world.signal(QUIT);
+        assert_eq!(world.reply(restart), Some(Reply::ShuttingDown));
+        world.run();
+        assert_eq!((world.now, world.ending), (ms(3), Some(Ending::Code(131))));
+    }
+
+    #[test]
     fn the_terminal_hangs_up() {
         let mut world = World::with("web", ExitCodeRule::First, true).begun();
         world.signal(HUP);
