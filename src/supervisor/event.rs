@@ -34,7 +34,8 @@ pub enum Event {
         /// Its main process.
         pid: u32,
     },
-    /// The order to spawn was not carried out; nothing of this life exists, its leaf included.
+    /// The order to spawn was not carried out, or the kernel killed the process before its first instruction;
+    /// nothing of this life exists, its leaf included.
     SpawnFailed {
         /// Which life did not begin.
         life: Life,

@@ -75,6 +75,8 @@ pub struct Supervisor {
     exit_code: ExitCodeRule,
     /// Whether SIGHUP means stop (there is a terminal to lose) or nothing.
     stop_on_hangup: bool,
+    /// A signal asked for the end.
+    interrupted: bool,
     /// The largest code of an unasked exit, for [`ExitCodeRule::Worst`].
     worst: u8,
     /// The code of the last unasked exit: the one that ended a stack in which every instance may die.
@@ -148,6 +150,7 @@ impl Supervisor {
             phase: Phase::Idle,
             exit_code,
             stop_on_hangup,
+            interrupted: false,
             worst: 0,
             last: 0,
             frozen_since: None,
@@ -247,13 +250,13 @@ impl Supervisor {
     fn on_spawn_failed(&mut self, now: Time, life: Life, failure: Failure) {
         let Some(at) = self.current(life) else { return };
         let then = match self.instances[at].state {
-            State::Starting { .. } => None,
-            State::StopSigterm { main: Main::NotYet, then, .. }
-            | State::StopSigkill { main: Main::NotYet, then, .. }
-            | State::Stuck { main: Main::NotYet, then, .. } => Some(then),
+            // Running: the kernel had begun it, and the ceiling killed it before its first instruction.
+            State::Starting { .. } | State::Running { .. } => None,
+            State::StopSigterm { main: Main::NotYet | Main::Alive { .. }, then, .. }
+            | State::StopSigkill { main: Main::NotYet | Main::Alive { .. }, then, .. }
+            | State::Stuck { main: Main::NotYet | Main::Alive { .. }, then, .. } => Some(then),
             State::Inactive
             | State::Failed
-            | State::Running { .. }
             | State::StopSigterm { .. }
             | State::StopSigkill { .. }
             | State::Stuck { .. }
@@ -368,7 +371,6 @@ impl Supervisor {
 
     fn on_signal(&mut self, now: Time, signal: Signal) {
         match signal {
-            SIGINT | SIGTERM if self.is_tearing_down() => self.kill_all(now),
             SIGINT | SIGTERM => self.interrupt(now, signal),
             SIGHUP if self.stop_on_hangup => self.interrupt(now, signal),
             SIGHUP => self.announce(Announcement::HangUpIgnored),
@@ -624,7 +626,12 @@ impl Supervisor {
         })
     }
 
+    /// The first one asks for the end, a further one for the kill. What an exit or a request began counts as
+    /// no signal: the operator who presses Ctrl-C just then has not lost patience yet.
     fn interrupt(&mut self, now: Time, signal: Signal) {
+        if std::mem::replace(&mut self.interrupted, true) && signal != SIGHUP {
+            return self.kill_all(now);
+        }
         self.announce(Announcement::Interrupted(signal));
         self.tear_down(now, Ending::Signal(signal));
     }

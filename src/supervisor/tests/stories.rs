@@ -439,12 +439,25 @@ mod stopping {
     }
 
     #[test]
-    fn ctrl_c_during_a_tear_down_kills_and_the_code_stays() {
+    fn the_first_ctrl_c_during_a_tear_down_is_no_second_one_and_the_code_stays() {
         let mut world = World::up("web:stubborn worker");
         world.exits("worker", Exit::Code(3));
         world.signal(INT);
+        world.pass(ms(500));
+        assert_eq!(world.ending, None);
+        world.signal(INT);
         world.run();
-        assert_eq!((world.now, world.ending), (ms(3), Some(Ending::Code(3))));
+        assert_eq!((world.now, world.ending), (ms(503), Some(Ending::Code(3))));
+    }
+
+    #[test]
+    fn a_hang_up_after_ctrl_c_kills_nobody() {
+        let mut world = World::with("web:stubborn", ExitCodeRule::First, true).begun();
+        world.signal(INT);
+        world.pass(ms(500));
+        world.signal(HUP);
+        world.pass(ms(500));
+        assert_eq!(world.ending, None);
     }
 
     #[test]
@@ -1015,6 +1028,15 @@ mod births {
         );
         assert_eq!(world.reply(stop), Some(Reply::Done));
         assert!(!world.core.is_tearing_down());
+    }
+
+    #[test]
+    fn a_process_that_the_ceiling_killed_before_its_first_instruction_did_not_start() {
+        let mut world = World::up("web worker");
+        world.killed_before_it_began("web");
+        world.run();
+        assert_eq!(world.state("web"), State::Failed);
+        assert_eq!(world.ending, Some(Ending::Code(137)));
     }
 
     #[test]

@@ -203,6 +203,12 @@ impl World {
         self.main_dies(life, Exit::Signal { signal: SIGKILL, core: false });
     }
 
+    /// The kernel kills the main process inside `execve`, after the birth was reported.
+    pub fn killed_before_it_began(&mut self, name: &str) {
+        let life = self.life(name);
+        self.spawn_fails(life, FailureKind::OutOfMemory);
+    }
+
     /// Something in the leaf felt a ceiling.
     pub fn felt(&mut self, name: &str, change: impl FnOnce(&mut Usage)) {
         let life = self.life(name);
