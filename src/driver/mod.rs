@@ -39,6 +39,8 @@ use crate::supervisor::{
 use life::{Alive, INSTANCE_VARIABLE, Leaf, number};
 use worker::{Answer, Born, Nursery, Order, Worker};
 
+pub use worker::Streams;
+
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
@@ -60,8 +62,10 @@ pub struct Setup {
     pub stdout: OwnedFd,
     /// How it looks.
     pub layout: crate::output::Layout,
-    /// A pipe of its own for standard error.
-    pub split_stderr: bool,
+    /// Where the instances' standard streams go.
+    pub streams: Streams,
+    /// How much lpm itself says.
+    pub voice: Voice,
     /// A controlling terminal that can be lost: SIGHUP stops the stack.
     pub terminal: bool,
     /// SIGHUP was inherited as ignored (nohup) and stays so.
@@ -70,6 +74,15 @@ pub struct Setup {
     pub open_files: Option<(u64, u64)>,
     /// Said before anything else, in lpm's own name.
     pub preface: Vec<String>,
+}
+
+/// How much lpm says about what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    /// Everything, each line in the name of an instance or of `system`.
+    Stack,
+    /// Only what explains a bad end: the output belongs to the command (`lpm run`).
+    OneOff,
 }
 
 /// How a run went.
@@ -123,7 +136,9 @@ struct Driver {
     ending: Option<Ending>,
     /// When people are next told who is being waited for.
     progress: Option<Duration>,
-    split_stderr: bool,
+    /// Which streams of an instance come through pipes.
+    streams: &'static [Stream],
+    voice: Voice,
 }
 
 impl Driver {
@@ -136,11 +151,16 @@ impl Driver {
         let core = Supervisor::new(&setup.stack, setup.terminal);
         let labels = setup.stack.instances.iter();
         let labels = labels.map(|instance| Label::instance(&instance.name, instance.process)).collect();
+        let streams: &[Stream] = match setup.streams {
+            Streams::Pipes { split_stderr: false } => &[Stream::Merged],
+            Streams::Pipes { split_stderr: true } => &[Stream::Out, Stream::Err],
+            Streams::Ours { .. } => &[],
+        };
         let nursery = Nursery {
             stack: Arc::clone(&setup.stack),
             app: setup.app.as_ref().map(Cgroup::try_clone).transpose()?,
             memory: setup.memory,
-            split_stderr: setup.split_stderr,
+            streams: setup.streams,
             open_files: setup.open_files,
             ignore_hangup: setup.ignore_hangup,
         };
@@ -171,7 +191,8 @@ impl Driver {
             found: Vec::new(),
             ending: None,
             progress: None,
-            split_stderr: setup.split_stderr,
+            streams,
+            voice: setup.voice,
         })
     }
 
@@ -240,7 +261,7 @@ impl Driver {
     }
 
     fn on_born(&mut self, born: Born) {
-        let Born { life, pid, main, leaf, output, errors } = born;
+        let Born { life, pid, main, leaf, pipes } = born;
         self.cancels.remove(&life);
         let at = life.instance.0 as usize;
         let instance = &self.stack.instances[at];
@@ -273,9 +294,8 @@ impl Driver {
         self.by_pid.insert(number(pid), life.instance);
         self.lives[at] = Some(alive);
         self.hand_in(Event::Spawned { life, pid: number(pid) });
-        self.open(life, output, if self.split_stderr { Stream::Out } else { Stream::Merged });
-        if let Some(errors) = errors {
-            self.open(life, errors, Stream::Err);
+        for (stream, pipe) in pipes {
+            self.open(life, pipe, stream);
         }
     }
 
@@ -459,7 +479,7 @@ impl Driver {
     /// The life is over: its last lines are printed, its descriptors closed, its leaf removed.
     fn bury(&mut self, life: Life) {
         let at = life.instance.0 as usize;
-        self.streams(life).for_each(|source| self.log.close(source));
+        self.sources(life).for_each(|source| self.log.close(source));
         if self.alive(life).is_some() {
             self.lives[at] = None;
             self.worker.order(Order::Remove { leaf: self.stack.instances[at].name.clone() });
@@ -521,19 +541,23 @@ impl Driver {
         self.log.open(source, fd);
     }
 
-    fn streams(&self, life: Life) -> impl Iterator<Item = SourceId> + use<> {
-        let streams: &[Stream] =
-            if self.split_stderr { &[Stream::Out, Stream::Err] } else { &[Stream::Merged] };
-        streams.iter().map(move |&stream| source_id(life, stream))
+    fn sources(&self, life: Life) -> impl Iterator<Item = SourceId> + use<> {
+        self.streams.iter().map(move |&stream| source_id(life, stream))
     }
 
     fn announce(&self, announcement: &Announcement) {
         let text = crate::output::announce::wording(announcement, &self.stack);
+        if self.voice == Voice::OneOff {
+            if crate::output::announce::explains_a_bad_end(announcement) {
+                self.log.say(&self.system, format!("lpm: {text}"));
+            }
+            return;
+        }
         match crate::output::announce::subject(announcement) {
             Some(id) => {
                 if let Announcement::Ended { life, .. } = announcement {
                     // The obituary follows the last line.
-                    self.streams(*life).for_each(|source| self.log.settle(source));
+                    self.sources(*life).for_each(|source| self.log.settle(source));
                 }
                 self.log.say(&self.labels[id.0 as usize], text);
             }

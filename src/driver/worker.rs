@@ -6,7 +6,7 @@
 //! removals share the thread, so a leaf is gone before its successor of the same name is made.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -20,8 +20,8 @@ use super::ceilings;
 use crate::config::{Command, Instance, Stack};
 use crate::linux::cgroup::{Cgroup, Existing};
 use crate::linux::pidfd::PidFd;
-use crate::linux::spawn::{self, Birth, Environment, Stage};
-use crate::output;
+use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
+use crate::output::{self, Stream};
 use crate::supervisor::{Failure, FailureKind, Life};
 
 /// What the worker needs for every birth.
@@ -31,12 +31,28 @@ pub(super) struct Nursery {
     pub app: Option<Cgroup>,
     /// Whether a memory ceiling can be enforced, so that an OOM kill is to take the whole instance.
     pub memory: bool,
-    /// A pipe of its own for standard error.
-    pub split_stderr: bool,
+    /// Where standard streams go.
+    pub streams: Streams,
     /// What RLIMIT_NOFILE was before lpm raised its own.
     pub open_files: Option<(u64, u64)>,
     /// SIGHUP was inherited as ignored (nohup) and stays so.
     pub ignore_hangup: bool,
+}
+
+/// Where the standard streams of what is born go.
+#[derive(Debug)]
+pub enum Streams {
+    /// Into pipes that lpm reads; standard input is `/dev/null`.
+    Pipes {
+        /// One of its own for standard error.
+        split_stderr: bool,
+    },
+    /// To where lpm's own go (`lpm run`).
+    Ours {
+        /// lpm's controlling terminal, if it is in its foreground: the command becomes the foreground process
+        /// group, so that shells have job control.
+        terminal: Option<OwnedFd>,
+    },
 }
 
 /// A process that was born.
@@ -45,10 +61,8 @@ pub(super) struct Born {
     pub pid: Pid,
     pub main: PidFd,
     pub leaf: Option<Cgroup>,
-    /// The reading end of standard output, or of both.
-    pub output: OwnedFd,
-    /// The reading end of standard error, where it has its own.
-    pub errors: Option<OwnedFd>,
+    /// The reading ends of its pipes.
+    pub pipes: Vec<(Stream, OwnedFd)>,
 }
 
 pub(super) enum Order {
@@ -178,29 +192,38 @@ impl Births {
         let (argv, script) = command_line(&instance.command).map_err(unusable)?;
         let directory = CString::new(instance.working_directory.as_os_str().as_bytes()).map_err(unusable)?;
 
-        let pipe = || output::pipe().map_err(|error| setup_failure("output pipe", errno_of(&error)));
-        let (output, output_end) = pipe()?;
-        let errors = if self.nursery.split_stderr { Some(pipe()?) } else { None };
-        let error_end = errors.as_ref().map_or(output_end.as_fd(), |(_, end)| end.as_fd());
         let null = self.null.as_ref().map_err(|&errno| setup_failure("/dev/null", errno))?;
+        let pipe = |stream| match output::pipe() {
+            Ok((read, write)) => Ok(((stream, read), write)),
+            Err(error) => Err(setup_failure("output pipe", errno_of(&error))),
+        };
+        let (pipes, ends): (Vec<_>, Vec<_>) = match self.nursery.streams {
+            Streams::Pipes { split_stderr: false } => vec![pipe(Stream::Merged)?],
+            Streams::Pipes { split_stderr: true } => vec![pipe(Stream::Out)?, pipe(Stream::Err)?],
+            Streams::Ours { .. } => Vec::new(),
+        }
+        .into_iter()
+        .unzip();
+        let (stdio, session) = match (&self.nursery.streams, ends.as_slice()) {
+            (Streams::Ours { terminal: None }, _) => (ours(), Session::Same),
+            (Streams::Ours { terminal: Some(terminal) }, _) => {
+                (ours(), Session::Group(Some(terminal.as_fd())))
+            }
+            (Streams::Pipes { .. }, [out, err]) => ([null.as_fd(), out.as_fd(), err.as_fd()], Session::New),
+            (Streams::Pipes { .. }, both) => ([null.as_fd(), both[0].as_fd(), both[0].as_fd()], Session::New),
+        };
 
         let ignored = [libc::SIGHUP];
         let birth = Birth {
             script: script.as_deref(),
             directory: Some(&directory),
+            session,
             open_files: self.nursery.open_files,
             ignored: if self.nursery.ignore_hangup { &ignored } else { &[] },
-            ..Birth::new(&argv, &environment, [null.as_fd(), output_end.as_fd(), error_end])
+            ..Birth::new(&argv, &environment, stdio)
         };
         let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd)).map_err(birth_failure)?;
-        Ok(Born {
-            life,
-            pid: child.pid,
-            main: PidFd::from(child.pidfd),
-            leaf,
-            output,
-            errors: errors.map(|(read, _)| read),
-        })
+        Ok(Born { life, pid: child.pid, main: PidFd::from(child.pidfd), leaf, pipes })
     }
 
     fn remove(&self, leaf: &str) {
@@ -209,6 +232,11 @@ impl Births {
             let _ = app.remove(leaf);
         }
     }
+}
+
+/// lpm's own standard streams.
+fn ours() -> [BorrowedFd<'static>; 3] {
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
 }
 
 /// `argv`, and what the shell gets should the kernel not know the file's format.

@@ -32,6 +32,29 @@ pub fn subject(announcement: &Announcement) -> Option<InstanceId> {
     }
 }
 
+/// Whether it says why a command failed that was run on its own; its exit code says the rest.
+pub fn explains_a_bad_end(announcement: &Announcement) -> bool {
+    match announcement {
+        Announcement::CannotStart { .. }
+        | Announcement::LeftBehind { .. }
+        | Announcement::Killing { .. }
+        | Announcement::GivenUp { .. }
+        | Announcement::OomKill { .. }
+        | Announcement::TasksRefused { .. } => true,
+        Announcement::Ended { outcome, .. } => *outcome == Outcome::OomKill,
+        Announcement::Started { .. }
+        | Announcement::RestartIn { .. }
+        | Announcement::StartLimitHit { .. }
+        | Announcement::Interrupted(_)
+        | Announcement::StoppingAll(_)
+        | Announcement::KillingAll
+        | Announcement::Forwarding(_)
+        | Announcement::HangUpIgnored
+        | Announcement::Suspended
+        | Announcement::Resumed => false,
+    }
+}
+
 /// What an announcement says.
 pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
     let of = |id: InstanceId| &stack.instances[id.0 as usize];
