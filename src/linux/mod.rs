@@ -8,3 +8,4 @@ pub mod cgroup;
 pub mod pidfd;
 pub mod signals;
 pub mod spawn;
+pub mod tier;
