@@ -67,8 +67,10 @@ pub struct Record {
     pub since: u64,
     /// `/proc/sys/kernel/random/boot_id`: cgroups of another boot are gone.
     pub boot: String,
-    /// The directory that everything of this run was put under, if lpm made one.
+    /// The cgroup that everything of this run is under, if there is one.
     pub cgroup: Option<PathBuf>,
+    /// That cgroup was made by lpm itself; otherwise only what is in it was.
+    pub own: bool,
 }
 
 /// What was found when a stack was claimed.
@@ -134,6 +136,22 @@ impl Claim {
     }
 }
 
+/// The stacks of this directory whose owners died without cleaning up, each claimed.
+pub fn abandoned(directory: &OwnedFd) -> Vec<(Claim, Record)> {
+    let Ok(entries) = fs::Dir::read_from(directory) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+    names
+        .filter_map(|name| {
+            let slug = name.strip_suffix(".json")?;
+            let directory = rustix::io::fcntl_dupfd_cloexec(directory, 3).ok()?;
+            match Claim::take(directory, slug) {
+                Ok(Found::Abandoned(claim, record)) => Some((claim, record)),
+                Ok(Found::Free(_) | Found::Held(_)) | Err(_) => None,
+            }
+        })
+        .collect()
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         // Removed while still locked, so that nobody can lock a file that is about to go.
@@ -179,7 +197,10 @@ fn open_private(path: &Path) -> Result<OwnedFd, String> {
         .map_err(|error| format!("{shown}: is not a directory of its own: {}", io::Error::from(error)))?;
     let stat = fs::fstat(&directory).map_err(|error| format!("{shown}: {}", io::Error::from(error)))?;
     if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(format!("{shown}: belongs to uid {}, not to us; remove it or set XDG_RUNTIME_DIR", stat.st_uid));
+        return Err(format!(
+            "{shown}: belongs to uid {}, not to us; remove it or set XDG_RUNTIME_DIR",
+            stat.st_uid
+        ));
     }
     if stat.st_mode & 0o077 != 0 {
         return Err(format!("{shown}: is open to others; make it private: chmod 700 {shown}"));
@@ -198,7 +219,7 @@ mod tests {
     }
 
     fn record() -> Record {
-        Record { pid: 7, since: 1, boot: "b".into(), cgroup: Some("/sys/fs/cgroup/x".into()) }
+        Record { pid: 7, since: 1, boot: "b".into(), cgroup: Some("/sys/fs/cgroup/x".into()), own: true }
     }
 
     #[test]
@@ -226,7 +247,9 @@ mod tests {
         // A killed owner runs no destructor; its lock goes with its file descriptor.
         let Claim { directory: _, file, name: _ } = &claim;
         fs::flock(file, FlockOperation::Unlock).unwrap();
-        let Found::Abandoned(_, left) = Claim::take(open(), "app-1").unwrap() else { panic!("not abandoned") };
+        let Found::Abandoned(_, left) = Claim::take(open(), "app-1").unwrap() else {
+            panic!("not abandoned")
+        };
         assert_eq!(left, record());
         std::mem::forget(claim);
     }

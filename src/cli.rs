@@ -137,7 +137,14 @@ pub struct StackArgs {
     pub procfile: Option<PathBuf>,
 
     /// Where processes run [default: the Procfile's directory]
-    #[arg(short = 'd', long = "root", visible_alias = "app-root", value_name = "DIR", env = "LPM_ROOT", hide_env_values = true)]
+    #[arg(
+        short = 'd',
+        long = "root",
+        visible_alias = "app-root",
+        value_name = "DIR",
+        env = "LPM_ROOT",
+        hide_env_values = true
+    )]
     pub root: Option<PathBuf>,
 
     /// Env files, comma-separated or repeated; a later one wins [default: .env, if there is one]
@@ -165,7 +172,13 @@ pub struct StackArgs {
     pub port_step: Option<String>,
 
     /// From one instance's port to the next one's [default: 1]
-    #[arg(long, visible_alias = "formation-port-step", value_name = "N", env = "LPM_INSTANCE_STEP", hide_env_values = true)]
+    #[arg(
+        long,
+        visible_alias = "formation-port-step",
+        value_name = "N",
+        env = "LPM_INSTANCE_STEP",
+        hide_env_values = true
+    )]
     pub instance_port_step: Option<String>,
 
     /// Set no PORT
@@ -190,7 +203,13 @@ pub struct LifeArgs {
     pub timeout: Vec<String>,
 
     /// The signal that asks for the end, e.g. QUIT, web=INT [default: TERM]
-    #[arg(long, visible_alias = "stop-signals", value_name = "SIGNAL", env = "LPM_STOP_SIGNAL", hide_env_values = true)]
+    #[arg(
+        long,
+        visible_alias = "stop-signals",
+        value_name = "SIGNAL",
+        env = "LPM_STOP_SIGNAL",
+        hide_env_values = true
+    )]
     pub stop_signal: Vec<String>,
 
     /// Who gets that signal: control-group (every process) or mixed (the main one), e.g. web=mixed
@@ -219,19 +238,43 @@ pub struct LifeArgs {
 #[command(next_help_heading = "Ceilings (NAME is a process type, an instance such as web.2, or all)")]
 pub struct CeilingArgs {
     /// Most memory, e.g. worker=512M, all=10%
-    #[arg(long = "mem", visible_alias = "memory-max", value_name = "NAME=SIZE", env = "LPM_MEM", hide_env_values = true)]
+    #[arg(
+        long = "mem",
+        visible_alias = "memory-max",
+        value_name = "NAME=SIZE",
+        env = "LPM_MEM",
+        hide_env_values = true
+    )]
     pub mem: Vec<String>,
 
     /// Memory above which it is slowed down and reclaimed
-    #[arg(long = "mem-high", visible_alias = "memory-high", value_name = "NAME=SIZE", env = "LPM_MEM_HIGH", hide_env_values = true)]
+    #[arg(
+        long = "mem-high",
+        visible_alias = "memory-high",
+        value_name = "NAME=SIZE",
+        env = "LPM_MEM_HIGH",
+        hide_env_values = true
+    )]
     pub mem_high: Vec<String>,
 
     /// Most swap
-    #[arg(long = "swap", visible_alias = "memory-swap-max", value_name = "NAME=SIZE", env = "LPM_SWAP", hide_env_values = true)]
+    #[arg(
+        long = "swap",
+        visible_alias = "memory-swap-max",
+        value_name = "NAME=SIZE",
+        env = "LPM_SWAP",
+        hide_env_values = true
+    )]
     pub swap: Vec<String>,
 
     /// Most CPU time, in CPUs: 1.5 or 150%
-    #[arg(long = "cpu", visible_alias = "cpu-quota", value_name = "NAME=CPUS", env = "LPM_CPU", hide_env_values = true)]
+    #[arg(
+        long = "cpu",
+        visible_alias = "cpu-quota",
+        value_name = "NAME=CPUS",
+        env = "LPM_CPU",
+        hide_env_values = true
+    )]
     pub cpu: Vec<String>,
 
     /// Share of the CPU when it is short, 1 to 10000 (the kernel's default is 100)
@@ -239,7 +282,13 @@ pub struct CeilingArgs {
     pub cpu_weight: Vec<String>,
 
     /// Most processes and threads
-    #[arg(long = "tasks", visible_alias = "tasks-max", value_name = "NAME=N", env = "LPM_TASKS", hide_env_values = true)]
+    #[arg(
+        long = "tasks",
+        visible_alias = "tasks-max",
+        value_name = "NAME=N",
+        env = "LPM_TASKS",
+        hide_env_values = true
+    )]
     pub tasks: Vec<String>,
 
     /// Most memory of all instances together
@@ -276,7 +325,14 @@ pub struct OutputArgs {
     pub no_timestamp: bool,
 
     /// Whether to colour
-    #[arg(long, visible_alias = "colour", value_name = "WHEN", value_enum, env = "LPM_COLOR", hide_env_values = true)]
+    #[arg(
+        long,
+        visible_alias = "colour",
+        value_name = "WHEN",
+        value_enum,
+        env = "LPM_COLOR",
+        hide_env_values = true
+    )]
     pub color: Option<ColorWhen>,
 
     /// A pipe of its own for standard error; its lines are marked
@@ -322,7 +378,9 @@ impl Origins {
         let origin = |argument: &clap::Arg| {
             let id = argument.get_id().as_str();
             let variable = match matches.value_source(id)? {
-                ValueSource::EnvVariable => argument.get_env().map(|name| name.to_string_lossy().into_owned()),
+                ValueSource::EnvVariable => {
+                    argument.get_env().map(|name| name.to_string_lossy().into_owned())
+                }
                 _ => None,
             };
             let typed = argument.get_long().map(|long| format!("--{long}"));
@@ -343,9 +401,7 @@ fn subcommand_first(argv: Vec<OsString>, command: &clap::Command) -> Vec<OsStrin
     let takes_value = |word: &str| {
         let mut arguments = command.get_subcommands().flat_map(clap::Command::get_arguments);
         let named = |argument: &clap::Arg| match word.strip_prefix("--") {
-            Some(long) => argument
-                .get_long_and_visible_aliases()
-                .is_some_and(|names| names.contains(&long)),
+            Some(long) => argument.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long)),
             None => argument
                 .get_short_and_visible_aliases()
                 .is_some_and(|names| names.iter().any(|short| word == format!("-{short}"))),

@@ -6,13 +6,14 @@ use lpm::cli::{self, Command};
 use lpm::commands::{check, doctor, run, start, version};
 use lpm::error::Error;
 use lpm::launch::gather::Surroundings;
-use lpm::linux::signals;
+use lpm::linux::{guardian, signals};
 use lpm::supervisor::{Ending, policy};
 
 fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
-    if argv.get(1).is_some_and(|word| word == lpm::linux::guardian::ARGUMENT) {
-        return lpm::linux::guardian::main(&argv[2..]);
+    // The guardian is this program too; it goes its own way before anything else is set up.
+    if argv.get(1).is_some_and(|word| word == "__guard") {
+        return ExitCode::from(guardian::run(&argv[2..]));
     }
     match parsed(argv) {
         Ok(ending) => end(ending),

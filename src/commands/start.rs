@@ -4,6 +4,7 @@ use rustix::stdio;
 
 use crate::cli::{ColorWhen, Origins, OutputArgs, Start};
 use crate::config::Stack;
+use crate::driver::{Streams, Voice};
 use crate::error::Error;
 use crate::launch::gather::{Asked, Surroundings};
 use crate::launch::{self, Plan};
@@ -20,11 +21,15 @@ pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Resu
     let asked = Asked { stack, life, ceilings, names: &names, quiet: output.quiet.clone() };
     let loaded = launch::load(around, asked, origins)?;
     let layout = layout(around, &output, &loaded.stack);
+    let stdout = rustix::io::fcntl_dupfd_cloexec(stdio::stdout(), 3)
+        .map_err(|errno| Error::new(format!("standard output: {}", std::io::Error::from(errno))))?;
     let plan = Plan {
-        quiet: output.quiet.is_some(),
-        split_stderr: output.split_stderr,
-        summary: output.summary,
+        streams: Streams::Pipes { split_stderr: output.split_stderr },
+        voice: Voice::Stack,
+        output: stdout,
         layout,
+        table: output.quiet.is_none(),
+        summary: output.summary,
     };
     launch::start(around, loaded, plan)
 }

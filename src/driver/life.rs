@@ -50,7 +50,7 @@ impl Alive {
                     main.send(signal)?;
                     main.send(libc::SIGCONT)?;
                 }
-                descendants::signal_marked(mark, signal);
+                signal_marked(mark, signal, main.map(|(pid, _)| pid));
                 Ok(())
             }
         }
@@ -64,7 +64,7 @@ impl Alive {
                 if !self.exited {
                     self.main.send(libc::SIGKILL)?;
                 }
-                descendants::signal_marked(mark, libc::SIGKILL);
+                signal_marked(mark, libc::SIGKILL, None);
                 Ok(())
             }
         }
@@ -85,10 +85,10 @@ impl Alive {
     /// Who is there: number and command line.
     pub fn processes(&self) -> Vec<(u32, String)> {
         let pids = match &self.leaf {
-            Leaf::Cgroup(leaf) => leaf.procs().unwrap_or_default().into_iter().map(number).collect(),
-            Leaf::Descendants { mark } => descendants::marked(mark),
+            Leaf::Cgroup(leaf) => leaf.procs().unwrap_or_default(),
+            Leaf::Descendants { mark } => descendants::marked(mark).iter().map(|one| one.pid).collect(),
         };
-        pids.into_iter().map(|pid| (pid, descendants::command_line(pid))).collect()
+        pids.into_iter().map(|pid| (number(pid), descendants::command_line(pid))).collect()
     }
 
     /// What it has used so far.
@@ -98,6 +98,19 @@ impl Alive {
             Leaf::Descendants { .. } => {
                 let cpu = self.reaped.map_or(0, |reaped| reaped.cpu.as_micros() as u64);
                 Usage { cpu_usec: cpu, ..Usage::default() }
+            }
+        }
+    }
+}
+
+/// Signals everybody who carries the mark but `told`, who was told already, each through a pidfd after a
+/// second look.
+pub(super) fn signal_marked(mark: &str, signal: i32, told: Option<Pid>) {
+    for one in descendants::marked(mark).iter().filter(|one| Some(one.pid) != told) {
+        if let Ok(Some(pidfd)) = one.open() {
+            let _ = pidfd.send(signal);
+            if signal != libc::SIGSTOP {
+                let _ = pidfd.send(libc::SIGCONT);
             }
         }
     }

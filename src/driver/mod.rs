@@ -29,8 +29,8 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::{Signal, Stack};
-use crate::linux::cgroup::Cgroup;
-use crate::linux::guardian::Guardian;
+use crate::linux::guardian::{self, Guardian};
+use crate::linux::tier::Tree;
 use crate::linux::{descendants, pidfd, signals};
 use crate::output::{Label, Log, Notice, SourceId, Stream};
 use crate::supervisor::{
@@ -53,13 +53,11 @@ pub struct Setup {
     /// What to run.
     pub stack: Arc<Stack>,
     /// Where the leaves go; `None` in the tier without cgroups.
-    pub app: Option<Cgroup>,
-    /// Whether memory ceilings can be enforced.
-    pub memory: bool,
+    pub tree: Option<Tree>,
     /// The one who cleans up after us if we cannot.
     pub guardian: Option<Guardian>,
     /// Where output goes.
-    pub stdout: OwnedFd,
+    pub output: OwnedFd,
     /// How it looks.
     pub layout: crate::output::Layout,
     /// Where the instances' standard streams go.
@@ -91,10 +89,12 @@ pub struct Run {
     pub ending: Ending,
     /// The core in its last state, for the summary.
     pub core: Supervisor,
-    /// The guardian, to be told goodbye; `None` if it must go on because something could not be killed.
+    /// The tree, empty unless something could not be killed.
+    pub tree: Option<Tree>,
+    /// The guardian, to be sent away.
     pub guardian: Option<Guardian>,
-    /// Processes found outside every leaf after the end, and killed.
-    pub strays: u32,
+    /// Processes found outside every leaf after the end, and killed: number and name.
+    pub strays: Vec<(u32, String)>,
     /// From the first birth to the last leaf.
     pub took: Duration,
 }
@@ -119,7 +119,7 @@ struct Driver {
     core: Supervisor,
     clock: Clock,
     worker: Worker,
-    app: Option<Cgroup>,
+    tree: Option<Tree>,
     guardian: Option<Guardian>,
     log: Log,
     labels: Vec<Label>,
@@ -147,7 +147,7 @@ impl Driver {
         let (outbox, inbox) = unbounded_channel();
         let log_outbox = outbox.clone();
         let notify = move |notice| drop(log_outbox.send(Message::Log(notice)));
-        let log = Log::start(setup.stdout, setup.layout, Box::new(notify))?;
+        let log = Log::start(setup.output, setup.layout, Box::new(notify))?;
         let core = Supervisor::new(&setup.stack, setup.terminal);
         let labels = setup.stack.instances.iter();
         let labels = labels.map(|instance| Label::instance(&instance.name, instance.process)).collect();
@@ -158,8 +158,8 @@ impl Driver {
         };
         let nursery = Nursery {
             stack: Arc::clone(&setup.stack),
-            app: setup.app.as_ref().map(Cgroup::try_clone).transpose()?,
-            memory: setup.memory,
+            app: setup.tree.as_ref().map(|tree| tree.app().try_clone()).transpose()?,
+            memory: setup.tree.as_ref().is_some_and(|tree| tree.has("memory")),
             streams: setup.streams,
             open_files: setup.open_files,
             ignore_hangup: setup.ignore_hangup,
@@ -170,7 +170,7 @@ impl Driver {
         setup.preface.iter().for_each(|line| log.say(&system, line.as_str()));
         let watch = Watch::new()?;
         if let Some(guardian) = &setup.guardian {
-            watch.add(guardian.pidfd(), EventFlags::IN, Key::guardian())?;
+            watch.add(guardian, EventFlags::IN, Key::guardian())?;
         }
         Ok(Driver {
             lives: setup.stack.instances.iter().map(|_| None).collect(),
@@ -178,7 +178,7 @@ impl Driver {
             core,
             clock: Clock::start(),
             worker,
-            app: setup.app,
+            tree: setup.tree,
             guardian: setup.guardian,
             log,
             labels,
@@ -269,16 +269,8 @@ impl Driver {
             Some(leaf) => Leaf::Cgroup(leaf),
             None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
         };
-        let mut alive = Alive {
-            life,
-            pid,
-            main,
-            leaf,
-            exited: false,
-            events: None,
-            pressure: Vec::new(),
-            reaped: None,
-        };
+        let mut alive =
+            Alive { life, pid, main, leaf, exited: false, events: None, pressure: Vec::new(), reaped: None };
         if let Err(errno) = self.watch.add(alive.main.as_fd(), EventFlags::IN, Key::exit(life)) {
             // SIGCHLD tells of the exit too; only its promptness is lost.
             self.complain("watch", errno);
@@ -399,7 +391,7 @@ impl Driver {
                 if self.by_pid.contains_key(&number) {
                     break;
                 }
-            } else if self.guardian.as_ref().is_some_and(|guardian| guardian.pid() == number) {
+            } else if self.guardian.as_ref().is_some_and(|guardian| guardian.pid() == pid) {
                 self.replace_guardian();
             } else if self.worker.is_bearing() {
                 // It may be one of ours that nobody has introduced yet. Its birth is about to be reported,
@@ -411,7 +403,7 @@ impl Driver {
             }
         }
         // Without cgroups an orphan's end is the only sign that an instance may be empty.
-        if self.app.is_none() {
+        if self.tree.is_none() {
             for at in 0..self.lives.len() {
                 if self.lives[at].as_ref().is_some_and(|alive| alive.exited) {
                     self.on_emptied(InstanceId(at as u32));
@@ -469,7 +461,7 @@ impl Driver {
 
     fn kill_unborn(&self, life: Life) -> Result<(), Errno> {
         let name = &self.stack.instances[life.instance.0 as usize].name;
-        match self.app.as_ref().map(|app| app.child(name)) {
+        match self.tree.as_ref().map(|tree| tree.app().child(name)) {
             Some(Ok(leaf)) => leaf.kill(),
             Some(Err(Errno::NOENT)) | None => Ok(()),
             Some(Err(errno)) => Err(errno),
@@ -494,14 +486,14 @@ impl Driver {
     }
 
     fn freeze(&self, frozen: bool) {
-        match &self.app {
-            Some(app) => drop(app.freeze(frozen)),
+        match &self.tree {
+            Some(tree) => drop(tree.app().freeze(frozen)),
             None => {
                 let number = if frozen { libc::SIGSTOP } else { libc::SIGCONT };
                 for alive in self.lives.iter().flatten() {
                     let _ = alive.main.send(number);
                     if let Leaf::Descendants { mark } = &alive.leaf {
-                        descendants::signal_marked(mark, number);
+                        life::signal_marked(mark, number, Some(alive.pid));
                     }
                 }
             }
@@ -509,11 +501,12 @@ impl Driver {
     }
 
     fn replace_guardian(&mut self) {
-        let Some(guardian) = self.guardian.take() else { return };
-        self.watch.remove(guardian.pidfd());
-        match guardian.replace() {
+        let (Some(guardian), Some(tree)) = (self.guardian.take(), &self.tree) else { return };
+        self.watch.remove(&guardian);
+        let _ = guardian.pidfd().reap();
+        match Guardian::start(&guardian::PROGRAM, tree) {
             Ok(guardian) => {
-                let _ = self.watch.add(guardian.pidfd(), EventFlags::IN, Key::guardian());
+                let _ = self.watch.add(&guardian, EventFlags::IN, Key::guardian());
                 self.log.say(&self.system, "the guardian was killed and is replaced");
                 self.guardian = Some(guardian);
             }
@@ -589,12 +582,9 @@ impl Driver {
 
     async fn finish(mut self, began: Duration) -> Run {
         let took = self.clock.now() - began;
-        let worker = self.worker.finish();
-        // The removals ordered last are few and quick, unless the kernel hangs; then the tree's own removal
-        // says so.
-        drop(worker);
-        let keep = self.guardian.as_ref().map(Guardian::pid);
-        let strays = descendants::end_strays(keep);
+        // The removals ordered last are few and quick. Should one hang, the tree's own removal will say so.
+        drop(self.worker.finish());
+        let strays = self.end_strays();
         self.log.flush(0);
         let patience = tokio::time::sleep(LAST_LINES);
         tokio::pin!(patience);
@@ -608,7 +598,17 @@ impl Driver {
             }
         }
         let ending = self.ending.expect("the loop ends with an ending");
-        Run { ending, core: self.core, guardian: self.guardian, strays, took }
+        Run { ending, core: self.core, tree: self.tree, guardian: self.guardian, strays, took }
+    }
+
+    /// Whoever is still below us is outside every leaf: moved out by somebody, or started by nobody we know.
+    fn end_strays(&self) -> Vec<(u32, String)> {
+        let spared: Vec<_> = self.guardian.iter().map(Guardian::pid).collect();
+        if !descendants::have_children_besides(&spared) {
+            return Vec::new();
+        }
+        let strays = descendants::sweep(&spared).unwrap_or_default();
+        strays.into_iter().map(|one| (number(one.pid), one.name)).collect()
     }
 }
 
@@ -651,6 +651,10 @@ struct Watch {
 }
 
 impl Watch {
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; an OwnedFd stays open as long as it is registered"
+    )]
     fn new() -> std::io::Result<Watch> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Watch { epoll: AsyncFd::with_interest(epoll, Interest::READABLE)? })

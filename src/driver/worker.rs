@@ -86,8 +86,8 @@ impl Worker {
     pub fn start(nursery: Nursery, answer: impl Fn(Answer) + Send + 'static) -> std::io::Result<Worker> {
         let (orders, inbox) = mpsc::channel();
         let under_way = Arc::new(AtomicUsize::new(0));
-        let thread = std::thread::Builder::new().name("lpm-worker".into()).stack_size(256 << 10).spawn(
-            move || {
+        let thread =
+            std::thread::Builder::new().name("lpm-worker".into()).stack_size(256 << 10).spawn(move || {
                 let births = Births::new(nursery);
                 for order in inbox {
                     match order {
@@ -95,8 +95,7 @@ impl Worker {
                         Order::Remove { leaf } => births.remove(&leaf),
                     }
                 }
-            },
-        )?;
+            })?;
         Ok(Worker { orders: Some(orders), thread: Some(thread), under_way })
     }
 

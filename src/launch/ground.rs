@@ -69,9 +69,10 @@ pub fn lacks_in(stack: &Stack, enabled: &[String], refused: &[(String, rustix::i
 
 fn lacking(stack: &Stack, obstacle: &dyn Fn(&str) -> Option<Obstacle>) -> Vec<Lack> {
     let whole = (&stack.ceilings, "the stack");
-    let each = stack.instances.iter().map(|instance| {
-        (&instance.ceilings, stack.processes[instance.process].name.as_str())
-    });
+    let each = stack
+        .instances
+        .iter()
+        .map(|instance| (&instance.ceilings, stack.processes[instance.process].name.as_str()));
     let mut lacks: Vec<Lack> = Vec::new();
     for (ceilings, whose) in std::iter::once(whole).chain(each) {
         for setting in settings(ceilings) {
@@ -108,9 +109,7 @@ pub fn hold(stack: &Stack, lacks: &[Lack]) -> Result<Vec<String>, Error> {
         return Ok(Vec::new());
     }
     match stack.limits {
-        Limits::BestEffort => {
-            Ok(lacks.iter().map(|lack| format!("warning: {}", lack.sentence())).collect())
-        }
+        Limits::BestEffort => Ok(lacks.iter().map(|lack| format!("warning: {}", lack.sentence())).collect()),
         Limits::Strict => {
             let mut lines: Vec<String> = lacks.iter().map(Lack::sentence).collect();
             let mut fixes: Vec<&str> = Vec::new();
@@ -119,7 +118,9 @@ pub fn hold(stack: &Stack, lacks: &[Lack]) -> Result<Vec<String>, Error> {
                     fixes.push(&lack.obstacle.fix);
                 }
             }
-            lines.extend(fixes.into_iter().map(|fix| format!("to have it enforced: {}", fix.replace('\n', "\n     "))));
+            lines.extend(
+                fixes.into_iter().map(|fix| format!("to have it enforced: {}", fix.replace('\n', "\n     "))),
+            );
             lines.push("to go on without it: --limits best-effort".to_owned());
             Err(Error::several(lines))
         }

@@ -6,26 +6,29 @@
 
 pub mod gather;
 pub mod ground;
+mod owner;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::process::Resource;
+use rustix::process::{Pid, Resource, Rlimit};
 
-use crate::claim::{self, Claim, Found, Identity, Record};
+use crate::claim::Identity;
 use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Severity, Stack};
-use crate::driver::{self, Setup};
+use crate::driver::{self, Setup, Streams, Voice};
 use crate::error::Error;
-use crate::linux::guardian::Guardian;
+use crate::linux::guardian::{self, Guardian};
+use crate::linux::scope::Scope;
+use crate::linux::signals;
 use crate::linux::tier::{Place, Tier, Tree};
-use crate::linux::{descendants, scope, signals};
+use crate::output::Layout;
 use crate::output::summary::{self, Row, Summary};
-use crate::output::{Layout, announce};
 use crate::supervisor::{Ending, policy};
-use gather::{Asked, Surroundings};
+use gather::{Asked, Gathered, Surroundings};
 
 /// A stack whose text is valid.
 #[derive(Debug)]
@@ -34,21 +37,25 @@ pub struct Loaded {
     pub stack: Stack,
     /// The Procfile's absolute path, or `-`.
     pub procfile: PathBuf,
-    /// Standard input as far as it was read, to be handed on if lpm executes itself again.
+    /// Standard input as far as it was read, to be handed on if lpm is executed again.
     pub stdin: Option<Vec<u8>>,
 }
 
-/// How it is to be shown.
+/// How it is to run, and to be shown.
 #[derive(Debug)]
 pub struct Plan {
-    /// No summary.
-    pub quiet: bool,
-    /// A pipe of its own for standard error.
-    pub split_stderr: bool,
-    /// Where the summary goes as JSON.
-    pub summary: Option<PathBuf>,
+    /// Where standard streams go.
+    pub streams: Streams,
+    /// How much lpm says.
+    pub voice: Voice,
+    /// Where lpm's lines, and those of instances with pipes, go.
+    pub output: OwnedFd,
     /// How lines look.
     pub layout: Layout,
+    /// A table at the end.
+    pub table: bool,
+    /// Where the summary goes as JSON.
+    pub summary: Option<PathBuf>,
 }
 
 /// Reads and judges the text; warnings go to standard error.
@@ -57,7 +64,15 @@ pub struct Plan {
 /// Everything that is wrong, located.
 pub fn load(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Result<Loaded, Error> {
     let gathered = gather::gather(around, asked, origins)?;
-    let loaded = config::load(&gathered.sources).map_err(|problems| refused(&problems))?;
+    judged(config::load(&gathered.sources), gathered)
+}
+
+/// What the text came to; its warnings are said.
+///
+/// # Errors
+/// Everything that is wrong, located.
+pub fn judged(loaded: Result<config::Loaded, Vec<Diagnostic>>, gathered: Gathered) -> Result<Loaded, Error> {
+    let loaded = loaded.map_err(|problems| refused(&problems))?;
     for warning in loaded.warnings.iter().filter(|problem| problem.severity == Severity::Warning) {
         eprintln!("lpm: {warning}");
     }
@@ -83,199 +98,175 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     let mut preface = ground::hold(&stack, &ground::lacks(&stack, &decision))?;
     let summary_file = plan.summary.as_ref().map(|path| open_summary(around, path)).transpose()?;
 
-    let mut place = decision.place.clone();
+    let (mut place, mut tier) = (decision.place.clone(), decision.tier);
     if let Place::Scope { user } = place {
-        // Returns only if it could not be done; the stack can run all the same, only less well.
-        let error = scope::execute_again(&around.argv, &around.environment, &stack.name, user, stdin.as_deref());
-        preface.push(format!("warning: no scope of its own: {error}"));
-        place = Place::Nothing;
+        // Returns only if that could not be done; then the stack runs as well as it can without.
+        let error = execute_in_scope(around, &stack, user, stdin.as_deref());
+        preface.push(format!("warning: systemd-run: {error}"));
+        (place, tier) = (Place::Nothing, Tier::None);
+        preface.extend(ground::hold(&stack, &ground::lacks_in(&stack, &[], &[]))?);
     }
     let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
-    let slug = identity.slug();
-    let claim = take_claim(around, &slug, &stack.name, &mut preface)?;
-    descendants::become_subreaper().map_err(|error| Error::new(format!("subreaper: {error}")))?;
-
-    let mut tree = grow(&place, &slug)?;
-    let (tier, lacks) = match &tree {
-        Some(tree) => (decision.tier, ground::lacks_in(&stack, tree.enabled(), tree.refused())),
-        None => (Tier::None, Vec::new()),
+    let own = own_pid().as_raw_pid();
+    // One-off commands run beside their stack and beside each other.
+    let (slug, directory) = match plan.voice {
+        Voice::Stack => (identity.slug(), format!("lpm-{}-{own}", identity.slug())),
+        Voice::OneOff => {
+            let slug = format!("{}-run-{own}", identity.slug());
+            (slug.clone(), format!("lpm-{slug}"))
+        }
     };
-    let held = ground::hold(&stack, &lacks);
-    if let Err(error) = held {
-        uproot(tree.as_mut());
-        return Err(error);
+    let claim = owner::claim(around, &slug, &stack.name, &mut preface)?;
+    if tier == Tier::None && plan.voice == Voice::Stack {
+        let why = decision.obstacle.as_ref().map_or("", |obstacle| obstacle.reason.as_str());
+        preface.push(format!("no cgroups: {why}; containment is best effort (lpm doctor says more)"));
     }
-    if tier == Tier::None {
-        let why = decision.obstacle.as_ref().map_or(String::new(), |obstacle| format!(" ({})", obstacle.reason));
-        preface.push(format!("no cgroups here{why}: no ceilings, and containment is best effort; see lpm doctor"));
+    if plan.voice == Voice::Stack {
+        preface.extend(ports(&stack));
     }
-    preface.extend(ports(&stack));
 
-    match raise(around, &stack, &plan, tree.as_mut(), claim, preface) {
-        Ok((run, leftover)) => {
-            let rows: Vec<Row<'_>> = run.core.instances().iter().map(|i| Row::new(&stack, i)).collect();
-            if let Some(trouble) = leftover {
-                eprintln!("lpm: {trouble}");
-            }
-            if run.strays > 0 {
-                eprintln!("lpm: {} found outside every cgroup of the stack, killed", announce::processes(run.strays));
-            }
-            if !plan.quiet {
-                let _ = write_table(&rows);
-            }
-            if let Some((file, path)) = summary_file {
-                let exit_code = match run.ending {
-                    Ending::Code(code) => code,
-                    Ending::Signal(signal) => policy::signal_code(signal),
-                };
-                let tier = tier.to_string();
-                let summary = Summary {
-                    stack: &stack.name,
-                    tier: &tier,
-                    seconds: run.took.as_secs_f64(),
-                    exit_code,
-                    strays: run.strays,
-                    instances: rows,
-                };
-                if let Err(error) = serde_json::to_writer_pretty(&file, &summary) {
-                    eprintln!("lpm: {}: cannot be written: {error}", path.display());
-                }
-            }
-            Ok(run.ending)
-        }
-        Err(error) => {
-            uproot(tree.as_mut());
-            Err(Error::new(format!("cannot start: {error}")))
-        }
+    let cannot = |error: io::Error| Error::new(format!("cannot start: {error}"));
+    rustix::process::set_child_subreaper(Some(own_pid())).map_err(|errno| cannot(errno.into()))?;
+    let tree = grow(&place, &directory)?;
+    if let Some(claim) = &claim
+        && let Err(error) = claim.record(&owner::record(tree.as_ref()))
+    {
+        preface.push(format!("warning: the record of this run cannot be written: {error}"));
     }
-}
-
-/// Everything that has to be taken away again, from the guardian to the last cgroup.
-fn raise(
-    around: &Surroundings,
-    stack: &Stack,
-    plan: &Plan,
-    mut tree: Option<&mut Tree>,
-    claim: Option<Claim>,
-    preface: Vec<String>,
-) -> std::io::Result<(driver::Run, Option<String>)> {
-    if let Some(claim) = &claim {
-        claim.record(&record(tree.as_deref()))?;
-    }
-    if let Some(tree) = tree.as_deref() {
-        for setting in driver::ceilings::settings(&stack.ceilings) {
-            // Under best-effort that was said already.
-            let _ = tree.app().write(setting.file, &setting.value);
-        }
-    }
-    let guardian = tree.as_deref().map(Guardian::spawn).transpose()?;
-    let app = tree.as_deref().map(|tree| tree.app().try_clone()).transpose()?;
-    let setup = Setup {
-        stack: Arc::new(stack.clone()),
-        memory: tree.as_deref().is_some_and(|tree| tree.enabled().iter().any(|name| name == "memory")),
-        app,
-        guardian,
-        stdout: rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?,
+    let raised = match tree {
+        Some(tree) => raise(&stack, tree, &mut preface)?,
+        None => Raised { tree: None, guardian: None },
+    };
+    let stack = Arc::new(stack);
+    let run = driver::run(Setup {
+        stack: Arc::clone(&stack),
+        tree: raised.tree,
+        guardian: raised.guardian,
+        output: plan.output,
         layout: plan.layout,
-        streams: driver::Streams::Pipes { split_stderr: plan.split_stderr },
-        voice: driver::Voice::Stack,
+        streams: plan.streams,
+        voice: plan.voice,
         terminal: has_terminal(),
         ignore_hangup: signals::is_ignored(libc::SIGHUP),
         open_files: raise_open_files(),
         preface,
-    };
-    let _ = around;
-    let mut run = driver::run(setup)?;
-    let mut trouble = None;
-    if let Some(guardian) = run.guardian.take() {
-        guardian.dismiss();
-    }
-    if let Some(tree) = tree.as_mut() {
-        if let Err(errno) = tree.leave() {
-            let why = std::io::Error::from(errno);
-            trouble = Some(format!("{}: cannot be removed: {why}", tree.path().display()));
-        }
-    }
+    })
+    .map_err(cannot)?;
+    let left = take_down(run.tree, run.guardian);
     drop(claim);
-    Ok((run, trouble))
+
+    if let Err(trouble) = left {
+        eprintln!("lpm: {trouble}");
+    }
+    for (pid, name) in &run.strays {
+        eprintln!("lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed");
+    }
+    let rows: Vec<Row<'_>> = run.core.instances().iter().map(|i| Row::new(&stack, i)).collect();
+    if plan.table {
+        // Nobody is there to be told that nobody is there.
+        let _ = io::stderr().lock().write_all(summary::table(&rows).as_bytes());
+    }
+    if let Some((file, path)) = summary_file {
+        let exit_code = match run.ending {
+            Ending::Code(code) => code,
+            Ending::Signal(signal) => policy::signal_code(signal),
+        };
+        let summary = Summary {
+            stack: &stack.name,
+            tier: &tier.to_string(),
+            seconds: run.took.as_secs_f64(),
+            exit_code,
+            strays: run.strays.len(),
+            instances: rows,
+        };
+        if let Err(error) = serde_json::to_writer_pretty(&file, &summary) {
+            eprintln!("lpm: {}: cannot be written: {error}", path.display());
+        }
+    }
+    Ok(run.ending)
 }
 
-fn take_claim(
-    around: &Surroundings,
-    slug: &str,
-    name: &str,
-    preface: &mut Vec<String>,
-) -> Result<Option<Claim>, Error> {
-    let (directory, path) = match claim::runtime_directory(around.variable("XDG_RUNTIME_DIR")) {
-        Ok(found) => found,
-        Err(problem) => {
-            preface.push(format!("warning: {problem}; a second start of this stack will not be noticed"));
-            return Ok(None);
+struct Raised {
+    tree: Option<Tree>,
+    guardian: Option<Guardian>,
+}
+
+/// The stack's own ceilings, and the guardian, which is up before the first instance.
+fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Raised, Error> {
+    let lacks = ground::lacks_in(stack, tree.enabled(), tree.refused());
+    let known = preface.len();
+    let prepared = ground::hold(stack, &lacks).and_then(|warnings| {
+        // Under best-effort most of them were said before.
+        let new: Vec<String> = warnings.into_iter().filter(|_| known == 0).collect();
+        preface.extend(new);
+        for setting in driver::ceilings::settings(&stack.ceilings) {
+            match tree.app().write(setting.file, &setting.value) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(errno) => {
+                    let why = io::Error::from(errno);
+                    return Err(Error::new(format!("{} of the stack: {why}", setting.file)));
+                }
+            }
         }
-    };
-    match Claim::take(directory, slug) {
-        Ok(Found::Free(claim)) => Ok(Some(claim)),
-        Ok(Found::Abandoned(claim, record)) => {
-            preface.extend(recover(&record));
-            Ok(Some(claim))
-        }
-        Ok(Found::Held(owner)) => {
-            let who = owner.map_or(String::new(), |owner| format!(" as pid {}, since {}", owner.pid, ago(owner.since)));
-            Err(Error::new(format!("stack {name} runs already{who}; stop that one first, or give this one a --name")))
-        }
+        Guardian::start(&guardian::PROGRAM, &tree)
+            .map_err(|failure| Error::new(format!("cannot start the guardian: {failure}")))
+    });
+    match prepared {
+        Ok(guardian) => Ok(Raised { tree: Some(tree), guardian: Some(guardian) }),
         Err(error) => {
-            let text = format!("warning: {}: {error}; a second start of this stack will not be noticed", path.display());
-            preface.push(text);
-            Ok(None)
+            // It is empty; what cannot be removed here is found by the next start.
+            let _ = tree.leave();
+            Err(error)
         }
     }
 }
 
-/// Cleans up after a run that could not: both lpm and its guardian were killed.
-fn recover(record: &Record) -> Option<String> {
-    let path = record.cgroup.as_ref().filter(|_| record.boot == boot_id())?;
-    let ended = Tree::remove_abandoned(path).ok()??;
-    Some(format!("cleaned up after pid {}, which was killed: {} ended", record.pid, announce::processes(ended)))
+/// Takes away what was made. If something in it could not be killed, the guardian stays with it, and ends
+/// what lpm could not.
+fn take_down(tree: Option<Tree>, guardian: Option<Guardian>) -> Result<(), String> {
+    let Some(mut tree) = tree else { return Ok(()) };
+    if tree.app().populated().unwrap_or(false) {
+        return Err(format!(
+            "{}: something in it cannot be killed; the guardian waits for it",
+            tree.path().display()
+        ));
+    }
+    if let Some(guardian) = guardian {
+        guardian.dismiss().map_err(|errno| format!("the guardian: {}", io::Error::from(errno)))?;
+    }
+    tree.leave()
+        .map_err(|errno| format!("{}: cannot be removed: {}", tree.path().display(), io::Error::from(errno)))
 }
 
-fn grow(place: &Place, slug: &str) -> Result<Option<Tree>, Error> {
+/// `name`: of the directory, where lpm makes one of its own.
+fn grow(place: &Place, name: &str) -> Result<Option<Tree>, Error> {
     const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
-    let pid = rustix::process::getpid().as_raw_pid();
     let tree = match place {
         Place::Delegated(path) => Tree::delegated(path, &WANTED),
-        Place::OwnDirectory(parent) => Tree::own_directory(parent, &format!("lpm-{slug}-{pid}"), &WANTED),
+        Place::OwnDirectory(parent) => Tree::own_directory(parent, name, &WANTED),
         Place::Scope { .. } | Place::Nothing => return Ok(None),
     };
     tree.map(Some).map_err(|trouble| Error::new(format!("cannot make a cgroup: {trouble}")))
 }
 
-fn uproot(tree: Option<&mut Tree>) {
-    if let Some(tree) = tree {
-        // What cannot be removed here is empty, and is found by the next start.
-        let _ = tree.leave();
-    }
-}
-
-fn record(tree: Option<&Tree>) -> Record {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    Record {
-        pid: rustix::process::getpid().as_raw_pid().unsigned_abs(),
-        since: u64::try_from(now.tv_sec).unwrap_or(0),
-        boot: boot_id(),
-        cgroup: tree.map(|tree| tree.path().to_path_buf()),
-    }
-}
-
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-/// `12:42:00` today, or the date with it.
-fn ago(since: u64) -> String {
-    let Ok(then) = jiff::Timestamp::from_second(i64::try_from(since).unwrap_or(0)) else {
-        return "an unknown time".to_owned();
+/// Executes lpm again, in a scope of its own. Returns why that could not be done.
+fn execute_in_scope(around: &Surroundings, stack: &Stack, user: bool, stdin: Option<&[u8]>) -> io::Error {
+    let executable = match std::env::current_exe() {
+        Ok(path) => path,
+        Err(error) => return error,
     };
-    then.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '-' };
+    let label: String = stack.name.chars().map(fit).take(60).collect();
+    Scope {
+        user,
+        unit: &format!("lpm-{label}-{}.scope", own_pid().as_raw_pid()),
+        executable: &executable,
+        arguments: around.argv.get(1..).unwrap_or_default(),
+        stdin,
+        runtime_directory: around.variable("XDG_RUNTIME_DIR"),
+        euid: rustix::process::geteuid().as_raw(),
+    }
+    .exec()
 }
 
 /// `ports: web 5000, worker 5100-5102`; nothing without ports.
@@ -293,17 +284,26 @@ fn ports(stack: &Stack) -> Option<String> {
     (!ports.is_empty()).then(|| format!("ports: {}", ports.join(", ")))
 }
 
+fn own_pid() -> Pid {
+    rustix::process::getpid()
+}
+
 /// Whether there is a controlling terminal to lose.
 fn has_terminal() -> bool {
-    rustix::fs::open("/dev/tty", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .is_ok()
+    controlling_terminal().is_some()
+}
+
+/// The controlling terminal, if there is one.
+pub fn controlling_terminal() -> Option<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty()).ok()
 }
 
 /// Raises the soft limit of open files to the hard one. Returns what it was, which is what children get:
 /// programs that use select(2) break above 1024.
 fn raise_open_files() -> Option<(u64, u64)> {
     let before = rustix::process::getrlimit(Resource::Nofile);
-    let raised = rustix::process::Rlimit { current: before.maximum, maximum: before.maximum };
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
     rustix::process::setrlimit(Resource::Nofile, raised).ok()?;
     let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
     Some((number(before.current), number(before.maximum)))
@@ -314,14 +314,8 @@ fn open_summary(around: &Surroundings, path: &Path) -> Result<(File, PathBuf), E
     let path = around.directory.join(path);
     match File::create(&path) {
         Ok(file) => Ok((file, path)),
-        Err(error) => Err(Error::new(format!("{}: cannot be written: {error} (--summary)", path.display()))),
+        Err(error) => Err(Error::new(format!("--summary: {} cannot be written: {error}", path.display()))),
     }
-}
-
-fn write_table(rows: &[Row<'_>]) -> std::io::Result<()> {
-    let mut table = summary::table(rows).join("\n");
-    table.push('\n');
-    std::io::stderr().lock().write_all(table.as_bytes())
 }
 
 /// Prints to standard output; a reader that is gone is no error of ours.
@@ -329,9 +323,9 @@ fn write_table(rows: &[Row<'_>]) -> std::io::Result<()> {
 /// # Errors
 /// What else the kernel says.
 pub fn print(text: &str) -> Result<Ending, Error> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Ok(Ending::Code(0)),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Ending::Code(141)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Ending::Code(141)),
         Err(error) => Err(Error::new(format!("standard output: {error}"))),
     }
 }

@@ -1,202 +1,284 @@
-//! Descendants: what `/proc` knows of processes that came from us.
+//! Who descends from this process, found through /proc: all there is without a cgroup, and the last look
+//! before lpm returns.
 //!
-//! As a subreaper we are the parent of every orphan among them, so the tree below us is whole. Numbers read
-//! from `/proc` are stale by the time they are used: whoever is signalled is opened first and looked at once
-//! more through what was opened.
+//! Best effort by nature: a list is old when it is read. Everybody in it is opened and looked at again
+//! before a signal goes out, and the search is repeated until nobody is found. With lpm as the subreaper
+//! (`PR_SET_CHILD_SUBREAPER`) nobody falls out of the family by losing a parent; which instance an orphan in
+//! a session of its own came from is not to be known.
 
-use std::collections::HashSet;
-use std::fs;
-use std::io::Read;
+use std::collections::HashMap;
+use std::io;
 
-use rustix::process::{Pid, WaitId, WaitIdOptions};
+use procfs::process::{Process, Stat};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::Pid;
 
-use super::pidfd::{self, PidFd};
+use super::pidfd::PidFd;
 
-/// How often the tree is looked through again for those who forked while they were being ended. Each round
-/// ends everybody it finds, so only a fork bomb outside every cgroup can outlast a few.
-const ROUNDS: usize = 1000;
+/// A process below ours, as it was when it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descendant {
+    /// Its number.
+    pub pid: Pid,
+    /// Its parent's; ours, for a child and for an orphan.
+    pub parent: Pid,
+    /// The number of its session.
+    pub session: i32,
+    /// The kernel's name for it (proc_pid_comm(5)).
+    pub name: String,
+    /// Dead, and not reaped yet.
+    pub zombie: bool,
+    /// Since boot, in clock ticks: with the number, an identity.
+    started: u64,
+}
 
-/// Become the parent of orphans below us (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
+impl Descendant {
+    fn new(stat: Stat) -> Option<Descendant> {
+        Some(Descendant {
+            pid: Pid::from_raw(stat.pid)?,
+            parent: Pid::from_raw(stat.ppid)?,
+            session: stat.session,
+            zombie: stat.state == 'Z',
+            name: stat.comm,
+            started: stat.starttime,
+        })
+    }
+
+    fn look(pid: Pid) -> Option<Descendant> {
+        Descendant::new(Process::new(pid.as_raw_pid()).ok()?.stat().ok()?)
+    }
+
+    /// The process itself, if it is still that: opened first, then looked at again. Its parent may have
+    /// died meanwhile, which makes it ours.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn open(&self) -> Result<Option<PidFd>, Errno> {
+        let Some(pidfd) = PidFd::open(self.pid)? else { return Ok(None) };
+        let same = Descendant::look(self.pid).is_some_and(|now| {
+            let ours = rustix::process::getpid();
+            now.started == self.started && (now.parent == self.parent || now.parent == ours)
+        });
+        Ok(same.then_some(pidfd))
+    }
+}
+
+/// All of them, parents before their children.
 ///
 /// # Errors
-/// None on any kernel since 3.4.
-pub fn become_subreaper() -> std::io::Result<()> {
-    // Any pid but none means "on"; rustix spells the flag so.
-    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
-}
-
-/// The processes below us whose environment, as it was at their `execve`, holds the assignment `mark`; no
-/// zombies.
-pub fn marked(mark: &str) -> Vec<u32> {
-    below(own()).into_iter().filter(|&pid| is_alive(pid) && has_mark(pid, mark)).collect()
-}
-
-/// Sends `signal`, and SIGCONT, to each of them. Returns how many got it.
-pub fn signal_marked(mark: &str, signal: i32) -> usize {
-    let mut told = 0;
-    for number in marked(mark) {
-        let Some(process) = open(number) else { continue };
-        // The second look: the number meant this process when it was opened only if it still means it.
-        if has_mark(number, mark) && process.send(signal) == Ok(true) {
-            told += 1;
-            if signal != libc::SIGSTOP {
-                let _ = process.send(libc::SIGCONT);
-            }
+/// `/proc` cannot be read.
+pub fn find() -> io::Result<Vec<Descendant>> {
+    let mut children: HashMap<Pid, Vec<Descendant>> = HashMap::new();
+    // Who ends while we read is left out.
+    for process in procfs::process::all_processes().map_err(io::Error::other)?.flatten() {
+        if let Some(found) = process.stat().ok().and_then(Descendant::new) {
+            children.entry(found.parent).or_default().push(found);
         }
     }
-    told
+    let mut family = children.remove(&rustix::process::getpid()).unwrap_or_default();
+    let mut next = 0;
+    while let Some(parent) = family.get(next) {
+        family.extend(children.remove(&parent.pid).unwrap_or_default());
+        next += 1;
+    }
+    Ok(family)
 }
 
-/// Kills and reaps everything below us but `keep` and what is below that. Returns how many there were.
-/// Bounded: what sits in uninterruptible sleep is not waited for.
-pub fn end_strays(keep: Option<u32>) -> u32 {
-    let mut ended = HashSet::new();
+/// Those of `family` that belong to one main process: itself, whom it descends to, and who is in its session.
+pub fn members(family: &[Descendant], main: Pid) -> Vec<&Descendant> {
+    let mut pids = vec![main];
+    let mut members = Vec::new();
+    for one in family {
+        if one.pid == main || one.session == main.as_raw_pid() || pids.contains(&one.parent) {
+            pids.push(one.pid);
+            members.push(one);
+        }
+    }
+    members
+}
+
+/// SIGKILL for everybody in the family who is not spared (nor below one who is), and reap those who come
+/// to us, until nobody is found. Returns whom it met alive. Gives up on who does not die within some seconds,
+/// in the kernel's hands (state D).
+///
+/// # Errors
+/// `/proc` cannot be read, or `EMFILE`.
+pub fn sweep(spared: &[Pid]) -> io::Result<Vec<Descendant>> {
+    const ROUNDS: usize = 32;
+    const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+    let mut met: Vec<Descendant> = Vec::new();
     for _ in 0..ROUNDS {
-        let strays: Vec<u32> =
-            children(own()).into_iter().filter(|&pid| Some(pid) != keep).collect();
-        if strays.is_empty() {
+        let family = find()?;
+        let spared: Vec<Pid> = spared
+            .iter()
+            .flat_map(|&pid| members_below(&family, pid))
+            .chain(spared.iter().copied())
+            .collect();
+        let mut opened = Vec::new();
+        for one in family.iter().filter(|one| !spared.contains(&one.pid)) {
+            let Some(pidfd) = one.open()? else { continue };
+            if !one.zombie {
+                pidfd.send(libc::SIGKILL)?;
+                if !met.iter().any(|old| (old.pid, old.started) == (one.pid, one.started)) {
+                    met.push(one.clone());
+                }
+            }
+            opened.push(pidfd);
+        }
+        if opened.is_empty() {
             break;
         }
-        let mut killed = Vec::new();
-        for root in strays {
-            for number in std::iter::once(root).chain(below(root)) {
-                let Some(process) = open(number) else { continue };
-                if !is_below(number, own()) {
-                    continue;
-                }
-                if is_alive(number) && process.send(libc::SIGKILL) == Ok(true) {
-                    ended.insert(number);
-                }
-                killed.push(process);
-            }
-        }
-        let before = killed.len();
-        killed.retain(|process| wait_briefly(process));
-        while let Some(pid) = pidfd::peek() {
-            if Some(pid.as_raw_nonzero().get().unsigned_abs()) == keep {
-                break;
-            }
-            let _ = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        }
-        if before > 0 && killed.is_empty() {
-            // Nobody of this round ended within the patience: they will not end in the next one either.
-            break;
+        for pidfd in opened {
+            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&PATIENCE));
+            // ECHILD: its own parent reaps it, or we do once that is dead, in the next round.
+            let _ = pidfd.reap();
         }
     }
-    ended.len() as u32
+    Ok(met)
 }
 
-/// Whether the process ended within 200 ms.
-fn wait_briefly(process: &PidFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let patience = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience)).is_ok_and(|ready| ready > 0)
+/// Whether we have children besides those named. Far cheaper than [`find`], and nobody can be below us
+/// without one, since orphans come to us.
+pub fn have_children_besides(spared: &[Pid]) -> bool {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return true };
+    threads.flatten().any(|thread| {
+        // Without this file (CONFIG_PROC_CHILDREN) it has to be found out the long way.
+        let Ok(list) = std::fs::read_to_string(thread.path().join("children")) else { return true };
+        let mut pids =
+            list.split_ascii_whitespace().filter_map(|word| word.parse().ok().and_then(Pid::from_raw));
+        pids.any(|pid| !spared.contains(&pid))
+    })
 }
 
-/// Its command line for people, blanks between the words; its name in brackets if it has none.
-pub fn command_line(pid: u32) -> String {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = line.split(|&byte| byte == 0).filter(|word| !word.is_empty()).collect();
-    if !words.is_empty() {
-        return String::from_utf8_lossy(&words.join(&b' ')).into_owned();
+/// Those of the family, zombies aside, whose environment held the assignment `mark` at their `execve`. That
+/// is what tells whose an orphan in a session of its own is, unless it was given another environment.
+pub fn marked(mark: &str) -> Vec<Descendant> {
+    let has_mark = |one: &Descendant| {
+        let environment =
+            std::fs::read(format!("/proc/{}/environ", one.pid.as_raw_pid())).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
+    };
+    find().unwrap_or_default().into_iter().filter(|one| !one.zombie && has_mark(one)).collect()
+}
+
+/// Its command line for people, blanks between the words; the kernel's name for it in brackets if it has
+/// none.
+pub fn command_line(pid: Pid) -> String {
+    let Ok(process) = Process::new(pid.as_raw_pid()) else { return "gone".to_owned() };
+    match process.cmdline() {
+        Ok(words) if !words.is_empty() => words.join(" "),
+        _ => process.stat().map_or("gone".to_owned(), |stat| format!("[{}]", stat.comm)),
     }
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("[{}]", name.trim_end())
 }
 
-fn own() -> u32 {
-    rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()
-}
-
-fn open(number: u32) -> Option<PidFd> {
-    PidFd::open(Pid::from_raw(number as i32)?).ok().flatten()
-}
-
-/// Everybody below `pid`, parents before their children.
-fn below(pid: u32) -> Vec<u32> {
-    let mut all = children(pid);
-    let mut at = 0;
-    while at < all.len() {
-        all.extend(children(all[at]));
-        at += 1;
-    }
-    all
-}
-
-/// The children of all threads of `pid` (`/proc/PID/task/TID/children`, proc(5)).
-fn children(pid: u32) -> Vec<u32> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let of_thread = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).ok();
-    let lists = threads.flatten().filter_map(of_thread);
-    lists.flat_map(|list| list.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>()).collect()
-}
-
-/// Whether the chain of parents from `pid` leads to `ancestor`.
-fn is_below(pid: u32, ancestor: u32) -> bool {
-    let mut at = pid;
-    // No process tree is deeper; a chain that changes while it is followed ends here.
-    for _ in 0..4096 {
-        match parent(at) {
-            Some(parent) if parent == ancestor => return true,
-            Some(parent) if parent > 1 => at = parent,
-            _ => return false,
+fn members_below(family: &[Descendant], top: Pid) -> Vec<Pid> {
+    let mut pids = vec![top];
+    for one in family {
+        if pids.contains(&one.parent) {
+            pids.push(one.pid);
         }
     }
-    false
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    stat(pid)?.1.parse().ok()
-}
-
-fn is_alive(pid: u32) -> bool {
-    stat(pid).is_some_and(|(state, _)| !matches!(state.as_str(), "Z" | "X" | "x"))
-}
-
-/// State and parent (proc_pid_stat(5), fields 3 and 4), counted from the last `)`, since a name may hold
-/// anything.
-fn stat(pid: u32) -> Option<(String, String)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let after = text.iter().rposition(|&byte| byte == b')')? + 1;
-    let text = String::from_utf8_lossy(&text[after..]).into_owned();
-    let mut words = text.split_ascii_whitespace().map(str::to_owned);
-    Some((words.next()?, words.next()?))
-}
-
-fn has_mark(pid: u32, mark: &str) -> bool {
-    // An environment is as large as ARG_MAX allows; nobody's is read further than this.
-    const MOST: u64 = 4 << 20;
-    let mut environment = Vec::new();
-    let read = fs::File::open(format!("/proc/{pid}/environ"))
-        .and_then(|file| file.take(MOST).read_to_end(&mut environment));
-    read.is_ok() && environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
+    pids
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
 
-    #[test]
-    fn a_marked_process_is_found_and_signalled_and_others_are_not() {
-        let start = |mark: &str| {
-            let mut command = Command::new("/bin/sleep");
-            command.arg("100").env("LPM_TEST_MARK", mark).stdin(Stdio::null()).stdout(Stdio::null());
-            command.spawn().expect("sleep can be started")
-        };
-        let (mut one, mut other) = (start("descendants-one"), start("descendants-other"));
-        assert_eq!(marked("LPM_TEST_MARK=descendants-one"), [one.id()]);
-        assert_eq!(signal_marked("LPM_TEST_MARK=descendants-one", libc::SIGKILL), 1);
-        one.wait().expect("it ends");
-        assert_eq!(marked("LPM_TEST_MARK=descendants-one"), [0; 0]);
-        assert_eq!(marked("LPM_TEST_MARK=descendants-other"), [other.id()]);
-        other.kill().expect("it lives");
-        other.wait().expect("it ends");
+    fn one(pid: i32, parent: i32, session: i32) -> Descendant {
+        let [pid, parent] = [pid, parent].map(|raw| Pid::from_raw(raw).unwrap());
+        Descendant { pid, parent, session, name: String::new(), zombie: false, started: 0 }
     }
 
     #[test]
-    fn a_command_line_is_readable() {
-        assert!(command_line(own()).contains("lpm"));
-        assert_eq!(command_line(u32::MAX), "[]");
+    fn members_are_by_descent_or_by_session() {
+        let family = [
+            one(10, 1, 10),
+            one(20, 1, 20),
+            one(11, 10, 11),
+            one(12, 11, 12),
+            one(13, 1, 10),
+            one(30, 1, 30),
+        ];
+        let pids: Vec<i32> =
+            members(&family, Pid::from_raw(10).unwrap()).iter().map(|one| one.pid.as_raw_pid()).collect();
+        assert_eq!(pids, [10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn children_and_grandchildren_are_found() {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "sleep 1000 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let grandchild = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+        let family = find().unwrap();
+        let found = members(&family, Pid::from_child(&child));
+        assert_eq!(
+            found.iter().map(|one| one.pid).collect::<Vec<_>>(),
+            [Pid::from_child(&child), grandchild]
+        );
+        for one in found {
+            one.open().unwrap().unwrap().send(libc::SIGKILL).unwrap();
+        }
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn another_process_of_that_number_is_not_opened() {
+        let mut child = Command::new("/bin/sh").args(["-c", "exec sleep 1000"]).spawn().unwrap();
+        let family = find().unwrap();
+        let found = family.iter().find(|one| one.pid == Pid::from_child(&child)).unwrap();
+        assert!(found.open().unwrap().is_some());
+        assert!(Descendant { started: found.started + 1, ..found.clone() }.open().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.open().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_last_sweep_leaves_nobody() {
+        // In a process of its own, since it takes everybody; the harness's other tests have children too.
+        let exe = std::env::current_exe().unwrap();
+        let status = Command::new(exe)
+            .args(["--exact", "linux::descendants::tests::sweeping", "--ignored", "--test-threads=1"])
+            .env("LPM_TEST_SWEEP", "1")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    #[ignore = "run by the_last_sweep_leaves_nobody"]
+    #[expect(clippy::disallowed_methods, reason = "tells whether it was started by the other test")]
+    fn sweeping() {
+        if std::env::var_os("LPM_TEST_SWEEP").is_none() {
+            return;
+        }
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let script = "trap '' TERM; setsid sleep 1000 & (setsid sh -c 'sleep 1000 & sleep 1000; :' &); sleep 1000 & echo; wait";
+        let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let mut spared = Command::new("/bin/sh")
+            .args(["-c", "sleep 1000 & echo; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        BufReader::new(spared.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let met = sweep(&[Pid::from_child(&spared)]).unwrap();
+        assert!(met.iter().any(|one| one.pid == Pid::from_child(&child)));
+        let left: Vec<Pid> = find().unwrap().into_iter().map(|one| one.pid).collect();
+        assert!(left.contains(&Pid::from_child(&spared)));
+        assert_eq!(left.len(), 2, "the spared one and its child");
+        sweep(&[]).unwrap();
+        assert_eq!(find().unwrap(), []);
+        let _ = (child.try_wait(), spared.try_wait());
     }
 }

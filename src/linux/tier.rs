@@ -88,6 +88,14 @@ pub struct Decision {
     pub obstacle: Option<Obstacle>,
 }
 
+impl Decision {
+    /// The controllers to ask for.
+    pub fn available(&self) -> Vec<&'static str> {
+        let there = self.controllers.iter().filter(|controller| controller.missing.is_none());
+        there.map(|controller| controller.name).collect()
+    }
+}
+
 /// One question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -188,7 +196,9 @@ impl Facts {
         let look = |path: &Path| Directory::look(path).ok();
         let manager = match (&mount, euid) {
             (Some(mount), 0) => Some(mount.point.clone()),
-            (Some(mount), _) => Some(mount.point.join(format!("user.slice/user-{euid}.slice/user@{euid}.service"))),
+            (Some(mount), _) => {
+                Some(mount.point.join(format!("user.slice/user-{euid}.slice/user@{euid}.service")))
+            }
             (None, _) => None,
         };
         let words = |text: String| text.split_whitespace().map(str::to_owned).collect();
@@ -218,7 +228,12 @@ fn version_1(mountinfo: &str) -> Vec<String> {
         let mut fields = line.split(" - ").nth(1)?.split(' ');
         (fields.next()? == "cgroup").then_some(())?;
         let options = fields.nth(1)?.split(',');
-        Some(options.filter(|option| CONTROLLERS.contains(&known_as(option))).map(|option| known_as(option).to_owned()).collect())
+        Some(
+            options
+                .filter(|option| CONTROLLERS.contains(&known_as(option)))
+                .map(|option| known_as(option).to_owned())
+                .collect(),
+        )
     };
     mountinfo.lines().filter_map(of_line).flatten().collect()
 }
@@ -243,9 +258,8 @@ impl Directory {
     /// Look at one. Nothing is tried out: making the tree is what does that.
     fn look(path: &Path) -> Result<Directory, Errno> {
         let cgroup = Cgroup::open(path)?;
-        let may_write = |what: &Path| {
-            rustix::fs::accessat(CWD, what, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
-        };
+        let may_write =
+            |what: &Path| rustix::fs::accessat(CWD, what, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
         let mut mark = [0; 8];
         let delegated = ["user.delegate", "trusted.delegate"].iter().any(|name| {
             rustix::fs::getxattr(path, *name, &mut mark).is_ok_and(|length| mark[..length] == *b"1")
@@ -256,7 +270,7 @@ impl Directory {
             writable: may_write(path) && may_write(&path.join("cgroup.procs")),
             delegated,
             has_type: path.join("cgroup.type").exists(),
-            others: cgroup.procs().unwrap_or_default().into_iter().filter(|pid| *pid != ours).count(),
+            others: others(&cgroup.read("cgroup.procs").unwrap_or_default(), ours.as_raw_pid()),
             controllers: cgroup.controllers().unwrap_or_default(),
             subtree_control: cgroup.subtree_control().unwrap_or_default(),
         })
@@ -276,6 +290,11 @@ impl Directory {
             Ok(())
         }
     }
+}
+
+/// Everybody in the list but us. Processes of other PID namespaces are there as 0, and count.
+fn others(procs: &str, ours: i32) -> usize {
+    procs.lines().filter(|line| line.parse() != Ok(ours)).count()
 }
 
 /// Why a directory does not hand on a controller.
@@ -332,10 +351,8 @@ pub fn decide(facts: &Facts) -> Decision {
     let mut steps = Vec::new();
     let mut step = |question, answer: String| steps.push(Step { question, answer });
     let (place, obstacle) = choose(facts, &mut step);
-    let controllers: Vec<Controller> = CONTROLLERS
-        .iter()
-        .map(|&name| Controller { name, missing: missing(facts, &place, name) })
-        .collect();
+    let controllers: Vec<Controller> =
+        CONTROLLERS.iter().map(|&name| Controller { name, missing: missing(facts, &place, name) }).collect();
     let lacking: Vec<&str> = controllers
         .iter()
         .filter(|controller| controller.missing.is_some() && EXPECTED.contains(&controller.name))
@@ -359,7 +376,8 @@ pub fn decide(facts: &Facts) -> Decision {
 }
 
 fn choose(facts: &Facts, step: &mut impl FnMut(&'static str, String)) -> (Place, Option<Obstacle>) {
-    let nothing = |reason: String, fix: &str| (Place::Nothing, Some(Obstacle { reason, fix: fix.to_owned() }));
+    let nothing =
+        |reason: String, fix: &str| (Place::Nothing, Some(Obstacle { reason, fix: fix.to_owned() }));
 
     let Some(mount) = &facts.mount else {
         step("is cgroup version 2 mounted?", "no".to_owned());
@@ -420,7 +438,9 @@ fn choose(facts: &Facts, step: &mut impl FnMut(&'static str, String)) -> (Place,
             () if !here.writable => None,
             () if in_scope => Some((here, "it is the scope made for lpm")),
             () if here.delegated => Some((here, "it is marked as delegated")),
-            () if no_systemd && here.has_type => Some((here, "there is no systemd, and it can be written to")),
+            () if no_systemd && here.has_type => {
+                Some((here, "there is no systemd, and it can be written to"))
+            }
             () => None,
         }
     });
@@ -432,7 +452,8 @@ fn choose(facts: &Facts, step: &mut impl FnMut(&'static str, String)) -> (Place,
         }
         Some((here, why)) => step(OURS, format!("{why}, but {} are in it", processes(here.others))),
         None => {
-            let moved = facts.scope.as_ref().map(|unit| format!("no, lpm was put into {unit} but is not there"));
+            let moved =
+                facts.scope.as_ref().map(|unit| format!("no, lpm was put into {unit} but is not there"));
             step(OURS, moved.unwrap_or_else(|| "no".to_owned()));
         }
     }
@@ -522,7 +543,8 @@ fn missing(facts: &Facts, place: &Place, name: &'static str) -> Option<Obstacle>
             let known = [asked, facts.top.as_ref(), facts.here.as_ref()];
             let directory = known.into_iter().flatten().find(|directory| directory.path == *path);
             let we_are_in_it = facts.here.as_ref().is_some_and(|here| here.path == *path);
-            match directory.map(|directory| directory.hands_on(name, directory.others == 0 && !we_are_in_it)) {
+            match directory.map(|directory| directory.hands_on(name, directory.others == 0 && !we_are_in_it))
+            {
                 Some(Ok(())) => return None,
                 Some(Err(refusal)) => refusal,
                 None => Refusal::NotHere,
@@ -538,7 +560,9 @@ fn missing(facts: &Facts, place: &Place, name: &'static str) -> Option<Obstacle>
         ),
         Refusal::NotHere if has(&facts.version_1) => obstacle(
             format!("the controller {name} is bound to a cgroup version 1 hierarchy"),
-            &format!("boot with systemd.unified_cgroup_hierarchy=1 or cgroup_no_v1={name} on the kernel's command line"),
+            &format!(
+                "boot with systemd.unified_cgroup_hierarchy=1 or cgroup_no_v1={name} on the kernel's command line"
+            ),
         ),
         Refusal::NotHere if has(&facts.disabled) => obstacle(
             format!("the controller {name} is switched off in this kernel"),
@@ -577,8 +601,8 @@ pub struct Tree {
     root: Cgroup,
     supervisor: Cgroup,
     app: Cgroup,
-    /// Its parent and name, where the root is a directory of lpm's own.
-    own: Option<(Cgroup, String)>,
+    /// Where the root is a directory of lpm's own.
+    own: Option<OwnDirectory>,
     /// Where the root lies, for people.
     path: PathBuf,
     enabled: Vec<String>,
@@ -586,9 +610,20 @@ pub struct Tree {
     left: bool,
 }
 
+/// A directory that lpm made for itself, and may remove.
+#[derive(Debug)]
+pub struct OwnDirectory {
+    /// Where it was made.
+    pub parent: Cgroup,
+    /// Its name there.
+    pub name: String,
+    /// Where lpm is, and where the guardian goes at its end. The parent, if that cannot be seen.
+    pub home: Cgroup,
+}
+
 /// Names below the root.
-const SUPERVISOR: &str = "supervisor";
-const APP: &str = "app";
+pub(super) const SUPERVISOR: &str = "supervisor";
+pub(super) const APP: &str = "app";
 
 /// What could not be done while building the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -627,15 +662,19 @@ impl Tree {
         let path = parent.join(name);
         let trouble = |errno| Trouble { path: path.clone(), errno };
         let parent = Cgroup::open(parent).map_err(trouble)?;
+        let home = match own_cgroup() {
+            Some(home) => home,
+            None => parent.try_clone().map_err(trouble)?,
+        };
         let root = parent.create(name, Existing::Refuse).map_err(trouble)?;
         // Whether that worked is seen from below. It stays enabled: others may rely on it by then.
         let _: Vec<_> = controllers.iter().map(|controller| parent.enable(controller)).collect();
-        Tree::grow(root, Some((parent, name.to_owned())), &path, controllers)
+        Tree::grow(root, Some(OwnDirectory { parent, name: name.to_owned(), home }), &path, controllers)
     }
 
     fn grow(
         root: Cgroup,
-        own: Option<(Cgroup, String)>,
+        own: Option<OwnDirectory>,
         path: &Path,
         controllers: &[&str],
     ) -> Result<Tree, Trouble> {
@@ -690,14 +729,19 @@ impl Tree {
         &self.root
     }
 
-    /// The parent and name of the root, where that is a directory of lpm's own.
-    pub fn own(&self) -> Option<(&Cgroup, &str)> {
-        self.own.as_ref().map(|(parent, name)| (parent, name.as_str()))
+    /// Where the root is a directory of lpm's own.
+    pub fn own(&self) -> Option<&OwnDirectory> {
+        self.own.as_ref()
     }
 
     /// Controllers that leaves have, read back from the kernel.
     pub fn enabled(&self) -> &[String] {
         &self.enabled
+    }
+
+    /// Whether leaves have a controller.
+    pub fn has(&self, controller: &str) -> bool {
+        self.enabled.iter().any(|name| name == controller)
     }
 
     /// Controllers that were asked for and refused.
@@ -730,16 +774,12 @@ impl Tree {
     }
 }
 
-impl Tree {
-    pub fn remove_abandoned(_: &Path) -> Result<Option<u32>, Errno> { Ok(None) }
-}
-
 /// Take a tree down: the leaves; then the controllers, because a cgroup that hands them on may hold no
 /// process, and whoever called may have to go back into it; then the rest. Also what the guardian does.
 ///
 /// # Errors
 /// `EBUSY` while somebody is left in it.
-pub(super) fn prune(root: &Cgroup, own: Option<&(Cgroup, String)>) -> Result<(), Errno> {
+pub(super) fn prune(root: &Cgroup, own: Option<&OwnDirectory>) -> Result<(), Errno> {
     root.remove(APP)?;
     match root.subtree_control() {
         Ok(controllers) => controllers.iter().try_for_each(|controller| root.disable(controller))?,
@@ -758,12 +798,453 @@ pub(super) fn prune(root: &Cgroup, own: Option<&(Cgroup, String)>) -> Result<(),
             }
             root.remove(SUPERVISOR)
         }
-        Some((parent, name)) => {
-            if inside {
-                parent.enter()?;
+        Some(own) => {
+            if inside && own.home.enter().is_err() {
+                own.parent.enter()?;
             }
             root.remove(SUPERVISOR)?;
-            parent.remove(name)
+            own.parent.remove(&own.name)
         }
+    }
+}
+
+/// The cgroup this process is in, if it can be seen.
+fn own_cgroup() -> Option<Cgroup> {
+    let Ok(Own::At(path)) = Own::find() else { return None };
+    Cgroup::open(&Mount::find().ok()??.locate(&path)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::cgroup::tests::{Place as TestPlace, start};
+
+    fn directory(path: &str) -> Directory {
+        let all: Vec<String> = CONTROLLERS.map(str::to_owned).into();
+        Directory {
+            path: path.into(),
+            writable: true,
+            delegated: false,
+            has_type: true,
+            others: 0,
+            controllers: all,
+            subtree_control: Vec::new(),
+        }
+    }
+
+    /// An ordinary user on a machine with systemd, in a terminal of a desktop.
+    fn desktop() -> Facts {
+        let here = "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/terminal.scope";
+        Facts {
+            mount: Some(Mount { point: "/sys/fs/cgroup".into(), root: "/".into(), read_only: false }),
+            own: Own::At(here.trim_start_matches("/sys/fs/cgroup").into()),
+            here: Some(Directory { others: 3, ..directory(here) }),
+            top: Some(Directory {
+                writable: false,
+                has_type: false,
+                others: 99,
+                ..directory("/sys/fs/cgroup")
+            }),
+            asked: None,
+            scope: None,
+            euid: 1000,
+            systemd: Systemd::Reachable,
+            manager_controllers: ["cpu", "memory", "pids"].map(str::to_owned).into(),
+            version_1: Vec::new(),
+            disabled: Vec::new(),
+        }
+    }
+
+    /// Inside the scope that the desktop's user got.
+    fn scope() -> Facts {
+        let path = "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/lpm-shop-1.scope";
+        Facts {
+            own: Own::At(path.trim_start_matches("/sys/fs/cgroup").into()),
+            here: Some(Directory {
+                delegated: true,
+                controllers: ["cpu", "memory", "pids"].map(str::to_owned).into(),
+                ..directory(path)
+            }),
+            scope: Some("lpm-shop-1.scope".into()),
+            ..desktop()
+        }
+    }
+
+    /// Root where init is not systemd, in the root cgroup with everybody else.
+    fn plain_root() -> Facts {
+        let top = Directory { has_type: false, others: 99, ..directory("/sys/fs/cgroup") };
+        Facts {
+            own: Own::At("/".into()),
+            here: Some(top.clone()),
+            top: Some(top),
+            euid: 0,
+            systemd: Systemd::Absent,
+            manager_controllers: Vec::new(),
+            ..desktop()
+        }
+    }
+
+    /// A container with its own cgroup namespace that may write; a shell and lpm are in it.
+    fn container() -> Facts {
+        let top = Directory { others: 2, ..directory("/sys/fs/cgroup") };
+        Facts { here: Some(top.clone()), top: Some(top), ..plain_root() }
+    }
+
+    fn own_directory(path: &str) -> Place {
+        Place::OwnDirectory(path.into())
+    }
+
+    fn reason(decision: &Decision, name: &str) -> String {
+        let found = decision.controllers.iter().find(|controller| controller.name == name).unwrap();
+        found.missing.as_ref().map(|obstacle| obstacle.reason.clone()).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_machine_gets_its_place() {
+        let here = |facts: Facts, change: fn(&mut Directory)| {
+            let mut here = facts.here.clone().unwrap();
+            change(&mut here);
+            Facts { here: Some(here), ..facts }
+        };
+        let unreachable = || Systemd::Unreachable("/run/user/1000/bus: No such file or directory".into());
+        let scope_path = scope().here.unwrap().path;
+        let table: Vec<(&str, Facts, Place, Tier)> = vec![
+            ("desktop", desktop(), Place::Scope { user: true }, Tier::Full),
+            (
+                "desktop before systemd 252",
+                Facts { manager_controllers: ["memory", "pids"].map(str::to_owned).into(), ..desktop() },
+                Place::Scope { user: true },
+                Tier::Tracking,
+            ),
+            (
+                "root on a machine with systemd",
+                Facts { euid: 0, ..desktop() },
+                Place::Scope { user: false },
+                Tier::Full,
+            ),
+            ("no user manager", Facts { systemd: unreachable(), ..desktop() }, Place::Nothing, Tier::None),
+            ("in the scope", scope(), Place::Delegated(scope_path.clone()), Tier::Full),
+            (
+                "in the scope without cpu",
+                here(scope(), |here| here.controllers.retain(|name| name != "cpu")),
+                Place::Delegated(scope_path.clone()),
+                Tier::Tracking,
+            ),
+            (
+                "in the scope, not marked",
+                here(scope(), |here| here.delegated = false),
+                Place::Delegated(scope_path.clone()),
+                Tier::Full,
+            ),
+            (
+                "a service with Delegate=yes",
+                Facts { scope: None, ..scope() },
+                Place::Delegated(scope_path.clone()),
+                Tier::Full,
+            ),
+            (
+                "delegated, with others in it",
+                Facts { scope: None, ..here(scope(), |here| here.others = 1) },
+                Place::Scope { user: true },
+                Tier::Full,
+            ),
+            (
+                "the scope, with others in it",
+                here(scope(), |here| here.others = 1),
+                own_directory(scope_path.to_str().unwrap()),
+                Tier::Tracking,
+            ),
+            (
+                "moved out of the scope",
+                Facts { scope: Some("lpm-shop-1.scope".into()), ..desktop() },
+                Place::Nothing,
+                Tier::None,
+            ),
+            (
+                "no cgroup2",
+                Facts { mount: None, here: None, top: None, own: Own::None, ..desktop() },
+                Place::Nothing,
+                Tier::None,
+            ),
+            (
+                "container, read-only",
+                Facts {
+                    mount: Some(Mount { point: "/sys/fs/cgroup".into(), root: "/".into(), read_only: true }),
+                    ..container()
+                },
+                Place::Nothing,
+                Tier::None,
+            ),
+            ("container, shared", container(), own_directory("/sys/fs/cgroup"), Tier::Tracking),
+            (
+                "container, as its first process",
+                here(container(), |here| here.others = 0),
+                Place::Delegated("/sys/fs/cgroup".into()),
+                Tier::Full,
+            ),
+            ("root without systemd", plain_root(), own_directory("/sys/fs/cgroup"), Tier::Full),
+            (
+                "root without systemd, in a session's cgroup",
+                Facts {
+                    own: Own::At("/sshd".into()),
+                    here: Some(Directory { others: 2, ..directory("/sys/fs/cgroup/sshd") }),
+                    ..plain_root()
+                },
+                own_directory("/sys/fs/cgroup"),
+                Tier::Full,
+            ),
+            (
+                "root without systemd, alone in a service's cgroup",
+                Facts {
+                    own: Own::At("/lpm".into()),
+                    here: Some(directory("/sys/fs/cgroup/lpm")),
+                    ..plain_root()
+                },
+                Place::Delegated("/sys/fs/cgroup/lpm".into()),
+                Tier::Full,
+            ),
+            (
+                "hybrid",
+                {
+                    let top = Directory {
+                        has_type: false,
+                        controllers: Vec::new(),
+                        ..directory("/sys/fs/cgroup/unified")
+                    };
+                    Facts {
+                        mount: Some(Mount {
+                            point: "/sys/fs/cgroup/unified".into(),
+                            root: "/".into(),
+                            read_only: false,
+                        }),
+                        here: Some(top.clone()),
+                        top: Some(top),
+                        version_1: CONTROLLERS.map(str::to_owned).into(),
+                        ..plain_root()
+                    }
+                },
+                own_directory("/sys/fs/cgroup/unified"),
+                Tier::Tracking,
+            ),
+            (
+                "user without systemd",
+                Facts { systemd: Systemd::Absent, ..here(desktop(), |here| here.writable = false) },
+                Place::Nothing,
+                Tier::None,
+            ),
+            (
+                "user without systemd, in a writable one",
+                Facts { systemd: Systemd::Absent, ..desktop() },
+                own_directory(desktop().here.unwrap().path.to_str().unwrap()),
+                Tier::Tracking,
+            ),
+            (
+                "a place was named",
+                Facts {
+                    asked: Some(("/sys/fs/cgroup/mine".into(), Ok(directory("/sys/fs/cgroup/mine")))),
+                    ..desktop()
+                },
+                own_directory("/sys/fs/cgroup/mine"),
+                Tier::Full,
+            ),
+            (
+                "a place was named that is not ours",
+                Facts {
+                    asked: Some((
+                        "/sys/fs/cgroup/x".into(),
+                        Ok(Directory { writable: false, ..directory("/sys/fs/cgroup/x") }),
+                    )),
+                    ..desktop()
+                },
+                Place::Nothing,
+                Tier::None,
+            ),
+            (
+                "a place was named that is not there",
+                Facts { asked: Some(("/sys/fs/cgroup/x".into(), Err(Errno::NOENT))), ..desktop() },
+                Place::Nothing,
+                Tier::None,
+            ),
+            (
+                "our cgroup was removed",
+                Facts { own: Own::Deleted("/x".into()), here: None, ..plain_root() },
+                own_directory("/sys/fs/cgroup"),
+                Tier::Full,
+            ),
+        ];
+        for (name, facts, place, tier) in table {
+            let decision = decide(&facts);
+            assert_eq!((&decision.place, decision.tier), (&place, tier), "{name}: {:#?}", decision.steps);
+            assert_eq!(decision.obstacle.is_some(), place == Place::Nothing, "{name}");
+            assert!(!decision.steps.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_missing_controller_has_its_reason() {
+        let shared = decide(&container());
+        assert_eq!(
+            reason(&shared, "memory"),
+            "processes sit in the cgroup that would hand on memory (EBUSY; 2 besides lpm)"
+        );
+        let decision = decide(&scope());
+        assert_eq!(decision.available(), ["memory", "cpu", "pids"]);
+        assert_eq!(reason(&decision, "io"), "the controller io is not delegated to user 1000");
+        let hybrid = Facts {
+            top: Some(Directory { controllers: Vec::new(), ..plain_root().top.unwrap() }),
+            here: None,
+            version_1: vec!["memory".into()],
+            disabled: vec!["cpu".into()],
+            ..plain_root()
+        };
+        let hybrid = decide(&hybrid);
+        assert_eq!(
+            reason(&hybrid, "memory"),
+            "the controller memory is bound to a cgroup version 1 hierarchy"
+        );
+        assert_eq!(reason(&hybrid, "cpu"), "the controller cpu is switched off in this kernel");
+        assert_eq!(reason(&hybrid, "pids"), "this kernel, or this container, has no controller pids");
+    }
+
+    #[test]
+    fn the_steps_read_as_doctor_prints_them() {
+        let text: Vec<String> =
+            decide(&scope()).steps.iter().map(|step| format!("{} {}", step.question, step.answer)).collect();
+        assert_eq!(
+            text,
+            [
+                "is cgroup version 2 mounted? yes, at /sys/fs/cgroup",
+                "can it be written to? it is mounted so",
+                "which cgroup is lpm in? /user.slice/user-1000.slice/user@1000.service/app.slice/lpm-shop-1.scope",
+                "is that ours to use? yes, it is the scope made for lpm, and nobody else is in it",
+                "are the controllers memory, cpu and pids to be had there? yes",
+            ]
+        );
+    }
+
+    #[test]
+    fn version_1_and_switched_off_are_told_from_absent() {
+        let mountinfo = "32 31 0:29 / /a rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+                         38 31 0:35 / /b rw - cgroup cgroup rw,blkio\n\
+                         40 31 0:37 / /c rw - cgroup cgroup rw,name=systemd\n\
+                         41 31 0:38 / /d rw - cgroup2 cgroup2 rw,memory_recursiveprot\n";
+        assert_eq!(version_1(mountinfo), ["cpu", "io"]);
+        let cgroups =
+            "#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t1\t0\nblkio\t0\t1\t0\npids\t0\t9\t1\n";
+        assert_eq!(disabled(cgroups), ["memory", "io"]);
+    }
+
+    #[test]
+    fn processes_of_other_namespaces_are_others() {
+        assert_eq!(others("12\n", 12), 0);
+        assert_eq!(others("0\n0\n12\n", 12), 2);
+        assert_eq!(others("", 12), 0);
+    }
+
+    #[test]
+    fn this_machine_has_an_answer() {
+        let facts = Facts::gather(None, None).unwrap();
+        let decision = decide(&facts);
+        assert_eq!(decision.controllers.len(), CONTROLLERS.len());
+        for step in &decision.steps {
+            println!("{} {}", step.question, step.answer);
+        }
+        println!("{:?}, {}", decision.place, decision.tier);
+    }
+
+    #[test]
+    fn a_tree_of_its_own_goes_without_a_trace() {
+        let Some(place) = TestPlace::new("a_tree_of_its_own_goes_without_a_trace") else { return };
+        let before = Own::find().unwrap();
+        let mut tree = Tree::own_directory(&place.path(), "lpm-test", &[]).unwrap();
+        assert!(matches!(
+            Tree::own_directory(&place.path(), "lpm-test", &[]),
+            Err(Trouble { errno: Errno::EXIST, .. })
+        ));
+        assert_eq!(Own::find().unwrap(), before, "lpm stays where it is");
+        let leaf = tree.leaf("web.1").unwrap();
+        assert!(matches!(tree.leaf("web.1"), Err(Errno::EXIST)));
+        let (_, pidfd) = start(&leaf, "exec sleep 1000");
+        assert_eq!(tree.leave(), Err(Errno::BUSY));
+        leaf.kill().unwrap();
+        pidfd.wait().unwrap();
+        assert_eq!(tree.leave(), Ok(()));
+        assert_eq!(tree.leave(), Ok(()));
+        assert_eq!(place.cgroup.children(), Ok(Vec::new()));
+    }
+
+    /// Run one ignored test of this binary in a process of its own, which is born in a cgroup: a test that
+    /// moves its process would move all others with it.
+    fn alone(place: &TestPlace, test: &str) {
+        use crate::linux::pidfd::{Exit, PidFd};
+        use crate::linux::spawn::{Birth, Environment, spawn};
+        use std::ffi::CString;
+        use std::os::fd::AsFd;
+        let exe = std::env::current_exe().unwrap();
+        let name = format!("linux::tier::tests::{test}");
+        let argv = [exe.to_str().unwrap(), "--exact", &name, "--ignored", "--test-threads=1", "--nocapture"]
+            .map(|word| CString::new(word).unwrap());
+        let path = place.path();
+        let environment = Environment::new([("LPM_TEST_PLACE", path.as_os_str())]).unwrap();
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let birth = Birth::new(&argv, &environment, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+        let child = spawn(&birth, Some(place.cgroup.as_fd())).unwrap();
+        assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(0), "{test}");
+    }
+
+    #[test]
+    fn a_given_cgroup_is_left_as_it_was() {
+        let Some(place) = TestPlace::new("a_given_cgroup_is_left_as_it_was") else { return };
+        alone(&place, "in_a_given_cgroup");
+        assert_eq!(place.cgroup.children(), Ok(Vec::new()));
+        assert_eq!(place.cgroup.subtree_control(), Ok(Vec::new()));
+    }
+
+    #[test]
+    #[ignore = "run by a_given_cgroup_is_left_as_it_was"]
+    #[expect(clippy::disallowed_methods, reason = "how the other test tells it where it is")]
+    fn in_a_given_cgroup() {
+        let Some(path) = std::env::var_os("LPM_TEST_PLACE").map(PathBuf::from) else { return };
+        let before = Own::find().unwrap();
+        let facts = Facts::gather(None, None).unwrap();
+        let here = facts.here.clone().unwrap();
+        assert_eq!((&here.path, here.others, here.writable, here.has_type), (&path, 0, true, true));
+        if facts.systemd == Systemd::Absent {
+            assert_eq!(decide(&facts).place, Place::Delegated(path.clone()));
+        }
+        // Whatever there is here (on a hybrid machine nothing of use).
+        let controllers: Vec<&str> = here.controllers.iter().map(String::as_str).collect();
+        let mut tree = Tree::delegated(&path, &controllers).unwrap();
+        assert_eq!(tree.enabled(), here.controllers);
+        let Own::At(now) = Own::find().unwrap() else { panic!("nowhere") };
+        assert!(now.ends_with("supervisor"));
+        let leaf = tree.leaf("web.1").unwrap();
+        let (pid, pidfd) = start(&leaf, "exec sleep 1000");
+        assert_eq!(leaf.procs(), Ok(vec![pid]));
+        leaf.kill().unwrap();
+        pidfd.wait().unwrap();
+        tree.leave().unwrap();
+        tree.leave().unwrap();
+        assert_eq!(Own::find().unwrap(), before);
+    }
+
+    #[test]
+    fn one_lpm_in_the_leaf_of_another_builds_there() {
+        let Some(place) = TestPlace::new("one_lpm_in_the_leaf_of_another_builds_there") else { return };
+        let mut tree = Tree::own_directory(&place.path(), "outer", &[]).unwrap();
+        let leaf = tree.leaf("lpm.1").unwrap();
+        let path = place.path().join("outer/app/lpm.1");
+        let directory = Directory::look(&path).unwrap();
+        assert!(directory.delegated && directory.writable);
+        let facts = Facts {
+            own: Own::At("/outer/app/lpm.1".into()),
+            here: Some(directory),
+            scope: None,
+            systemd: Systemd::Reachable,
+            ..plain_root()
+        };
+        assert_eq!(decide(&facts).place, Place::Delegated(path));
+        drop(leaf);
+        tree.leave().unwrap();
     }
 }

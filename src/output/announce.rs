@@ -21,7 +21,9 @@ pub fn subject(announcement: &Announcement) -> Option<InstanceId> {
         | Announcement::GivenUp { life }
         | Announcement::OomKill { life, .. }
         | Announcement::TasksRefused { life } => Some(life.instance),
-        Announcement::RestartIn { instance, .. } | Announcement::StartLimitHit { instance } => Some(*instance),
+        Announcement::RestartIn { instance, .. } | Announcement::StartLimitHit { instance } => {
+            Some(*instance)
+        }
         Announcement::Interrupted(_)
         | Announcement::StoppingAll(_)
         | Announcement::KillingAll
@@ -66,7 +68,10 @@ pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
         }
         Announcement::LeftBehind { count, signal, .. } => {
             let processes = counted(u64::from(*count), "process", "processes");
-            format!("left {processes} behind, sending {signal} to {}", if *count == 1 { "it" } else { "them" })
+            format!(
+                "left {processes} behind, sending {signal} to {}",
+                if *count == 1 { "it" } else { "them" }
+            )
         }
         Announcement::Killing { timeout, .. } => {
             format!("not gone after {}, sending SIGKILL", format_duration(*timeout))
@@ -108,7 +113,8 @@ pub fn waiting_for(name: &str, processes: &[(u32, String)]) -> String {
     const SHOWN: usize = 5;
     let mut text = format!("waiting for {name}");
     for (at, (pid, command)) in processes.iter().take(SHOWN).enumerate() {
-        let command: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
+        let command: String =
+            command.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
         let separator = if at == 0 { ":" } else { "," };
         write!(text, "{separator} {pid} ({command})").expect("a String takes everything");
     }
@@ -211,7 +217,6 @@ pub fn unheard(invocations: u64) -> String {
     format!("output of {} dropped while nobody read it", counted(invocations, "process", "processes"))
 }
 
-
 /// `1 process`, `3 processes`.
 pub fn processes(n: u32) -> String {
     counted(u64::from(n), "process", "processes")
@@ -237,7 +242,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Machine, Options, Given, Signal, Sources, Text, load};
+    use crate::config::{Given, Machine, Options, Signal, Sources, Text, load};
     use crate::supervisor::Life;
 
     fn stack(procfile: &str, mem: &str) -> Stack {
@@ -317,14 +322,20 @@ mod tests {
     fn leftovers_and_restarts() {
         let left = Announcement::LeftBehind { life: LIFE, count: 1, signal: Signal(15) };
         assert_eq!(say(left), "left 1 process behind, sending SIGTERM to it");
-        let again =
-            Announcement::RestartIn { instance: LIFE.instance, delay: Duration::from_millis(100), restarts: 2 };
+        let again = Announcement::RestartIn {
+            instance: LIFE.instance,
+            delay: Duration::from_millis(100),
+            restarts: 2,
+        };
         assert_eq!(say(again), "restarting in 100ms (restart 2)");
     }
 
     #[test]
     fn gaps() {
-        assert_eq!(lines_lost(1, "No space left on device"), "1 line could not be written: No space left on device");
+        assert_eq!(
+            lines_lost(1, "No space left on device"),
+            "1 line could not be written: No space left on device"
+        );
         assert_eq!(own_lines_dropped(2), "2 lines of lpm's own dropped while nobody read the output");
         assert_eq!(unheard(2), "output of 2 processes dropped while nobody read it");
     }

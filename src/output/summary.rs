@@ -19,7 +19,7 @@ pub struct Summary<'a> {
     /// lpm's own exit code, or 128 plus the signal it ends by.
     pub exit_code: u8,
     /// Processes found outside every leaf at the end, and killed.
-    pub strays: u32,
+    pub strays: usize,
     /// In file order, then by number.
     pub instances: Vec<Row<'a>>,
 }
@@ -85,9 +85,9 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The rows as a table, a line each, heading first. Columns that nobody has anything for are left out, so
+/// The rows as a table, heading first, a newline after each. Columns that nobody has anything for are left out, so
 /// that it fits a narrow terminal.
-pub fn table(rows: &[Row<'_>]) -> Vec<String> {
+pub fn table(rows: &[Row<'_>]) -> String {
     let seen = |any: bool, column: (&'static str, Vec<String>)| any.then_some(column);
     let column = |text: &dyn Fn(&Row<'_>) -> String| rows.iter().map(text).collect::<Vec<_>>();
     let memory = |row: &Row<'_>| match (row.memory_peak, row.memory_max) {
@@ -127,7 +127,7 @@ pub fn table(rows: &[Row<'_>]) -> Vec<String> {
     let widths: Vec<usize> = columns.iter().map(width).collect();
     let line = |cell: &dyn Fn(usize) -> String| {
         let cells = widths.iter().enumerate().map(|(at, width)| format!("{:<width$}", cell(at)));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     let heading = line(&|at| columns[at].0.to_owned());
     let body = (0..rows.len()).map(|row| line(&|at| columns[at].1[row].clone()));
