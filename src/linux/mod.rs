@@ -5,7 +5,10 @@
 //! error. `unsafe` lives in `spawn`, `pidfd` and `signals` alone.
 
 pub mod cgroup;
+pub mod descendants;
+pub mod guardian;
 pub mod pidfd;
+pub mod scope;
 pub mod signals;
 pub mod spawn;
 pub mod tier;

@@ -281,6 +281,20 @@ fn name_of(entry: &CStr) -> &[u8] {
     &bytes[..end]
 }
 
+/// The other side of [`Birth::passed`]: a descriptor that this process was born with, 3, 4, …, by a
+/// duplicate (close-on-exec) that is the caller's own.
+///
+/// # Errors
+/// `EBADF` if there is none of that number.
+pub fn passed(number: i32) -> Result<OwnedFd, Errno> {
+    if number < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: borrowed for this one fcntl(2), which looks itself whether it is open; nothing is closed, so
+    // whoever owns that number does not notice.
+    rustix::io::fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(number) }, 3)
+}
+
 /// Which way into the cgroup; all but tests leave it to what the kernel accepts.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
