@@ -49,17 +49,14 @@ impl Descendant {
         Descendant::new(Process::new(pid.as_raw_pid()).ok()?.stat().ok()?)
     }
 
-    /// The process itself, if it is still that: opened first, then looked at again. Its parent may have
-    /// died meanwhile, which makes it ours.
+    /// The process itself, if it is still that: opened first, then looked at again. Who its parent is does
+    /// not matter, since that may have died meanwhile.
     ///
     /// # Errors
     /// `EMFILE`.
     pub fn open(&self) -> Result<Option<PidFd>, Errno> {
         let Some(pidfd) = PidFd::open(self.pid)? else { return Ok(None) };
-        let same = Descendant::look(self.pid).is_some_and(|now| {
-            let ours = rustix::process::getpid();
-            now.started == self.started && (now.parent == self.parent || now.parent == ours)
-        });
+        let same = Descendant::look(self.pid).is_some_and(|now| now.started == self.started);
         Ok(same.then_some(pidfd))
     }
 }

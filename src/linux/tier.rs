@@ -560,9 +560,8 @@ fn missing(facts: &Facts, place: &Place, name: &'static str) -> Option<Obstacle>
         ),
         Refusal::NotHere if has(&facts.version_1) => obstacle(
             format!("the controller {name} is bound to a cgroup version 1 hierarchy"),
-            &format!(
-                "boot with systemd.unified_cgroup_hierarchy=1 or cgroup_no_v1={name} on the kernel's command line"
-            ),
+            "boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line;\n\
+             without systemd: cgroup_no_v1=all",
         ),
         Refusal::NotHere if has(&facts.disabled) => obstacle(
             format!("the controller {name} is switched off in this kernel"),
