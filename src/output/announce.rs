@@ -1,8 +1,8 @@
 //! The words of lpm's own lines.
 //!
 //! foreman's wording, because scripts look for it (`started with pid`, `exited with code`, `terminated by`,
-//! `sending SIGTERM to all processes`); what only lpm knows follows in parentheses. Pure: plain values in, text
-//! without a newline out. Who says it and how it looks is [`super::terminal`]'s business.
+//! `sending SIGTERM to all processes`); what only lpm knows follows in parentheses. Pure: plain values in,
+//! text without a newline out. Who says it and how it looks is [`super::terminal`]'s business.
 
 use std::fmt::Write;
 
@@ -44,8 +44,8 @@ pub fn started(pid: i32) -> String {
     format!("started with pid {pid}")
 }
 
-/// `exited with code 1` or `terminated by SIGTERM`, with the facts there are:
-/// `exited with code 137 (oom-kill: memory ceiling 64M reached, peak 64.0M; cpu 1.24s; 3 leftover processes killed)`
+/// `exited with code 1` or `terminated by SIGTERM`, with the facts there are: `exited with code 137
+/// (oom-kill: memory ceiling 64M reached, peak 64.0M; cpu 1.24s; 3 leftover processes killed)`
 pub fn ended(how: Ended, facts: &Facts) -> String {
     let mut text = match how {
         Ended::Code(code) => format!("exited with code {code}"),

@@ -1,7 +1,7 @@
 //! What lines are printed on: the batch, standard output behind it, and its troubles.
 //!
-//! The page decides when the batch is written, what becomes of it when it cannot be, and who holds the output while a
-//! long line is being printed. It reads nothing.
+//! The page decides when the batch is written, what becomes of it when it cannot be, and who holds the output
+//! while a long line is being printed. It reads nothing.
 //!
 //! ```text
 //!            EPIPE                          any other error                  a write succeeds
