@@ -42,6 +42,8 @@ pub mod lines;
 mod page;
 mod pump;
 pub mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;
