@@ -44,6 +44,7 @@ mod pump;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 use std::collections::VecDeque;
 use std::io;

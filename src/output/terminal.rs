@@ -18,7 +18,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Stream;
+use super::{Stream, zone};
 
 /// How all lines are presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +95,9 @@ impl Clock {
         if self.second == Some(second) {
             return;
         }
-        let zone = self.zone.get_or_insert_with(TimeZone::system);
+        let here = self.zone.get_or_insert_with(zone::of_the_machine);
         // A time outside jiff's years is shown in UTC; nobody reads it.
-        let offset = Timestamp::from_second(second).map_or(0, |t| i64::from(zone.to_offset(t).seconds()));
+        let offset = Timestamp::from_second(second).map_or(0, |t| i64::from(here.to_offset(t).seconds()));
         let day = second.saturating_add(offset).rem_euclid(86_400);
         for (at, number) in [(0, day / 3600), (3, day / 60 % 60), (6, day % 60)] {
             self.text[at] = b'0' + (number / 10) as u8;
