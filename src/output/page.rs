@@ -113,8 +113,9 @@ impl Page {
         matches!(self.state, State::Gone)
     }
 
+    /// Who holds the output. Nobody, once there is nobody to hold it before.
     pub(super) fn hold(&mut self) -> Option<&mut Hold> {
-        self.hold.as_mut()
+        if self.is_gone() { None } else { self.hold.as_mut() }
     }
 
     /// Prints a piece of what `source` said.
@@ -220,7 +221,6 @@ impl Page {
         if !self.is_gone() {
             self.state = State::Gone;
             self.batch = Vec::new();
-            self.hold = None;
             self.notify(Notice::ReaderLeft);
         }
     }
