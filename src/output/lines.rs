@@ -1,22 +1,22 @@
 //! Cutting a stream of bytes into lines.
 //!
-//! Pure: bytes in, pieces out. A line that lies whole within one chunk is handed on as a slice of that
-//! chunk; only an unfinished line is kept here, so that a source with nothing to say owns no memory.
+//! Pure: bytes in, pieces out. A line that lies whole within one chunk is handed on as a slice of that chunk;
+//! only an unfinished line is kept here, so that a source with nothing to say owns no memory.
 //!
 //! A line longer than [`LONGEST`] is not kept until its end: what there is of it is handed on as
-//! [`Piece::Start`], then every further chunk as it comes, until the newline. So a line may be of any
-//! length and the memory is bounded all the same.
+//! [`Piece::Start`], then every further chunk as it comes, until the newline. So a line may be of any length
+//! and the memory is bounded all the same.
 //!
-//! Nothing is dropped or added but the newline that [`Cutter::finish`] puts after an unterminated last
-//! line: the pieces in order, joined, are the bytes that went in. A carriage return is a byte like any other.
+//! Nothing is dropped or added but the newline that [`Cutter::finish`] puts after an unterminated last line:
+//! the pieces in order, joined, are the bytes that went in. A carriage return is a byte like any other.
 
 use memchr::{memchr, memchr_iter};
 
 /// The longest unfinished line that is kept for its newline, in bytes.
 pub const LONGEST: usize = 64 * 1024;
 
-/// An unfinished line's buffer is kept for the next one up to this size, so that a source whose blocks end
-/// in mid-line doesn't allocate for each of them.
+/// An unfinished line's buffer is kept for the next one up to this size, so that a source whose blocks end in
+/// mid-line doesn't allocate for each of them.
 const KEPT: usize = 512;
 
 /// A part of a source's output, never longer than [`LONGEST`] or the chunk it was cut from.
@@ -78,8 +78,8 @@ impl Cutter {
         }
     }
 
-    /// Gives up a long line that has begun: whoever prints it has ended it. What comes next of it is cut as if
-    /// it were a line of its own.
+    /// Gives up a long line that has begun: whoever prints it has ended it. What comes next of it is cut as
+    /// if it were a line of its own.
     pub fn interrupt(&mut self) {
         self.long = false;
     }
@@ -130,8 +130,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// All lines, each put together from its pieces, and what is left unfinished. Checks the grammar of pieces
-    /// on the way.
+    /// All lines, each put together from its pieces, and what is left unfinished. Checks the grammar of
+    /// pieces on the way.
     fn cut(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
         let (mut cutter, mut lines, mut open) = (Cutter::default(), Vec::new(), None::<Vec<u8>>);
         let mut take = |piece: Piece<'_>| match piece {

@@ -1,19 +1,20 @@
 //! The log path: from the children's pipes to standard output.
 //!
-//! One thread of its own does all of it, apart from the supervision: it waits for its pipes and for orders, reads a
-//! chunk, cuts it into lines, puts prefix and line into one batch, and writes the batch. Whatever is written was copied
-//! once, from the buffer that was read into to the batch.
+//! One thread of its own does all of it, apart from the supervision: it waits for its pipes and for orders,
+//! reads a chunk, cuts it into lines, puts prefix and line into one batch, and writes the batch. Whatever is
+//! written was copied once, from the buffer that was read into to the batch.
 //!
-//! **Who waits for whom.** The write blocks. When nobody reads standard output (Ctrl-S, a full pipe), the thread stands
-//! in `write` and therefore reads no pipe, the pipes fill, and the children stand in their own `write`, as they would in
-//! front of a terminal. Nothing is hoarded. Supervision never waits: an order to this thread goes into a queue, and a
-//! caller who needs to know that it was carried out gets a [`Notice`]. Waiting for that notice without a limit would be
-//! waiting for the terminal.
+//! **Who waits for whom.** The write blocks. When nobody reads standard output (Ctrl-S, a full pipe), the
+//! thread stands in `write` and therefore reads no pipe, the pipes fill, and the children stand in their own
+//! `write`, as they would in front of a terminal. Nothing is hoarded. Supervision never waits: an order to
+//! this thread goes into a queue, and a caller who needs to know that it was carried out gets a [`Notice`].
+//! Waiting for that notice without a limit would be waiting for the terminal.
 //!
-//! **Order.** Orders are carried out in the order given, each before anything is read that was written after it was
-//! given: `say("sending SIGTERM …")` before the signal is sent stands before what a child answers to it. For the
-//! obituary after the last line there is [`Log::settle`], which prints what the pipe holds at that moment, an
-//! unterminated line included. It never waits for the end of the file: an escaped daemon may hold the pipe.
+//! **Order.** Orders are carried out in the order given, each before anything is read that was written after
+//! it was given: `say("sending SIGTERM …")` before the signal is sent stands before what a child answers to
+//! it. For the obituary after the last line there is [`Log::settle`], which prints what the pipe holds at
+//! that moment, an unterminated line included. It never waits for the end of the file: an escaped daemon may
+//! hold the pipe.
 //!
 //! **Every buffer has a bound**, and a plan for full:
 //!
@@ -25,13 +26,14 @@
 //! | orders | 1000 lines, 64 sources | further lines are counted, the gap announced; sources that end unheard are too |
 //! | what standard output refuses (no space) | 0 | lines are counted, the gap announced when it takes some again |
 //!
-//! **Lines stay whole.** Other sources' lines never come in between the pieces of a long one: while it is being printed
-//! its source *holds* the output and the others wait in their pipes. Not for ever: when somebody waits, a holder that
-//! falls silent, or goes on for too long, loses its hold; a newline ends what was printed, and the rest comes as a line
-//! of its own whose bar is a `+`. `pump.rs` has the limits.
+//! **Lines stay whole.** Other sources' lines never come in between the pieces of a long one: while it is
+//! being printed its source *holds* the output and the others wait in their pipes. Not for ever: when
+//! somebody waits, a holder that falls silent, or goes on for too long, loses its hold; a newline ends what
+//! was printed, and the rest comes as a line of its own whose bar is a `+`. `pump.rs` has the limits.
 //!
-//! **Signals** are the main thread's business. A thread inherits its creator's mask, so call [`Log::start`] with signals
-//! blocked if handlers must not run here; handlers that only write a byte to a pipe (tokio's) may run anywhere.
+//! **Signals** are the main thread's business. A thread inherits its creator's mask, so call [`Log::start`]
+//! with signals blocked if handlers must not run here; handlers that only write a byte to a pipe (tokio's)
+//! may run anywhere.
 //!
 //! This module refuses to know what a line means, which process wrote it, or why it ended.
 
@@ -41,6 +43,9 @@ mod page;
 mod pump;
 pub mod summary;
 pub mod terminal;
+#[cfg(test)]
+mod tests;
+mod zone;
 
 use std::collections::VecDeque;
 use std::io;
@@ -58,8 +63,8 @@ pub use terminal::{Label, Layout};
 /// The most that is read from one source before the next has its turn, in bytes: what a pipe holds.
 pub const CHUNK: usize = 64 * 1024;
 
-/// A source of lines: one pipe (or terminal) of one invocation. The driver numbers them and uses no number twice; the
-/// two highest are not available.
+/// A source of lines: one pipe (or terminal) of one invocation. The driver numbers them and uses no number
+/// twice; the two highest are not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u64);
 
@@ -103,16 +108,16 @@ pub struct Source {
 pub enum Notice {
     /// Everything ordered before [`Log::flush`] with this token was written, or given up for good.
     Flushed(u64),
-    /// Nobody reads standard output any more (EPIPE). Said once. From now on sources are read and dropped, so that no
-    /// child hangs in a `write` before it is stopped.
+    /// Nobody reads standard output any more (EPIPE). Said once. From now on sources are read and dropped, so
+    /// that no child hangs in a `write` before it is stopped.
     ReaderLeft,
-    /// Standard output refuses to be written (ENOSPC, EIO, …). Said once per episode. Lines are counted until it takes
-    /// some again, and then the gap is announced there.
+    /// Standard output refuses to be written (ENOSPC, EIO, …). Said once per episode. Lines are counted until
+    /// it takes some again, and then the gap is announced there.
     Failed(Errno),
 }
 
-/// The driver's handle on the log thread. No call waits. Dropping it ends the thread once the orders are carried out;
-/// it does not wait for that either.
+/// The driver's handle on the log thread. No call waits. Dropping it ends the thread once the orders are
+/// carried out; it does not wait for that either.
 #[derive(Debug)]
 pub struct Log {
     orders: Arc<Orders>,
@@ -137,14 +142,14 @@ impl Log {
         self.orders.push(Order::Open(source, fd));
     }
 
-    /// Prints a line of lpm's own. While nobody reads standard output, so many lines are kept, and those after them
-    /// counted.
+    /// Prints a line of lpm's own. While nobody reads standard output, so many lines are kept, and those
+    /// after them counted.
     pub fn say(&self, label: &Label, text: impl Into<String>) {
         self.orders.push(Order::Say(label.clone(), text.into()));
     }
 
-    /// Prints what the source has written until the order is carried out; an unterminated last line gets a newline.
-    /// With `say` after it, an obituary follows the last line:
+    /// Prints what the source has written until the order is carried out; an unterminated last line gets a
+    /// newline. With `say` after it, an obituary follows the last line:
     ///
     /// ```ignore
     /// log.settle(out);
@@ -159,7 +164,8 @@ impl Log {
         self.orders.close(source);
     }
 
-    /// Asks for [`Notice::Flushed`] with this token when all orders before this one are carried out and written.
+    /// Asks for [`Notice::Flushed`] with this token when all orders before this one are carried out and
+    /// written.
     pub fn flush(&self, token: u64) {
         self.orders.push(Order::Flush(token));
     }
@@ -171,8 +177,8 @@ impl Drop for Log {
     }
 }
 
-/// A pipe for a child's output: the end to read, for [`Log::open`], and the end for the child, which blocks. Both are
-/// close-on-exec.
+/// A pipe for a child's output: the end to read, for [`Log::open`], and the end for the child, which blocks.
+/// Both are close-on-exec.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&read)?;
@@ -202,8 +208,8 @@ struct Orders {
     bell: OwnedFd,
 }
 
-/// Orders not yet carried out. While the terminal is stuck nobody carries them out, and instances may crash and restart
-/// all night: so what can grow is bounded, and what was left out is counted.
+/// Orders not yet carried out. While the terminal is stuck nobody carries them out, and instances may crash
+/// and restart all night: so what can grow is bounded, and what was left out is counted.
 #[derive(Debug, Default)]
 struct Queue {
     orders: VecDeque<Order>,
@@ -218,7 +224,8 @@ struct Queue {
 /// More of lpm's own lines than this are not kept for a reader who doesn't read.
 const MOST_SAYS: usize = 1000;
 
-/// From so many unread sources on, one that is closed before it was read is forgotten: each costs a file descriptor.
+/// From so many unread sources on, one that is closed before it was read is forgotten: each costs a file
+/// descriptor.
 const MOST_OPENS: usize = 64;
 
 impl Orders {

@@ -1,7 +1,7 @@
 //! What lines are printed on: the batch, standard output behind it, and its troubles.
 //!
-//! The page decides when the batch is written, what becomes of it when it cannot be, and who holds the output while a
-//! long line is being printed. It reads nothing.
+//! The page decides when the batch is written, what becomes of it when it cannot be, and who holds the output
+//! while a long line is being printed. It reads nothing.
 //!
 //! ```text
 //!            EPIPE                          any other error                  a write succeeds
@@ -113,8 +113,9 @@ impl Page {
         matches!(self.state, State::Gone)
     }
 
+    /// Who holds the output. Nobody, once there is nobody to hold it before.
     pub(super) fn hold(&mut self) -> Option<&mut Hold> {
-        self.hold.as_mut()
+        if self.is_gone() { None } else { self.hold.as_mut() }
     }
 
     /// Prints a piece of what `source` said.
@@ -220,7 +221,6 @@ impl Page {
         if !self.is_gone() {
             self.state = State::Gone;
             self.batch = Vec::new();
-            self.hold = None;
             self.notify(Notice::ReaderLeft);
         }
     }
@@ -300,4 +300,70 @@ fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), (usize, Errno)> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+    use rustix::pipe::pipe;
+
+    use super::*;
+
+    fn page(stdout: OwnedFd) -> (Page, Receiver<Notice>) {
+        let (tell, notices) = channel();
+        let layout =
+            Layout { width: 6, timestamps: false, prefix: true, colour: false, escape_controls: false };
+        (Page::new(stdout, layout, Box::new(move |n| tell.send(n).unwrap_or(()))), notices)
+    }
+
+    fn say(page: &mut Page, text: &str) {
+        page.say(&Label::system(), text);
+        page.flush();
+    }
+
+    /// What is written once the page takes lines again.
+    fn recovered(mut page: Page, text: &str) -> String {
+        let (out, stdout) = pipe().unwrap();
+        page.stdout = stdout;
+        say(&mut page, text);
+        drop(page);
+        let mut got = String::new();
+        File::from(out).read_to_string(&mut got).unwrap();
+        got
+    }
+
+    #[test]
+    fn a_gap_is_counted_and_announced_before_the_next_line() {
+        let (mut page, notices) = page(File::options().write(true).open("/dev/full").unwrap().into());
+        ["one", "two", "three"].iter().for_each(|text| say(&mut page, text));
+        let text = recovered(page, "back");
+        assert_eq!(text, "system | 3 lines could not be written: No space left on device\nsystem | back\n");
+        assert_eq!(notices.try_iter().collect::<Vec<_>>(), [Notice::Failed(Errno::NOSPC)]);
+    }
+
+    #[test]
+    fn a_line_that_was_torn_is_ended_before_the_gap_is_announced() {
+        let file = memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&file, 4096).unwrap();
+        fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+        let (mut page, notices) = page(file);
+        say(&mut page, &"x".repeat(5000));
+        say(&mut page, "lost");
+        let text = recovered(page, "back");
+        assert_eq!(text, "\nsystem | 2 lines could not be written: Operation not permitted\nsystem | back\n");
+        assert_eq!(notices.try_iter().collect::<Vec<_>>(), [Notice::Failed(Errno::PERM)]);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_reader_who_left() {
+        let (_, stdout) = pipe().unwrap();
+        let (mut page, notices) = page(stdout);
+        (0..3).for_each(|_| say(&mut page, &"x".repeat(3 * BATCH)));
+        assert!(page.is_gone() && page.batch.is_empty());
+        assert_eq!(notices.try_iter().collect::<Vec<_>>(), [Notice::ReaderLeft]);
+    }
 }

@@ -1,9 +1,10 @@
 //! The log thread.
 //!
-//! A turn: wait; carry out orders; one chunk from each source that has something; write the batch. Orders come first, so
-//! that what lpm said before it did something stands before the effect. One chunk per turn, in the order in which epoll
-//! reports them, keeps one flooding source from starving the others. There is no timer and no second buffer that could
-//! delay a line: when the turn is over everything has been written. An idle thread waits without a limit.
+//! A turn: wait; carry out orders; one chunk from each source that has something; write the batch. Orders
+//! come first, so that what lpm said before it did something stands before the effect. One chunk per turn, in
+//! the order in which epoll reports them, keeps one flooding source from starving the others. There is no
+//! timer and no second buffer that could delay a line: when the turn is over everything has been written. An
+//! idle thread waits without a limit.
 //!
 //! While a long line is being printed, its source holds the output. The others are then simply not read:
 //!
@@ -18,8 +19,9 @@
 //!                    broken off
 //! ```
 //!
-//! It is broken off when somebody waits and the holder was silent for [`SILENCE`], or silent for [`PATIENCE`] all in all,
-//! or printed [`HOLD`] bytes of it. So a steady writer's line stays whole up to that length, and nobody waits for long.
+//! It is broken off when somebody waits and the holder was silent for [`SILENCE`], or silent for [`PATIENCE`]
+//! all in all, or printed [`HOLD`] bytes of it. So a steady writer's line stays whole up to that length, and
+//! nobody waits for long.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -40,8 +42,8 @@ use super::{CHUNK, Notice, Order, Orders, Source, SourceId, Treatment, announce,
 const BELL: u64 = u64::MAX;
 const STDOUT: u64 = u64::MAX - 1;
 
-/// How long a holder may be silent while others wait, in nanoseconds. A writer that is merely not scheduled comes back
-/// sooner.
+/// How long a holder may be silent while others wait, in nanoseconds. A writer that is merely not scheduled
+/// comes back sooner.
 const SILENCE: u64 = 50_000_000;
 
 /// How long a holder may be silent in total while others wait, in nanoseconds.
@@ -134,8 +136,8 @@ impl Pump {
         false
     }
 
-    /// Whether everybody may have a turn. If somebody holds the output and others wait, the holder alone gets one, as
-    /// long as it is steady.
+    /// Whether everybody may have a turn. If somebody holds the output and others wait, the holder alone gets
+    /// one, as long as it is steady.
     fn others_may_go(&mut self, events: &[Event]) -> bool {
         let Some(hold) = self.page.hold() else { return true };
         let holder = hold.source;
@@ -223,7 +225,8 @@ impl Pump {
         }
     }
 
-    /// What the source holds at this moment, and not what comes while that is read: somebody may write for ever.
+    /// What the source holds at this moment, and not what comes while that is read: somebody may write for
+    /// ever.
     fn settle(&mut self, id: SourceId) {
         let Some(open) = self.sources.get(&id) else { return };
         let mut left = match open.treatment {
@@ -272,7 +275,8 @@ impl Pump {
     }
 }
 
-/// Whether standard output is a pipe made by pipe(2). A named one is not meant: its next reader may be on the way.
+/// Whether standard output is a pipe made by pipe(2). A named one is not meant: its next reader may be on the
+/// way.
 fn is_pipe(page: &Page) -> bool {
     const PIPEFS_MAGIC: u64 = 0x5049_5045;
     rustix::fs::fstatfs(page.stdout()).is_ok_and(|s| s.f_type as u64 == PIPEFS_MAGIC)

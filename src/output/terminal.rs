@@ -1,23 +1,24 @@
 //! How a line looks: time, padded name, colour, and what a terminal must not be told by a child.
 //!
-//! foreman's layout to the character, `HH:MM:SS web.1  | text`, the name padded to the longest and at least 6;
-//! foreman's colours in foreman's order. With colour, as honcho: reset, colour, time, name and bar, reset, text.
-//! The bar is `!` for a line from stderr where the two streams are split, and `+` for the rest of a line that had to
-//! be broken off because others were waiting.
+//! foreman's layout to the character, `HH:MM:SS web.1 | text`, the name padded to the longest and at least 6;
+//! foreman's colours in foreman's order. With colour, as honcho: reset, colour, time, name and bar, reset,
+//! text. The bar is `!` for a line from stderr where the two streams are split, and `+` for the rest of a
+//! line that had to be broken off because others were waiting.
 //!
-//! Nothing here reads or writes, and the time is an argument. A line must cost two copies, prefix and text: so each
-//! source has its [`Prefix`] ready, in which only the eight characters of the time change, once a second.
+//! Nothing here reads or writes, and the time is an argument. A line must cost two copies, prefix and text:
+//! so each source has its [`Prefix`] ready, in which only the eight characters of the time change, once a
+//! second.
 //!
-//! Capture knows none of this. Bytes pass exactly, unless standard output is a terminal and the source has none of its
-//! own: then [`Escaper`] lets colours through and shows every other control sequence, so that a log line can neither
-//! move the cursor nor rename the window nor feed the terminal's answerback.
+//! Capture knows none of this. Bytes pass exactly, unless standard output is a terminal and the source has
+//! none of its own: then [`Escaper`] lets colours through and shows every other control sequence, so that a
+//! log line can neither move the cursor nor rename the window nor feed the terminal's answerback.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Stream;
+use super::{Stream, zone};
 
 /// How all lines are presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +59,8 @@ impl Label {
         Label { name: SYSTEM.into(), sgr: "1" }
     }
 
-    /// An instance's, such as `web.1`. `process` is the position of its process type in the Procfile, from 0: all
-    /// instances of a type have one colour.
+    /// An instance's, such as `web.1`. `process` is the position of its process type in the Procfile, from 0:
+    /// all instances of a type have one colour.
     pub fn instance(name: &str, process: usize) -> Label {
         const COLOURS: [&str; 12] =
             ["36", "33", "32", "35", "31", "34", "36;1", "33;1", "32;1", "35;1", "31;1", "34;1"];
@@ -94,9 +95,9 @@ impl Clock {
         if self.second == Some(second) {
             return;
         }
-        let zone = self.zone.get_or_insert_with(TimeZone::system);
+        let here = self.zone.get_or_insert_with(zone::of_the_machine);
         // A time outside jiff's years is shown in UTC; nobody reads it.
-        let offset = Timestamp::from_second(second).map_or(0, |t| i64::from(zone.to_offset(t).seconds()));
+        let offset = Timestamp::from_second(second).map_or(0, |t| i64::from(here.to_offset(t).seconds()));
         let day = second.saturating_add(offset).rem_euclid(86_400);
         for (at, number) in [(0, day / 3600), (3, day / 60 % 60), (6, day % 60)] {
             self.text[at] = b'0' + (number / 10) as u8;
@@ -179,9 +180,10 @@ impl Prefix {
 
 /// Shows what a terminal would obey.
 ///
-/// Colours (`ESC [ … m`) pass, and are reset at the end of the line if the line doesn't do it; tab and carriage return
-/// pass. Every other control character, in ASCII, as C1 in UTF-8, or as a byte that is no UTF-8, is shown as `\x1b`. It
-/// keeps what a long line's piece left unfinished, a sequence or a character, for the next piece.
+/// Colours (`ESC [ … m`) pass, and are reset at the end of the line if the line doesn't do it; tab and
+/// carriage return pass. Every other control character, in ASCII, as C1 in UTF-8, or as a byte that is no
+/// UTF-8, is shown as `\x1b`. It keeps what a long line's piece left unfinished, a sequence or a character,
+/// for the next piece.
 #[derive(Debug, Default)]
 pub struct Escaper {
     tail: Vec<u8>,
@@ -273,7 +275,8 @@ impl Escaper {
     }
 }
 
-/// Whether every byte is printable ASCII or a tab. Written without an early end, so that it is done 32 at a time.
+/// Whether every byte is printable ASCII or a tab. Written without an early end, so that it is done 32 at a
+/// time.
 fn is_plain(text: &[u8]) -> bool {
     !text.iter().fold(false, |odd, &b| odd | (b.wrapping_sub(b' ') > b'~' - b' ') & (b != b'\t'))
 }
