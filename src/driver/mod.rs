@@ -37,7 +37,7 @@ use crate::supervisor::{
     Action, Announcement, Ending, Event, Failure, FailureKind, InstanceId, Life, Recipients, Supervisor,
 };
 use life::{Alive, INSTANCE_VARIABLE, Leaf, number};
-use worker::{Answer, Born, Nursery, Order, Worker};
+use worker::{Answer, Born, Nursery, Order, Report, Worker};
 
 pub use worker::Streams;
 
@@ -110,7 +110,7 @@ pub fn run(setup: Setup) -> std::io::Result<Run> {
 
 /// What the threads report to the loop.
 enum Message {
-    Birth(Answer),
+    Worker(Report),
     Log(Notice),
 }
 
@@ -165,7 +165,7 @@ impl Driver {
             ignore_hangup: setup.ignore_hangup,
         };
         let births: UnboundedSender<Message> = outbox;
-        let worker = Worker::start(nursery, move |answer| drop(births.send(Message::Birth(answer))))?;
+        let worker = Worker::start(nursery, move |report| drop(births.send(Message::Worker(report))))?;
         let system = Label::system();
         setup.preface.iter().for_each(|line| log.say(&system, line.as_str()));
         let watch = Watch::new()?;
@@ -213,7 +213,8 @@ impl Driver {
             biased;
             signal = self.signals.next() => self.on_signal(signal),
             message = self.inbox.recv() => match message {
-                Some(Message::Birth(answer)) => self.on_birth(answer),
+                Some(Message::Worker(Report::Answered(answer))) => self.on_birth(answer),
+                Some(Message::Worker(Report::Finished)) => unreachable!("nobody told it to"),
                 Some(Message::Log(notice)) => self.on_notice(notice),
                 None => unreachable!("the worker and the log thread hold their ends while we run"),
             },
@@ -582,21 +583,25 @@ impl Driver {
 
     async fn finish(mut self, began: Duration) -> Run {
         let took = self.clock.now() - began;
-        // The removals ordered last are few and quick. Should one hang, the tree's own removal will say so.
-        drop(self.worker.finish());
-        let strays = self.end_strays();
+        // The last leaves go while the last lines are written; should the kernel, or the reader of the
+        // output, take too long for either, lpm goes on without.
+        self.worker.finish();
         self.log.flush(0);
+        let (mut removed, mut written) = (false, false);
         let patience = tokio::time::sleep(LAST_LINES);
         tokio::pin!(patience);
-        loop {
+        while !(removed && written) {
             tokio::select! {
                 message = self.inbox.recv() => match message {
-                    Some(Message::Log(Notice::Flushed(_) | Notice::ReaderLeft)) | None => break,
-                    Some(Message::Log(Notice::Failed(_)) | Message::Birth(_)) => {}
+                    Some(Message::Worker(Report::Finished)) => removed = true,
+                    Some(Message::Log(Notice::Flushed(_) | Notice::ReaderLeft)) => written = true,
+                    Some(Message::Log(Notice::Failed(_)) | Message::Worker(Report::Answered(_))) => {}
+                    None => break,
                 },
                 () = &mut patience => break,
             }
         }
+        let strays = self.end_strays();
         let ending = self.ending.expect("the loop ends with an ending");
         Run { ending, core: self.core, tree: self.tree, guardian: self.guardian, strays, took }
     }

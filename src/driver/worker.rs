@@ -8,9 +8,8 @@
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -70,58 +69,65 @@ pub(super) enum Order {
     Remove { leaf: String },
 }
 
+/// What the worker tells the loop.
+pub(super) enum Report {
+    Answered(Answer),
+    /// There are no more orders, and the thread is about to end.
+    Finished,
+}
+
 /// What became of an order to spawn.
 pub(super) type Answer = Result<Born, (Life, Failure)>;
 
 /// The loop's end of the worker.
 pub(super) struct Worker {
     orders: Option<mpsc::Sender<Order>>,
-    thread: Option<JoinHandle<()>>,
     /// Births ordered and not yet answered. While there are any, an unknown child may be one of ours.
-    under_way: Arc<AtomicUsize>,
+    under_way: usize,
 }
 
 impl Worker {
-    /// Starts the thread. `answer` is called on it.
-    pub fn start(nursery: Nursery, answer: impl Fn(Answer) + Send + 'static) -> std::io::Result<Worker> {
+    /// Starts the thread. `report` is called on it.
+    pub fn start(nursery: Nursery, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Worker> {
         let (orders, inbox) = mpsc::channel();
-        let under_way = Arc::new(AtomicUsize::new(0));
-        let thread =
-            std::thread::Builder::new().name("lpm-worker".into()).stack_size(256 << 10).spawn(move || {
-                let births = Births::new(nursery);
-                for order in inbox {
-                    match order {
-                        Order::Spawn { life, cancelled } => answer(births.deliver(life, &cancelled)),
-                        Order::Remove { leaf } => births.remove(&leaf),
+        let births = move || {
+            let births = Births::new(nursery);
+            for order in inbox {
+                match order {
+                    Order::Spawn { life, cancelled } => {
+                        report(Report::Answered(births.deliver(life, &cancelled)));
                     }
+                    Order::Remove { leaf } => births.remove(&leaf),
                 }
-            })?;
-        Ok(Worker { orders: Some(orders), thread: Some(thread), under_way })
+            }
+            report(Report::Finished);
+        };
+        std::thread::Builder::new().name("lpm-worker".into()).stack_size(256 << 10).spawn(births)?;
+        Ok(Worker { orders: Some(orders), under_way: 0 })
     }
 
     /// Hands over an order.
-    pub fn order(&self, order: Order) {
+    pub fn order(&mut self, order: Order) {
         if matches!(order, Order::Spawn { .. }) {
-            self.under_way.fetch_add(1, Ordering::Relaxed);
+            self.under_way += 1;
         }
         // The thread ends only when this sender is dropped.
         let _ = self.orders.as_ref().map(|orders| orders.send(order));
     }
 
     /// The loop has taken an answer in.
-    pub fn answered(&self) {
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    pub fn answered(&mut self) {
+        self.under_way -= 1;
     }
 
     /// Whether a birth may be under way.
     pub fn is_bearing(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) > 0
+        self.under_way > 0
     }
 
-    /// Takes no more orders; the thread ends after the last one. `Some` is to be waited for.
-    pub fn finish(&mut self) -> Option<JoinHandle<()>> {
+    /// Takes no more orders. After the last one the thread reports that it is finished.
+    pub fn finish(&mut self) {
         self.orders = None;
-        self.thread.take()
     }
 }
 

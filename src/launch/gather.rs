@@ -236,7 +236,7 @@ pub fn machine() -> Machine {
     let pid_max = std::fs::read_to_string("/proc/sys/kernel/pid_max");
     Machine {
         memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
-        cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
+        cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count())),
         // The kernel's default, for a /proc that is not there.
         pid_max: pid_max.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(32_768),
     }

@@ -140,8 +140,13 @@ pub fn sweep(spared: &[Pid]) -> io::Result<Vec<Descendant>> {
 pub fn have_children_besides(spared: &[Pid]) -> bool {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return true };
     threads.flatten().any(|thread| {
-        // Without this file (CONFIG_PROC_CHILDREN) it has to be found out the long way.
-        let Ok(list) = std::fs::read_to_string(thread.path().join("children")) else { return true };
+        let list = match std::fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => list,
+            // The thread is gone, and its children are another's.
+            Err(_) if !thread.path().exists() => return false,
+            // Without this file (CONFIG_PROC_CHILDREN) it has to be found out the long way.
+            Err(_) => return true,
+        };
         let mut pids =
             list.split_ascii_whitespace().filter_map(|word| word.parse().ok().and_then(Pid::from_raw));
         pids.any(|pid| !spared.contains(&pid))

@@ -14,7 +14,8 @@ const EATER: &str = "head -c 200M /dev/zero | tail";
 pub fn a_worker_over_its_memory_ceiling_is_killed_and_it_is_said_why() {
     let stack = Stack::new(&format!("web: exec sleep 1000\nworker: {EATER}; sleep 1000\n"));
     let output = stack.run(&["start", "--mem", "worker=64M"]).exited_with(137);
-    let obituary = output.lines().find(|line| line.contains("worker.1 | terminated by SIGKILL")).expect(&output);
+    let obituary =
+        output.lines().find(|line| line.contains("worker.1 | terminated by SIGKILL")).expect(&output);
     assert!(obituary.contains("oom-kill: memory ceiling 64M reached"), "{obituary}");
     assert!(obituary.contains("of 64M"), "the peak stands beside the ceiling: {obituary}");
     let row = output.lines().rfind(|line| line.starts_with("worker.1")).expect("the summary has it");
@@ -66,9 +67,8 @@ pub fn what_lpm_wrote_is_what_another_reader_reads() {
     );
     let mut running = stack.start(&["start", "--stack-tasks", "500"]);
     running.line("web.1  | started with pid");
-    let leaf = waiting::until("the leaf is there", PATIENCE, || {
-        cgroups::find(Path::new(cgroups::ROOT), "web.1")
-    });
+    let leaf =
+        waiting::until("the leaf is there", PATIENCE, || cgroups::find(Path::new(cgroups::ROOT), "web.1"));
     let read = crate::reader::read(&leaf);
     assert_eq!(
         read,

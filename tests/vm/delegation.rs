@@ -33,7 +33,10 @@ pub fn a_procfile_from_standard_input_survives_that() {
     let stack = Stack::new("");
     let lpm = crate::stack::lpm();
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", "echo 'web: echo from stdin' | \"$0\" start -f -"]).arg(lpm).current_dir(stack.folder());
+    command
+        .args(["-c", "echo 'web: echo from stdin' | \"$0\" start -f -"])
+        .arg(lpm)
+        .current_dir(stack.folder());
     let output = Running::spawn(command).end().exited_with(0);
     assert!(output.contains("web.1  | from stdin"), "{output}");
 }
@@ -47,7 +50,9 @@ pub fn children_do_not_see_what_is_lpms_own() {
 
 pub fn run_has_the_ceilings_too() {
     let stack = Stack::new("");
-    let output = stack.run(&["run", "--mem", "64M", "--", "sh", "-c", "head -c 200M /dev/zero | tail"]).exited_with(137);
+    let output = stack
+        .run(&["run", "--mem", "64M", "--", "sh", "-c", "head -c 200M /dev/zero | tail"])
+        .exited_with(137);
     assert!(output.contains("oom-kill: memory ceiling 64M reached"), "{output}");
 }
 
@@ -64,7 +69,8 @@ pub fn an_lpm_within_an_lpm_builds_its_tree_below() {
 
 pub fn two_checkouts_of_one_name_run_side_by_side() {
     let text = "web: echo up; exec sleep 1000\n";
-    let (one, other) = (Stack::new(text).file("app/Procfile", text), Stack::new(text).file("app/Procfile", text));
+    let (one, other) =
+        (Stack::new(text).file("app/Procfile", text), Stack::new(text).file("app/Procfile", text));
     let mut first = one.start(&["start", "-f", "app/Procfile", "--mem", "64M"]);
     let mut second = other.start(&["start", "-f", "app/Procfile", "--mem", "64M"]);
     first.line("web.1  | up");
