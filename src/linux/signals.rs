@@ -189,7 +189,7 @@ mod tests {
             // the mask, raise and _exit (signal-safety(7)).
             let pid = match unsafe { libc::fork() } {
                 0 => {
-                    let _ = block_all();
+                    let _blocked = block_all();
                     let _ = ignore(signal);
                     die_by(signal);
                     // SAFETY: as above.
