@@ -19,7 +19,7 @@ use std::process::Command;
 use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
 
-use super::spawn;
+use super::{signals, spawn};
 
 /// The variable that holds the unit's name, and forbids a second time. Not for children.
 pub const GUARD: &str = "LPM_SCOPE";
@@ -57,7 +57,13 @@ impl Scope<'_> {
         };
         let ours = format!("/run/user/{}", self.euid);
         let exists = std::fs::metadata(&ours).is_ok_and(|data| data.is_dir() && data.uid() == self.euid);
-        self.command(stdin.as_ref().map(AsRawFd::as_raw_fd), exists).exec()
+        let ignored = signals::is_ignored(libc::SIGPIPE);
+        let error = self.command(stdin.as_ref().map(AsRawFd::as_raw_fd), exists).exec();
+        // It was set to its default on the way there; a write to a closed pipe would now kill us.
+        if ignored {
+            let _ = signals::ignore(libc::SIGPIPE);
+        }
+        error
     }
 
     /// `systemd-run [--user] --scope …`. `runtime_exists`: `/run/user/UID` is there and ours.

@@ -183,6 +183,28 @@ mod tests {
     }
 
     #[test]
+    fn an_end_by_a_signal_is_seen_as_that() {
+        for (signal, expected) in [(libc::SIGTERM, libc::SIGTERM), (libc::SIGQUIT, 131 << 8)] {
+            // SAFETY: the child of a threaded process calls what is async-signal-safe, no more: sigaction,
+            // the mask, raise and _exit (signal-safety(7)).
+            let pid = match unsafe { libc::fork() } {
+                0 => {
+                    let _blocked = block_all();
+                    let _ = ignore(signal);
+                    die_by(signal);
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(128 + signal) }
+                }
+                pid => pid,
+            };
+            let mut status = 0;
+            // SAFETY: waitpid(2) on our own child, into a place for one status.
+            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+            assert_eq!(status, expected);
+        }
+    }
+
+    #[test]
     fn the_mask_comes_back() {
         let mask = || {
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();

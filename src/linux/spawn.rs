@@ -724,7 +724,7 @@ unsafe fn enter_child(
     result
 }
 
-/// As above. **Written from the architecture's manual and syscall(2), never run.**
+/// As above. **Written from the architecture's manual and syscall(2), assembled, never run.**
 ///
 /// # Safety
 /// As above.
