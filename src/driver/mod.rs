@@ -30,8 +30,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::{Signal, Stack};
 use crate::linux::guardian::{self, Guardian};
+use crate::linux::signals::{self, Blocked};
 use crate::linux::tier::Tree;
-use crate::linux::{descendants, pidfd, signals};
+use crate::linux::{descendants, pidfd};
 use crate::output::{Label, Log, Notice, SourceId, Stream};
 use crate::supervisor::{
     Action, Announcement, Ending, Event, Failure, FailureKind, InstanceId, Life, Recipients, Supervisor,
@@ -72,6 +73,9 @@ pub struct Setup {
     pub open_files: Option<(u64, u64)>,
     /// Said before anything else, in lpm's own name.
     pub preface: Vec<String>,
+    /// Signals that came while all this was prepared; let through once they can be acted on. The driver's
+    /// threads inherit the mask, so that handlers run on the loop's thread alone.
+    pub held: Blocked,
 }
 
 /// How much lpm says about what it does.
@@ -172,6 +176,7 @@ impl Driver {
         if let Some(guardian) = &setup.guardian {
             watch.add(guardian, EventFlags::IN, Key::guardian())?;
         }
+        drop(setup.held);
         Ok(Driver {
             lives: setup.stack.instances.iter().map(|_| None).collect(),
             stack: setup.stack,

@@ -106,6 +106,9 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         (place, tier) = (Place::Nothing, Tier::None);
         preface.extend(ground::hold(&stack, &ground::lacks_in(&stack, &[], &[]))?);
     }
+    // From here on things are made that have to be taken away again: a signal waits until the driver can
+    // act on it.
+    let held = signals::block_all();
     let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
     let own = own_pid().as_raw_pid();
     // One-off commands run beside their stack and beside each other.
@@ -150,6 +153,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         ignore_hangup: signals::is_ignored(libc::SIGHUP),
         open_files: raise_open_files(),
         preface,
+        held,
     })
     .map_err(cannot)?;
     let left = take_down(run.tree, run.guardian);
