@@ -321,7 +321,6 @@ impl Driver {
             return;
         }
         let Ok(Some(reaped)) = alive.main.reap() else { return };
-        self.watch.remove(alive.main.as_fd());
         self.by_pid.remove(&number(alive.pid));
         alive.exited = true;
         alive.reaped = Some(reaped);
@@ -346,6 +345,8 @@ impl Driver {
         if alive.left() == 0 {
             return 0;
         }
+        // It stays readable, and would be reported for ever.
+        self.watch.remove(alive.main.as_fd());
         if let Leaf::Cgroup(leaf) = &alive.leaf {
             match leaf.watch("cgroup.events") {
                 Ok(fd) => {
@@ -588,6 +589,14 @@ impl Driver {
 
     async fn finish(mut self, began: Duration) -> Run {
         let took = self.clock.now() - began;
+        // Nothing is left that the guardian would have to end, unless something could not be killed; it goes
+        // while lpm tidies up.
+        if self.lives.iter().all(Option::is_none)
+            && let Some(guardian) = &self.guardian
+        {
+            self.watch.remove(guardian);
+            guardian.release();
+        }
         // The last leaves go while the last lines are written; should the kernel, or the reader of the
         // output, take too long for either, lpm goes on without.
         self.worker.finish();

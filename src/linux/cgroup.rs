@@ -118,12 +118,16 @@ impl Cgroup {
 
     /// To the end, for a list may be longer than any buffer (`cgroup.procs`).
     fn read_into(&self, file: &str, text: &mut Vec<u8>) -> Result<(), Errno> {
+        /// The kernel leaves a buffer unfilled only at the end, or for want of room for one more entry, and
+        /// no entry is as long as this.
+        const LONGEST_ENTRY: usize = 256;
         text.clear();
         let file = self.file(file, OFlags::RDONLY)?;
         loop {
             text.reserve(4096);
+            let room = text.capacity() - text.len();
             match rustix::io::read(&file, rustix::buffer::spare_capacity(text)) {
-                Ok(0) => return Ok(()),
+                Ok(length) if length == 0 || length + LONGEST_ENTRY < room.min(4096) => return Ok(()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -284,7 +288,7 @@ impl Cgroup {
     }
 
     /// A signal to every process in it and below, and how many got it. `main` is the one whose pidfd is
-    /// known already; if it is alone, nothing else needs to be opened.
+    /// known already; it is told first, and if it is alone, nothing else needs to be opened.
     ///
     /// No number is trusted: each is opened, and signalled through its pidfd only if the list, read
     /// *again*, still has it. A process that lives then has had that number all along, so it is the one
@@ -300,60 +304,48 @@ impl Cgroup {
         and_continue: AndContinue,
         main: Option<(Pid, &PidFd)>,
     ) -> Result<usize, Errno> {
+        let mut round = Round { signal, and_continue, told: HashSet::new(), reached: 0, denied: None };
+        if let Some((pid, pidfd)) = main {
+            round.tell(pid, pidfd);
+        }
+        self.signal_rest(&mut round)?;
+        match round.denied {
+            Some(errno) if round.reached == 0 => Err(errno),
+            _ => Ok(round.reached),
+        }
+    }
+
+    /// Everybody in it and below who was not told yet.
+    fn signal_rest(&self, round: &mut Round) -> Result<(), Errno> {
         const ROUNDS: usize = 16;
         const AT_ONCE: usize = 256;
-        let mut told: HashSet<Pid> = HashSet::new();
-        let mut reached = 0;
-        let mut denied = None;
-        let mut tell = |pid: Pid, pidfd: &PidFd, told: &mut HashSet<Pid>| {
-            told.insert(pid);
-            match pidfd.send(signal) {
-                Ok(true) => reached += 1,
-                Ok(false) => {}
-                Err(errno) => denied = Some(errno),
-            }
-            if and_continue == AndContinue::Yes {
-                // Whether it was stopped, nobody knows; that it could not be told was said above.
-                let _ = pidfd.send(libc::SIGCONT);
-            }
-        };
         for _ in 0..ROUNDS {
-            let listed = self.procs()?;
-            let new: Vec<Pid> = listed.into_iter().filter(|pid| !told.contains(pid)).collect();
+            let mut new = self.procs()?;
+            new.retain(|pid| !round.told.contains(pid));
             if new.is_empty() {
                 break;
             }
             for some in new.chunks(AT_ONCE) {
                 let mut opened = Vec::with_capacity(some.len());
                 for &pid in some {
-                    match main {
-                        // Unreaped and ours, so the number is still its own.
-                        Some((main, pidfd)) if main == pid => tell(pid, pidfd, &mut told),
-                        _ => opened.extend(PidFd::open(pid)?.map(|pidfd| (pid, pidfd))),
-                    }
-                }
-                if opened.is_empty() {
-                    continue;
+                    opened.extend(PidFd::open(pid)?.map(|pidfd| (pid, pidfd)));
                 }
                 let still = self.procs()?;
                 for (pid, pidfd) in &opened {
                     if still.binary_search_by_key(&pid.as_raw_pid(), |pid| pid.as_raw_pid()).is_ok() {
-                        tell(*pid, pidfd, &mut told);
+                        round.tell(*pid, pidfd);
                     }
                 }
             }
         }
         for child in self.children()? {
             match self.child(&child) {
-                Ok(child) => reached += child.signal_all(signal, and_continue, main)?,
+                Ok(child) => child.signal_rest(round)?,
                 Err(errno) if gone(errno) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        match denied {
-            Some(errno) if reached == 0 => Err(errno),
-            _ => Ok(reached),
-        }
+        Ok(())
     }
 
     /// The names of its children. Empty if it is gone.
@@ -361,10 +353,10 @@ impl Cgroup {
     /// # Errors
     /// What reading the directory says.
     pub fn children(&self) -> Result<Vec<String>, Errno> {
-        // Most often there are none, and one small file says so quicker than thirty directory entries.
-        match self.read("cgroup.stat") {
-            Ok(text) if value(text.as_bytes(), "nr_descendants") == Some(0) => return Ok(Vec::new()),
-            _ => {}
+        // Most often there are none, and the count of links (one for each child's `..`, besides its own two)
+        // says so quicker than thirty directory entries.
+        if rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink <= 2) {
+            return Ok(Vec::new());
         }
         // A second descriptor, because this one's offset would be shared by all who use the handle.
         let directory = match rustix::fs::openat(&self.directory, ".", DIRECTORY, Mode::empty()) {
@@ -470,6 +462,30 @@ impl From<OwnedFd> for Cgroup {
 impl AsFd for Cgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+}
+
+/// One signal on its way to many.
+struct Round {
+    signal: i32,
+    and_continue: AndContinue,
+    told: HashSet<Pid>,
+    reached: usize,
+    denied: Option<Errno>,
+}
+
+impl Round {
+    fn tell(&mut self, pid: Pid, pidfd: &PidFd) {
+        self.told.insert(pid);
+        match pidfd.send(self.signal) {
+            Ok(true) => self.reached += 1,
+            Ok(false) => {}
+            Err(errno) => self.denied = Some(errno),
+        }
+        if self.and_continue == AndContinue::Yes {
+            // Whether it was stopped, nobody knows; that it could not be told was said above.
+            let _ = pidfd.send(libc::SIGCONT);
+        }
     }
 }
 

@@ -97,13 +97,19 @@ impl Guardian {
         &self.pidfd
     }
 
-    /// Send it away; lpm does the rest. It is gone when this returns, so that its cgroup can be removed.
+    /// Tell it that it is not needed any more: lpm does the rest. It ends while lpm goes on;
+    /// [`dismiss`](Self::dismiss) waits for that.
+    pub fn release(&self) {
+        // EPIPE: it is dead. Said twice, the second byte is not read by anybody.
+        let _ = rustix::io::write(&self.pipe, b"!");
+    }
+
+    /// Send it away. It is gone when this returns, so that its cgroup can be removed.
     ///
     /// # Errors
     /// What waiting says; a guardian that is dead already is as good.
     pub fn dismiss(self) -> Result<(), Errno> {
-        // EPIPE: it is dead.
-        let _ = rustix::io::write(&self.pipe, b"!");
+        self.release();
         let second = Timespec { tv_sec: 1, tv_nsec: 0 };
         if poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&second)) == Ok(0) {
             self.pidfd.send(libc::SIGKILL)?;
