@@ -324,16 +324,9 @@ pub struct OutputArgs {
     #[arg(long, env = "LPM_NO_TIMESTAMP", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub no_timestamp: bool,
 
-    /// Whether to colour
-    #[arg(
-        long,
-        visible_alias = "colour",
-        value_name = "WHEN",
-        value_enum,
-        env = "LPM_COLOR",
-        hide_env_values = true
-    )]
-    pub color: Option<ColorWhen>,
+    /// When to colour: auto (on a terminal, unless NO_COLOR is set), always, never [default: auto]
+    #[arg(long, visible_alias = "colour", value_name = "WHEN", env = "LPM_COLOR", hide_env_values = true)]
+    pub color: Option<String>,
 
     /// A pipe of its own for standard error; its lines are marked
     #[arg(long, env = "LPM_SPLIT_STDERR", value_parser = FalseyValueParser::new(), hide_env_values = true)]
@@ -344,26 +337,25 @@ pub struct OutputArgs {
     pub summary: Option<PathBuf>,
 }
 
-/// Whether to colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ColorWhen {
-    /// On a terminal, unless NO_COLOR is set.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
 /// Parses the arguments; options may stand before or after the subcommand.
 ///
 /// # Errors
 /// What clap says, `--help` included; its `exit_code` and stream are clap's too.
 pub fn parse(argv: Vec<OsString>) -> Result<(Cli, Origins), clap::Error> {
-    let command = Cli::command();
+    let command = without_empty_variables(Cli::command());
     let argv = subcommand_first(argv, &command);
     let matches = command.clone().try_get_matches_from(argv)?;
     Ok((Cli::from_arg_matches(&matches)?, Origins::new(&matches, &command)))
+}
+
+/// An option whose variable is empty was not given, as with `NO_COLOR`: that is how scripts take one back.
+#[expect(clippy::disallowed_methods, reason = "clap reads the variables itself; this is the same look")]
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let heed = |argument: clap::Arg| match argument.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => argument.env(clap::builder::Resettable::Reset),
+        Some(_) | None => argument,
+    };
+    command.mut_subcommands(|subcommand| subcommand.mut_args(heed))
 }
 
 /// Where each option's value came from, so that an error can begin with what was typed: `--mem` or
@@ -384,12 +376,12 @@ impl Origins {
                 _ => None,
             };
             let typed = argument.get_long().map(|long| format!("--{long}"));
-            Some((id.to_owned(), variable.or(typed).unwrap_or_else(|| format!("lpm {name}"))))
+            Some((id.to_owned(), variable.or(typed)?))
         };
         Origins(subcommand.get_arguments().filter_map(origin).collect())
     }
 
-    /// What the value of the field `id` came after.
+    /// What the value of the field `id` came after; nothing for what needs no option.
     pub fn of(&self, id: &str) -> String {
         self.0.get(id).cloned().unwrap_or_default()
     }

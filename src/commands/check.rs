@@ -10,7 +10,7 @@ use crate::config::{self, Ceilings, Command, Diagnostic, Loaded, Severity, Stack
 use crate::error::Error;
 use crate::launch::gather::{self, Asked, Surroundings};
 use crate::launch::ground::{self, Lack};
-use crate::launch::{print, refused};
+use crate::launch::{print, refused, shown};
 use crate::linux::tier::Decision;
 use crate::supervisor::Ending;
 
@@ -38,10 +38,9 @@ pub fn check(around: &Surroundings, arguments: Check, origins: &Origins) -> Resu
         print(&format!("{:#}\n", object(&loaded, &decision, &lacks, valid)))?;
         return Ok(ending);
     }
-    for problem in &loaded.warnings {
-        let kind = if problem.severity == Severity::Note { "note: " } else { "" };
-        eprintln!("lpm: {kind}{problem}");
-    }
+    let of = |severity| loaded.warnings.iter().filter(move |problem| problem.severity == severity);
+    shown(of(Severity::Warning)).iter().for_each(|line| eprintln!("lpm: {line}"));
+    shown(of(Severity::Note)).iter().for_each(|line| eprintln!("lpm: note: {line}"));
     if valid {
         print(&report(&loaded.stack, &decision, &lacks))?;
     }

@@ -10,7 +10,7 @@ use super::procfile::Entry;
 /// The values of one option; none if it was not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Given {
-    /// `--mem` or `LPM_MEM`: what an error about it begins with.
+    /// `--mem` or `LPM_MEM`: what an error about it begins with; may be empty.
     pub origin: String,
     /// As typed; each may be a comma list.
     pub values: Vec<String>,
@@ -27,8 +27,9 @@ impl Given {
         self.values.last().map(String::as_str)
     }
 
-    pub(super) fn place(&self) -> Place {
-        Place::whole(&self.origin)
+    /// None for what was typed without an option: there is only one place for that.
+    pub(super) fn place(&self) -> Option<Place> {
+        (!self.origin.is_empty()).then(|| Place::whole(&self.origin))
     }
 
     pub(super) fn error(&self, message: impl Into<String>) -> Diagnostic {
@@ -54,7 +55,7 @@ impl Given {
 /// Everything that can be typed, for `start` and for the commands that share its options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Start only these: `web`, `web.2`. The origin is the command's name.
+    /// Start only these: `web`, `web.2`. They come after no option, and their origin is empty.
     pub names: Given,
     /// `-m`: foreman's meaning, an unlisted process type is off unless `all=`.
     pub formation: Given,

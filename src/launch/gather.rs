@@ -63,7 +63,7 @@ pub struct Gathered {
 /// A file that was named and cannot be read, with the reason; a Procfile that is not there.
 pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Result<Gathered, Error> {
     let stack = &asked.stack;
-    let named_root = stack.root.as_ref().map(|root| around.directory.join(root));
+    let named_root = stack.root.as_ref().map(|root| directory(around, root, origins)).transpose()?;
     let start = named_root.as_ref().unwrap_or(&around.directory);
     let dotenv_path = start.join(".env");
 
@@ -84,7 +84,15 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
     } else {
         let label = chosen.display().to_string();
         let bytes = read_file(&path, &label).map_err(|error| match error {
-            Unreadable::Missing => missing_procfile(&label, stack.procfile.is_some()),
+            Unreadable::Missing => {
+                let from = match (option, around.variable("PROCFILE"), &in_dotenv) {
+                    (Some(_), ..) => Some(origins.of("procfile")),
+                    (None, Some(variable), _) if !variable.is_empty() => Some("PROCFILE".to_owned()),
+                    (None, _, Some(_)) => Some("PROCFILE in .env".to_owned()),
+                    (None, ..) => None,
+                };
+                missing_procfile(&label, from.as_deref())
+            }
             Unreadable::Other(error) => error,
         })?;
         Text::new(label, bytes)
@@ -94,9 +102,6 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
         _ => start.clone(),
     };
     let root = normal(&named_root.unwrap_or_else(|| beside.clone()));
-    if !root.is_dir() {
-        return Err(Error::new(format!("{}: is not a directory (--root)", root.display())));
-    }
 
     let env_files = if stack.env.is_empty() {
         match early {
@@ -107,7 +112,9 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
         let names = stack.env.iter().flat_map(|list| list.split(',')).map(str::trim);
         let read = |name: &str| {
             let bytes = read_file(&around.directory.join(name), name).map_err(|error| match error {
-                Unreadable::Missing => Error::new(format!("{name}: does not exist ({})", origins.of("env"))),
+                Unreadable::Missing => {
+                    Error::new(format!("{name}: does not exist (check {})", origins.of("env")))
+                }
                 Unreadable::Other(error) => error,
             })?;
             Ok(Text::new(name, bytes))
@@ -165,10 +172,24 @@ fn options(asked: Asked<'_>, origins: &Origins) -> Options {
     }
 }
 
-fn missing_procfile(label: &str, named: bool) -> Error {
-    let hint = match named {
-        true => "check the path after -f",
-        false => "go to the directory that has one, or name one: lpm start -f FILE",
+/// The root that was named, absolute.
+fn directory(around: &Surroundings, root: &Path, origins: &Origins) -> Result<PathBuf, Error> {
+    let path = around.directory.join(root);
+    let wrong = match std::fs::metadata(&path) {
+        Ok(found) if found.is_dir() => return Ok(path),
+        Ok(_) => "is not a directory".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
+        Err(error) => format!("cannot be entered: {}", without_number(&error)),
+    };
+    let (origin, root) = (origins.of("root"), root.display());
+    Err(Error::new(format!("{origin}: {root} {wrong} (name the directory that processes are to run in)")))
+}
+
+/// `from`: what named it.
+fn missing_procfile(label: &str, from: Option<&str>) -> Error {
+    let hint = match from {
+        Some(from) => format!("check {from}"),
+        None => "go to the directory that has one, or name one: lpm start -f FILE".to_owned(),
     };
     Error::new(format!("{label}: does not exist ({hint})"))
 }
@@ -209,7 +230,7 @@ fn read_all(reader: impl Read, label: &str) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     reader.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(label, &error))?;
     match bytes.len() as u64 > LARGEST {
-        true => Err(Error::new(format!("{label}: is larger than {} MiB", LARGEST >> 20))),
+        true => Err(Error::new(format!("{label}: is larger than {} MiB (is it the right file?)", LARGEST >> 20))),
         false => Ok(bytes),
     }
 }
@@ -217,12 +238,14 @@ fn read_all(reader: impl Read, label: &str) -> Result<Vec<u8>, Error> {
 fn unreadable(label: &str, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::IsADirectory => Error::new(format!("{label}: is a directory, not a file")),
-        _ => {
-            let text = error.to_string();
-            let text = text.rsplit_once(" (os error").map_or(text.as_str(), |(text, _)| text);
-            Error::new(format!("{label}: cannot be read: {text}"))
-        }
+        _ => Error::new(format!("{label}: cannot be read: {}", without_number(error))),
     }
+}
+
+/// What the kernel said, without the number: `No such file or directory`.
+pub fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
 }
 
 /// Without `.` and `..`, links resolved where the path exists, so that one directory has one identity.

@@ -73,16 +73,29 @@ pub fn load(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Resul
 /// Everything that is wrong, located.
 pub fn judged(loaded: Result<config::Loaded, Vec<Diagnostic>>, gathered: Gathered) -> Result<Loaded, Error> {
     let loaded = loaded.map_err(|problems| refused(&problems))?;
-    for warning in loaded.warnings.iter().filter(|problem| problem.severity == Severity::Warning) {
-        eprintln!("lpm: {warning}");
-    }
+    let warnings = loaded.warnings.iter().filter(|problem| problem.severity == Severity::Warning);
+    shown(warnings).iter().for_each(|warning| eprintln!("lpm: {warning}"));
     let stdin = (gathered.procfile == Path::new("-")).then_some(gathered.sources.procfile.bytes);
     Ok(Loaded { stack: loaded.stack, procfile: gathered.procfile, stdin })
 }
 
 /// Every error, and the warnings with them: they often say why.
 pub fn refused(problems: &[Diagnostic]) -> Error {
-    Error::several(problems.iter().filter(|problem| problem.severity != Severity::Note))
+    Error::several(shown(problems.iter().filter(|problem| problem.severity != Severity::Note)))
+}
+
+/// The most problems that are shown: what is no text at all has one on each line.
+const MOST_SHOWN: usize = 20;
+
+/// The problems as lines; of too many the first few, errors before warnings, and how many more there are.
+pub fn shown<'a>(problems: impl Iterator<Item = &'a Diagnostic>) -> Vec<String> {
+    let mut problems: Vec<&Diagnostic> = problems.collect();
+    let more = problems.len().saturating_sub(MOST_SHOWN);
+    if more > 0 {
+        problems.sort_by_key(|problem| !problem.is_error());
+    }
+    let lines = problems.iter().take(MOST_SHOWN).map(ToString::to_string);
+    lines.chain((more > 0).then(|| format!("and {more} more like these"))).collect()
 }
 
 /// Runs a stack to its end.
@@ -318,7 +331,10 @@ fn open_summary(around: &Surroundings, path: &Path) -> Result<(File, PathBuf), E
     let path = around.directory.join(path);
     match File::create(&path) {
         Ok(file) => Ok((file, path)),
-        Err(error) => Err(Error::new(format!("--summary: {} cannot be written: {error}", path.display()))),
+        Err(error) => {
+            let why = gather::without_number(&error);
+            Err(Error::new(format!("{}: the summary cannot be written: {why}", path.display())))
+        }
     }
 }
 
