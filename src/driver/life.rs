@@ -9,9 +9,9 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::words;
-use crate::linux::cgroup::{AndContinue, Cgroup};
+use crate::linux::cgroup::{AndContinue, Cgroup, Counters};
 use crate::linux::descendants;
-use crate::linux::pidfd::{PidFd, Reaped};
+use crate::linux::pidfd::PidFd;
 use crate::supervisor::{Life, Usage};
 
 /// The variable that tells whose a process is, where no cgroup does.
@@ -23,14 +23,14 @@ pub(super) struct Alive {
     pub pid: Pid,
     pub main: PidFd,
     pub leaf: Leaf,
+    /// What its leaf counts.
+    pub counters: Counters,
     /// The main process was reaped.
     pub exited: bool,
     /// Watched for its end; kept open so that the notification stays armed.
     pub events: Option<OwnedFd>,
     /// Watched for ceilings that are felt.
     pub pressure: Vec<OwnedFd>,
-    /// What a reaped main process had used, where no cgroup counts.
-    pub reaped: Option<Reaped>,
 }
 
 /// Where the processes of a life are.
@@ -94,11 +94,9 @@ impl Alive {
     /// What it has used so far.
     pub fn usage(&self) -> Usage {
         match &self.leaf {
-            Leaf::Cgroup(leaf) => words::usage(&leaf.usage()),
-            Leaf::Descendants { .. } => {
-                let cpu = self.reaped.map_or(0, |reaped| reaped.cpu.as_micros() as u64);
-                Usage { cpu_usec: cpu, ..Usage::default() }
-            }
+            Leaf::Cgroup(leaf) => words::usage(&leaf.usage(self.counters)),
+            // Nobody counts; of the main process the kernel tells when it is reaped.
+            Leaf::Descendants { .. } => Usage::default(),
         }
     }
 }

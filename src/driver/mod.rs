@@ -29,6 +29,7 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::{Signal, Stack};
+use crate::linux::cgroup::Counters;
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::signals::{self, Blocked};
 use crate::linux::tier::Tree;
@@ -128,6 +129,8 @@ struct Driver {
     log: Log,
     labels: Vec<Label>,
     system: Label,
+    /// What leaves count.
+    counters: Counters,
     watch: Watch,
     inbox: UnboundedReceiver<Message>,
     signals: Signals,
@@ -176,8 +179,11 @@ impl Driver {
         if let Some(guardian) = &setup.guardian {
             watch.add(guardian, EventFlags::IN, Key::guardian())?;
         }
+        let has = |controller| setup.tree.as_ref().is_some_and(|tree| tree.has(controller));
+        let counters = Counters { memory: has("memory"), tasks: has("pids") };
         drop(setup.held);
         Ok(Driver {
+            counters,
             lives: setup.stack.instances.iter().map(|_| None).collect(),
             stack: setup.stack,
             core,
@@ -275,8 +281,16 @@ impl Driver {
             Some(leaf) => Leaf::Cgroup(leaf),
             None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
         };
-        let mut alive =
-            Alive { life, pid, main, leaf, exited: false, events: None, pressure: Vec::new(), reaped: None };
+        let mut alive = Alive {
+            life,
+            pid,
+            main,
+            leaf,
+            counters: self.counters,
+            exited: false,
+            events: None,
+            pressure: Vec::new(),
+        };
         if let Err(errno) = self.watch.add(alive.main.as_fd(), EventFlags::IN, Key::exit(life)) {
             // SIGCHLD tells of the exit too; only its promptness is lost.
             self.complain("watch", errno);
@@ -320,13 +334,18 @@ impl Driver {
         if alive.exited {
             return;
         }
+        // A leaf's OOM kills are counted before its main process can be seen dead. Only then may that have
+        // been killed before it began, which its zombie knows.
+        let mut usage = alive.usage();
+        let never_began = usage.oom_kills > 0 && alive.main.never_began();
         let Ok(Some(reaped)) = alive.main.reap() else { return };
         self.by_pid.remove(&number(alive.pid));
         alive.exited = true;
-        alive.reaped = Some(reaped);
         let life = alive.life;
-        let usage = alive.usage();
-        if reaped.before_exec {
+        if let Leaf::Descendants { .. } = alive.leaf {
+            usage.cpu_usec = u64::try_from(reaped.cpu.as_micros()).unwrap_or(u64::MAX);
+        }
+        if never_began {
             let failure = Failure {
                 stage: "program".into(),
                 reason: "killed before it began".into(),

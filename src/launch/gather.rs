@@ -230,7 +230,9 @@ fn read_all(reader: impl Read, label: &str) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     reader.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(label, &error))?;
     match bytes.len() as u64 > LARGEST {
-        true => Err(Error::new(format!("{label}: is larger than {} MiB (is it the right file?)", LARGEST >> 20))),
+        true => {
+            Err(Error::new(format!("{label}: is larger than {} MiB (is it the right file?)", LARGEST >> 20)))
+        }
         false => Ok(bytes),
     }
 }

@@ -62,6 +62,15 @@ pub struct Usage {
     pub throttled_usec: Option<u64>,
 }
 
+/// Which controllers a cgroup has that count something; time is counted without any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// `memory`.
+    pub memory: bool,
+    /// `pids`.
+    pub tasks: bool,
+}
+
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
@@ -411,28 +420,29 @@ impl Cgroup {
         }
     }
 
-    /// Everything counted, in at most four files. Nothing at all if it is gone.
-    pub fn usage(&self) -> Usage {
+    /// What was counted, in at most four files; those of controllers that are known not to be here are not
+    /// asked. Nothing at all if it is gone.
+    pub fn usage(&self, counters: Counters) -> Usage {
         let mut usage = Usage::default();
-        let mut text = Vec::with_capacity(1024);
-        let mut read = |file: &str, take: &mut dyn FnMut(&[u8])| match self.read_into(file, &mut text) {
-            Ok(()) => {
+        let mut text = Vec::with_capacity(4096);
+        let mut read = |file: &str, take: &mut dyn FnMut(&[u8])| {
+            if self.read_into(file, &mut text).is_ok() {
                 take(&text);
-                true
             }
-            Err(_) => false,
         };
-        // Hierarchical, since a process may make cgroups below its own.
-        let memory = read("memory.events", &mut |text| {
-            usage.oom_kills = value(text, "oom_kill");
-            usage.ooms = value(text, "oom");
-            usage.memory_max_hits = value(text, "max");
-            usage.memory_high_hits = value(text, "high");
-        });
-        if memory {
+        if counters.memory {
+            // Hierarchical, since a process may make cgroups below its own.
+            read("memory.events", &mut |text| {
+                usage.oom_kills = value(text, "oom_kill");
+                usage.ooms = value(text, "oom");
+                usage.memory_max_hits = value(text, "max");
+                usage.memory_high_hits = value(text, "high");
+            });
             read("memory.peak", &mut |text| usage.memory_peak = number(text));
         }
-        read("pids.events", &mut |text| usage.tasks_limit_hits = value(text, "max"));
+        if counters.tasks {
+            read("pids.events", &mut |text| usage.tasks_limit_hits = value(text, "max"));
+        }
         read("cpu.stat", &mut |text| {
             usage.cpu_usec = value(text, "usage_usec");
             usage.system_usec = value(text, "system_usec");
@@ -916,7 +926,8 @@ pub(crate) mod tests {
         assert_eq!(leaf.freeze(true), Ok(()));
         assert_eq!(leaf.children(), Ok(Vec::new()));
         assert_eq!(leaf.signal_all(libc::SIGKILL, AndContinue::Yes, None), Ok(0));
-        assert_eq!(leaf.usage(), Usage::default());
+        let all = Counters { memory: true, tasks: true };
+        assert_eq!(leaf.usage(all), Usage::default());
         assert_eq!(leaf.remove("x"), Ok(()));
         assert_eq!(leaf.write("memory.max", "1"), Err(Errno::NOENT));
         assert_eq!(pidfd.reap(), Ok(None), "untouched by all this");
@@ -957,7 +968,7 @@ pub(crate) mod tests {
         let Some(place) = Place::new("cpu_time_is_counted_without_a_controller") else { return };
         let (_, pidfd) = start(&place.cgroup, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done");
         pidfd.wait().unwrap();
-        assert!(place.cgroup.usage().cpu_usec.unwrap() > 0);
+        assert!(place.cgroup.usage(Counters::default()).cpu_usec.unwrap() > 0);
     }
 
     #[test]

@@ -41,9 +41,6 @@ pub struct Reaped {
     pub cpu: Duration,
     /// Its largest resident set, or that of one of the children it waited for, in bytes.
     pub peak_rss: u64,
-    /// It was killed before its program began: no user code ran. Under a tight `memory.max` that is
-    /// the kernel's OOM killer at work inside `execve`.
-    pub before_exec: bool,
 }
 
 impl PidFd {
@@ -109,17 +106,21 @@ impl PidFd {
         }
     }
 
-    /// First a look that leaves the zombie in place: what its `/proc` entry says goes with it.
+    /// Whether this child of ours has ended without ever having been the program it was to be: killed inside
+    /// `execve`, before its first instruction. Under a tight `memory.max` that is the kernel's OOM killer.
+    /// To be asked before it is reaped, because what its `/proc` entry says goes with it.
+    pub fn never_began(&self) -> bool {
+        match self.waitid(libc::WNOHANG | libc::WNOWAIT) {
+            Ok(Some((pid, Exit::Signal { .. }, _))) => never_executed(pid),
+            _ => false,
+        }
+    }
+
     fn collect(&self, options: i32) -> Result<Option<Reaped>, Errno> {
-        let Some((pid, exit, _)) = self.waitid(options | libc::WNOWAIT)? else { return Ok(None) };
-        let before_exec = match exit {
-            Exit::Signal { .. } => never_executed(pid),
-            Exit::Code(_) => false,
-        };
-        let Some((pid, exit, usage)) = self.waitid(libc::WNOHANG)? else { return Ok(None) };
+        let Some((pid, exit, usage)) = self.waitid(options)? else { return Ok(None) };
         let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
         let peak_rss = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-        Ok(Some(Reaped { pid, exit, cpu, peak_rss, before_exec }))
+        Ok(Some(Reaped { pid, exit, cpu, peak_rss }))
     }
 
     /// The system call itself, whose fifth argument glibc's wrapper hides (waitid(2), "C library/kernel
@@ -245,7 +246,6 @@ mod tests {
         let (pid, pidfd) = start("exit 7");
         let reaped = pidfd.wait().unwrap();
         assert_eq!((reaped.pid, reaped.exit), (pid, Exit::Code(7)));
-        assert!(!reaped.before_exec);
         assert!(reaped.peak_rss > 0);
     }
 
@@ -257,7 +257,6 @@ mod tests {
         assert_eq!(pidfd.send(libc::SIGKILL), Ok(true));
         let exit = pidfd.wait().unwrap();
         assert_eq!(exit.exit, Exit::Signal { signal: libc::SIGKILL, core: false });
-        assert!(!exit.before_exec, "it ran");
     }
 
     #[test]
@@ -302,7 +301,10 @@ mod tests {
         };
         let pidfd = PidFd::open(pid).unwrap().unwrap();
         pidfd.send(libc::SIGKILL).unwrap();
-        assert!(pidfd.wait().unwrap().before_exec);
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, None).unwrap(), 1);
+        assert!(pidfd.never_began());
+        pidfd.wait().unwrap();
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub enum Stage {
     Exec,
     /// Not a step: SIGKILL came before all steps were done, most often from the OOM killer, because the
     /// ceiling leaves no room for a process. The errno is `ENOMEM` then. (Where it comes inside `execve`
-    /// there is a child, and `pidfd::Reaped::before_exec` tells.)
+    /// there is a child, and `PidFd::never_began` tells.)
     Killed,
 }
 

@@ -223,8 +223,11 @@ fn a_line_of_ten_mebibytes_is_a_command_the_kernel_refuses() {
     let stack = Stack::new("long-line").file("Procfile", procfile);
     let ended = stack.runs(&["start", "-q"]).with_code(126);
     let said = stack.normal(&ended.out);
-    assert!(said.contains("TIME web.1  | cannot start: program: Argument list too long\n")
-        || said.contains("TIME web.1  | cannot start: /bin/sh: Argument list too long\n"), "{said}");
+    assert!(
+        said.contains("TIME web.1  | cannot start: program: Argument list too long\n")
+            || said.contains("TIME web.1  | cannot start: /bin/sh: Argument list too long\n"),
+        "{said}"
+    );
 }
 
 #[test]

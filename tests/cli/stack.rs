@@ -169,24 +169,32 @@ impl Stack {
     /// Pids in the cgroups called `name` of this stack: `supervisor`, `app/web.1`.
     pub fn pids_in(&self, name: &str) -> Vec<Pid> {
         let cgroups = self.cgroups();
-        let procs = cgroups.iter().filter(|path| path.ends_with(name)).filter_map(|path| {
-            std::fs::read_to_string(path.join("cgroup.procs")).ok()
-        });
-        procs.flat_map(|text| text.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect::<Vec<_>>())
+        let procs = cgroups
+            .iter()
+            .filter(|path| path.ends_with(name))
+            .filter_map(|path| std::fs::read_to_string(path.join("cgroup.procs")).ok());
+        procs
+            .flat_map(|text| {
+                text.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect::<Vec<_>>()
+            })
             .collect()
     }
 
     /// The guardian's pid. It stands in `supervisor` beside lpm, whose number is `lpm`.
     pub fn guardian(&self, lpm: Pid) -> Pid {
         let pids = self.pids_in("supervisor");
-        *pids.iter().find(|&&pid| pid != lpm).unwrap_or_else(|| panic!("no guardian beside {lpm:?}: {pids:?}"))
+        *pids
+            .iter()
+            .find(|&&pid| pid != lpm)
+            .unwrap_or_else(|| panic!("no guardian beside {lpm:?}: {pids:?}"))
     }
 
     /// Waits until every process that is in a cgroup of this stack, or carries its mark, has ended.
     pub fn wait_until_empty(&self) {
         let deadline = now() + PATIENCE;
         loop {
-            let mut pids = self.processes().iter().filter_map(|(pid, _)| Pid::from_raw(*pid)).collect::<Vec<_>>();
+            let mut pids =
+                self.processes().iter().filter_map(|(pid, _)| Pid::from_raw(*pid)).collect::<Vec<_>>();
             for path in self.cgroups() {
                 let procs = std::fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
                 pids.extend(procs.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
@@ -396,7 +404,8 @@ impl<'a> Running<'a> {
     /// Reads what is there, or waits for it; `false` when there is nothing more to come.
     fn read(&mut self, deadline: Duration) -> bool {
         let at: Vec<usize> = (0..2).filter(|&at| self.streams[at].is_some()).collect();
-        let open: Vec<BorrowedFd<'_>> = at.iter().map(|&at| self.streams[at].as_ref().expect("open").as_fd()).collect();
+        let open: Vec<BorrowedFd<'_>> =
+            at.iter().map(|&at| self.streams[at].as_ref().expect("open").as_fd()).collect();
         if open.is_empty() || !wait_readable(&open, deadline) {
             return false;
         }
@@ -516,7 +525,8 @@ fn terminal(columns: u16) -> (OwnedFd, OwnedFd) {
 
 /// Waits until one of them is readable or closed; `false` when `deadline` has passed.
 pub fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Duration) -> bool {
-    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let mut polled: Vec<PollFd<'_>> =
+        fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     loop {
         let left = deadline.saturating_sub(now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
@@ -541,7 +551,13 @@ pub fn has_cgroups(test: &str) -> bool {
     let tier = TIER.get_or_init(|| {
         let output = Command::new(LPM).args(["doctor", "--json"]).output().expect("doctor runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.split_once("\"tier\": \"").expect("doctor tells the tier").1.split('"').next().unwrap_or("").to_owned()
+        text.split_once("\"tier\": \"")
+            .expect("doctor tells the tier")
+            .1
+            .split('"')
+            .next()
+            .unwrap_or("")
+            .to_owned()
     });
     if tier == "none" {
         eprintln!("skipped {test}: no cgroups here");
