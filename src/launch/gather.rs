@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::{CeilingArgs, LifeArgs, Origins, StackArgs};
 use crate::config::{Given, Machine, Options, Sources, Text, choose_procfile, dotenv};
 use crate::error::Error;
+use crate::linux::scope;
 
 /// The largest file that is read, bytes.
 const LARGEST: u64 = 64 << 20;
@@ -80,7 +81,7 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
     let base = if option.is_some() { &around.directory } else { start };
     let path = base.join(&chosen);
     let procfile = if from_stdin {
-        Text::new("standard input", read_all(io::stdin().lock(), "standard input")?)
+        Text::new("standard input", standard_input(around)?)
     } else {
         let label = chosen.display().to_string();
         let bytes = read_file(&path, &label).map_err(|error| match error {
@@ -212,6 +213,16 @@ fn read_file(path: &Path, label: &str) -> Result<Vec<u8>, Unreadable> {
         _ => Unreadable::Other(unreadable(label, &error)),
     })?;
     read_all(file, label).map_err(Unreadable::Other)
+}
+
+/// Standard input, or what was read of it before lpm was executed again.
+fn standard_input(around: &Surroundings) -> Result<Vec<u8>, Error> {
+    match around.variable(scope::STDIN).and_then(|number| number.to_str()) {
+        Some(number) => {
+            scope::stdin_handed_over(number).map_err(|error| Error::new(format!("standard input: {error}")))
+        }
+        None => read_all(io::stdin().lock(), "standard input"),
+    }
 }
 
 /// A file that need not be there. Something else of that name, a directory for instance, is not it.

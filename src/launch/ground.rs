@@ -37,7 +37,8 @@ impl Lack {
 pub fn survey(around: &Surroundings) -> Result<Decision, Error> {
     let place = around.variable(PLACE_VARIABLE).filter(|path| !path.is_empty()).map(Path::new);
     let scope = around.variable(crate::linux::scope::GUARD).and_then(|unit| unit.to_str());
-    let facts = Facts::gather(place, scope)
+    let within = around.variable("LPM_INSTANCE").and_then(|name| name.to_str());
+    let facts = Facts::gather(place, scope, within)
         .map_err(|error| Error::new(format!("cannot find out about cgroups: {error}")))?;
     Ok(tier::decide(&facts))
 }
