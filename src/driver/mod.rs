@@ -46,6 +46,12 @@ pub use worker::Streams;
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
+/// How long the last line before lpm stops itself (Ctrl-Z) may take to be written.
+const BEFORE_STOPPING: Duration = Duration::from_millis(200);
+
+/// Asks the log for the moment to stop.
+const STOP: u64 = 1;
+
 /// After this long, people are told who is still being waited for, and again after each `STILL_WAITING`.
 const WAITING: Duration = Duration::from_secs(1);
 const STILL_WAITING: Duration = Duration::from_secs(5);
@@ -143,6 +149,8 @@ struct Driver {
     ending: Option<Ending>,
     /// When people are next told who is being waited for.
     progress: Option<Duration>,
+    /// Ctrl-Z: lpm stops itself when what it says about that is written, at the latest now.
+    stop_by: Option<Duration>,
     /// Which streams of an instance come through pipes.
     streams: &'static [Stream],
     voice: Voice,
@@ -202,6 +210,7 @@ impl Driver {
             found: Vec::new(),
             ending: None,
             progress: None,
+            stop_by: None,
             streams,
             voice: setup.voice,
         })
@@ -218,7 +227,7 @@ impl Driver {
 
     /// Waits for one thing to happen and deals with it.
     async fn wait(&mut self) {
-        let wake = [self.core.deadline(), self.progress].into_iter().flatten().min();
+        let wake = [self.core.deadline(), self.progress, self.stop_by].into_iter().flatten().min();
         let timer = self.clock.sleep_until(wake);
         tokio::select! {
             biased;
@@ -315,6 +324,7 @@ impl Driver {
         match notice {
             Notice::ReaderLeft => self.hand_in(Event::ReaderLeft),
             Notice::Failed(errno) => self.complain("standard output", errno),
+            Notice::Flushed(STOP) => self.stop_now(),
             Notice::Flushed(_) => {}
         }
     }
@@ -398,6 +408,9 @@ impl Driver {
 
     fn on_timer(&mut self) {
         let now = self.clock.now();
+        if self.stop_by.is_some_and(|latest| latest <= now) {
+            return self.stop_now();
+        }
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.hand_in(Event::TimePassed);
         }
@@ -474,7 +487,10 @@ impl Driver {
             }
             Action::RemoveCgroup(life) => self.bury(life),
             Action::Suspend => self.suspend(),
-            Action::Thaw => self.freeze(false),
+            Action::Thaw => {
+                self.stop_by = None;
+                self.freeze(false);
+            }
             Action::Announce(announcement) => self.announce(&announcement),
             Action::Reply { .. } => {}
             Action::Exit(ending) => self.ending = Some(ending),
@@ -506,9 +522,17 @@ impl Driver {
 
     fn suspend(&mut self) {
         self.freeze(true);
-        // The whole process stops here, and goes on when somebody sends SIGCONT, which is then the next
-        // fact that is handed in.
-        signals::stop_self();
+        // A stopped log thread writes nothing, and people would wonder what has become of their prompt.
+        self.log.flush(STOP);
+        self.stop_by = Some(self.clock.now() + BEFORE_STOPPING);
+    }
+
+    /// The whole process stops here, and goes on when somebody sends SIGCONT, which is then the next fact that
+    /// is handed in.
+    fn stop_now(&mut self) {
+        if self.stop_by.take().is_some() {
+            signals::stop_self();
+        }
     }
 
     fn freeze(&self, frozen: bool) {
