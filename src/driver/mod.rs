@@ -147,6 +147,8 @@ struct Driver {
     /// Facts that turned up while orders were carried out, to be handed in next.
     found: Vec<Event>,
     ending: Option<Ending>,
+    /// What `lpm run` lent the command.
+    terminal: Option<OwnedFd>,
     /// When people are next told who is being waited for.
     progress: Option<Duration>,
     /// Ctrl-Z: lpm stops itself when what it says about that is written, at the latest now.
@@ -170,6 +172,10 @@ impl Driver {
             Streams::Pipes { split_stderr: false } => &[Stream::Merged],
             Streams::Pipes { split_stderr: true } => &[Stream::Out, Stream::Err],
             Streams::Ours { .. } => &[],
+        };
+        let terminal = match &setup.streams {
+            Streams::Ours { terminal: Some(terminal) } => Some(terminal.try_clone()?),
+            Streams::Ours { terminal: None } | Streams::Pipes { .. } => None,
         };
         let nursery = Nursery {
             stack: Arc::clone(&setup.stack),
@@ -209,6 +215,7 @@ impl Driver {
             cancels: HashMap::new(),
             found: Vec::new(),
             ending: None,
+            terminal,
             progress: None,
             stop_by: None,
             streams,
@@ -261,7 +268,10 @@ impl Driver {
 
     fn on_signal(&mut self, signal: i32) {
         match signal {
-            libc::SIGCHLD => self.reap(),
+            libc::SIGCHLD => {
+                self.reap();
+                self.follow_into_stop();
+            }
             signal => self.hand_in(Event::Signal(Signal(signal))),
         }
     }
@@ -449,6 +459,36 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Ctrl-Z on the terminal of `lpm run` stops the command, whose group is in the foreground, and not lpm, for
+    /// which the shell waits. So lpm takes the terminal back and stops too; and when the shell continues it,
+    /// lpm hands the terminal on as before and the command goes on.
+    fn follow_into_stop(&mut self) {
+        let (Some(terminal), Some(alive)) = (&self.terminal, self.lives.iter().flatten().next()) else {
+            return;
+        };
+        if alive.exited {
+            return;
+        }
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        if !matches!(rustix::process::waitid(WaitId::Pid(alive.pid), options), Ok(Some(_))) {
+            return;
+        }
+        let own = rustix::process::getpgrp();
+        let hand_to = |group| {
+            // A background group may do this only with SIGTTOU blocked (tcsetpgrp(3)).
+            let blocked = signals::block_all();
+            let _ = rustix::termios::tcsetpgrp(terminal, group);
+            drop(blocked);
+        };
+        hand_to(own);
+        signals::stop_self();
+        // `fg` made our group the foreground, `bg` did not.
+        if rustix::termios::tcgetpgrp(terminal) == Ok(own) {
+            hand_to(alive.pid);
+        }
+        let _ = alive.signal_all(libc::SIGCONT);
     }
 
     // ---- orders
