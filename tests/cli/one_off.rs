@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::stack::{Stack, has_cgroups, is_root};
+use crate::stack::{LPM, Stack, has_cgroups, is_root};
 
 const WEB: &str = "web: echo entry $PS $PORT\nworker: exec sleep 1000\n";
 
@@ -167,6 +167,20 @@ fn a_command_on_a_terminal_can_read_it() {
     let stack = Stack::with("run-read", WEB);
     let mut run = stack.lpm(&["run", "sh", "-c", "echo up; read line; echo got $line"]).terminal(80);
     run.wait_for("up").types("words\n").wait_for("got words");
+    run.ends().with_code(0);
+}
+
+/// The shell gets the terminal back, and `fg` goes on where it was.
+#[test]
+fn ctrl_z_stops_the_command_and_lpm_with_it() {
+    let stack = Stack::with("run-ctrl-z", WEB);
+    let script = format!(
+        "set -m; lpm run sh -c 'echo up; read line; echo got $line'; echo stopped $?; {GROUPS}; fg; echo over $?"
+    );
+    let script = script.replace("lpm run", &format!("{LPM} run"));
+    let mut run = stack.program_with("bash", &["--norc", "-c", &script]).terminal(80);
+    run.wait_for("up").types("\x1a").wait_for("stopped 147").wait_for("foreground");
+    run.types("words\n").wait_for("got words").wait_for("over 0");
     run.ends().with_code(0);
 }
 
