@@ -58,6 +58,7 @@ pub enum Command {
 
 /// `lpm start`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Start {
     /// Process types or instances to start; all of them if none is named
     #[arg(value_name = "NAME")]
@@ -82,6 +83,7 @@ pub struct Start {
 
 /// `lpm run`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Run {
     // First, or it would stand under the heading of the last options.
     /// The command and its arguments, or the name of one Procfile entry
@@ -99,6 +101,7 @@ pub struct Run {
 
 /// `lpm check`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Check {
     /// Process types or instances, as for `start`
     #[arg(value_name = "NAME")]

@@ -21,11 +21,6 @@ impl Error {
         Error { messages: messages.into_iter().map(|message| message.to_string()).collect(), code: 1 }
     }
 
-    /// The same with another exit code.
-    pub fn with_code(self, code: u8) -> Error {
-        Error { code, ..self }
-    }
-
     /// lpm's exit code (`docs/exit-codes.md`).
     pub fn code(&self) -> u8 {
         self.code

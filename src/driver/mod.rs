@@ -60,10 +60,6 @@ const STILL_WAITING: Duration = Duration::from_secs(5);
 pub struct Setup {
     /// What to run.
     pub stack: Arc<Stack>,
-    /// Where the leaves go; `None` in the tier without cgroups.
-    pub tree: Option<Tree>,
-    /// The one who cleans up after us if we cannot.
-    pub guardian: Option<Guardian>,
     /// Where output goes.
     pub output: OwnedFd,
     /// How it looks.
@@ -85,6 +81,16 @@ pub struct Setup {
     pub held: Blocked,
 }
 
+/// What the stack stands on. The driver borrows it for a run and gives it back, whatever became of that, for
+/// it has to be taken away in the end.
+#[derive(Debug, Default)]
+pub struct Ground {
+    /// Where the leaves go; `None` in the tier without cgroups.
+    pub tree: Option<Tree>,
+    /// The one who cleans up after us if we cannot.
+    pub guardian: Option<Guardian>,
+}
+
 /// How much lpm says about what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voice {
@@ -100,10 +106,6 @@ pub struct Run {
     pub ending: Ending,
     /// The core in its last state, for the summary.
     pub core: Supervisor,
-    /// The tree, empty unless something could not be killed.
-    pub tree: Option<Tree>,
-    /// The guardian, to be sent away.
-    pub guardian: Option<Guardian>,
     /// Processes found outside every leaf after the end, and killed: number and name.
     pub strays: Vec<(u32, String)>,
     /// From the first birth to the last leaf.
@@ -114,9 +116,15 @@ pub struct Run {
 ///
 /// # Errors
 /// What the kernel refuses before the first process is started: descriptors, threads. Nothing runs then.
-pub fn run(setup: Setup) -> std::io::Result<Run> {
+pub fn run(setup: Setup, ground: &mut Ground) -> std::io::Result<Run> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    runtime.block_on(async { Driver::new(setup)?.run().await })
+    runtime.block_on(async {
+        let mut driver = Driver::new(setup, ground)?;
+        driver.ground = std::mem::take(ground);
+        let (run, given_back) = driver.run().await;
+        *ground = given_back;
+        Ok(run)
+    })
 }
 
 /// What the threads report to the loop.
@@ -130,8 +138,7 @@ struct Driver {
     core: Supervisor,
     clock: Clock,
     worker: Worker,
-    tree: Option<Tree>,
-    guardian: Option<Guardian>,
+    ground: Ground,
     log: Log,
     labels: Vec<Label>,
     system: Label,
@@ -159,7 +166,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(setup: Setup) -> std::io::Result<Driver> {
+    fn new(setup: Setup, ground: &Ground) -> std::io::Result<Driver> {
         let signals = Signals::new(setup.ignore_hangup)?;
         let (outbox, inbox) = unbounded_channel();
         let log_outbox = outbox.clone();
@@ -179,8 +186,8 @@ impl Driver {
         };
         let nursery = Nursery {
             stack: Arc::clone(&setup.stack),
-            app: setup.tree.as_ref().map(|tree| tree.app().try_clone()).transpose()?,
-            memory: setup.tree.as_ref().is_some_and(|tree| tree.has("memory")),
+            app: ground.tree.as_ref().map(|tree| tree.app().try_clone()).transpose()?,
+            memory: ground.tree.as_ref().is_some_and(|tree| tree.has("memory")),
             streams: setup.streams,
             open_files: setup.open_files,
             ignore_hangup: setup.ignore_hangup,
@@ -190,10 +197,10 @@ impl Driver {
         let system = Label::system();
         setup.preface.iter().for_each(|line| log.say(&system, line.as_str()));
         let watch = Watch::new()?;
-        if let Some(guardian) = &setup.guardian {
+        if let Some(guardian) = &ground.guardian {
             watch.add(guardian, EventFlags::IN, Key::guardian())?;
         }
-        let has = |controller| setup.tree.as_ref().is_some_and(|tree| tree.has(controller));
+        let has = |controller| ground.tree.as_ref().is_some_and(|tree| tree.has(controller));
         let counters = Counters { memory: has("memory"), tasks: has("pids") };
         drop(setup.held);
         Ok(Driver {
@@ -203,8 +210,7 @@ impl Driver {
             core,
             clock: Clock::start(),
             worker,
-            tree: setup.tree,
-            guardian: setup.guardian,
+            ground: Ground::default(),
             log,
             labels,
             system,
@@ -223,13 +229,13 @@ impl Driver {
         })
     }
 
-    async fn run(mut self) -> std::io::Result<Run> {
+    async fn run(mut self) -> (Run, Ground) {
         let began = self.clock.now();
         self.hand_in(Event::Begin);
         while self.ending.is_none() {
             self.wait().await;
         }
-        Ok(self.finish(began).await)
+        self.finish(began).await
     }
 
     /// Waits for one thing to happen and deals with it.
@@ -440,7 +446,7 @@ impl Driver {
                 if self.by_pid.contains_key(&number) {
                     break;
                 }
-            } else if self.guardian.as_ref().is_some_and(|guardian| guardian.pid() == pid) {
+            } else if self.ground.guardian.as_ref().is_some_and(|guardian| guardian.pid() == pid) {
                 self.replace_guardian();
             } else if self.worker.is_bearing() {
                 // It may be one of ours that nobody has introduced yet. Its birth is about to be reported,
@@ -452,7 +458,7 @@ impl Driver {
             }
         }
         // Without cgroups an orphan's end is the only sign that an instance may be empty.
-        if self.tree.is_none() {
+        if self.ground.tree.is_none() {
             for at in 0..self.lives.len() {
                 if self.lives[at].as_ref().is_some_and(|alive| alive.exited) {
                     self.on_emptied(InstanceId(at as u32));
@@ -543,7 +549,7 @@ impl Driver {
 
     fn kill_unborn(&self, life: Life) -> Result<(), Errno> {
         let name = &self.stack.instances[life.instance.0 as usize].name;
-        match self.tree.as_ref().map(|tree| tree.app().child(name)) {
+        match self.ground.tree.as_ref().map(|tree| tree.app().child(name)) {
             Some(Ok(leaf)) => leaf.kill(),
             Some(Err(Errno::NOENT)) | None => Ok(()),
             Some(Err(errno)) => Err(errno),
@@ -576,7 +582,7 @@ impl Driver {
     }
 
     fn freeze(&self, frozen: bool) {
-        match &self.tree {
+        match &self.ground.tree {
             Some(tree) => drop(tree.app().freeze(frozen)),
             None => {
                 let number = if frozen { libc::SIGSTOP } else { libc::SIGCONT };
@@ -591,14 +597,14 @@ impl Driver {
     }
 
     fn replace_guardian(&mut self) {
-        let (Some(guardian), Some(tree)) = (self.guardian.take(), &self.tree) else { return };
+        let (Some(guardian), Some(tree)) = (self.ground.guardian.take(), &self.ground.tree) else { return };
         self.watch.remove(&guardian);
         let _ = guardian.pidfd().reap();
         match Guardian::start(&guardian::PROGRAM, tree) {
             Ok(guardian) => {
                 let _ = self.watch.add(&guardian, EventFlags::IN, Key::guardian());
                 self.log.say(&self.system, "the guardian was killed and is replaced");
-                self.guardian = Some(guardian);
+                self.ground.guardian = Some(guardian);
             }
             Err(error) => {
                 let text = format!("the guardian was killed and cannot be replaced: {error}");
@@ -670,12 +676,12 @@ impl Driver {
 
     // ---- the end
 
-    async fn finish(mut self, began: Duration) -> Run {
+    async fn finish(mut self, began: Duration) -> (Run, Ground) {
         let took = self.clock.now() - began;
         // Nothing is left that the guardian would have to end, unless something could not be killed; it goes
         // while lpm tidies up.
         if self.lives.iter().all(Option::is_none)
-            && let Some(guardian) = &self.guardian
+            && let Some(guardian) = &self.ground.guardian
         {
             self.watch.remove(guardian);
             guardian.release();
@@ -700,12 +706,12 @@ impl Driver {
         }
         let strays = self.end_strays();
         let ending = self.ending.expect("the loop ends with an ending");
-        Run { ending, core: self.core, tree: self.tree, guardian: self.guardian, strays, took }
+        (Run { ending, core: self.core, strays, took }, self.ground)
     }
 
     /// Whoever is still below us is outside every leaf: moved out by somebody, or started by nobody we know.
     fn end_strays(&self) -> Vec<(u32, String)> {
-        let spared: Vec<_> = self.guardian.iter().map(Guardian::pid).collect();
+        let spared: Vec<_> = self.ground.guardian.iter().map(Guardian::pid).collect();
         if !descendants::have_children_besides(&spared) {
             return Vec::new();
         }

@@ -19,7 +19,7 @@ use rustix::process::{Pid, Resource, Rlimit};
 use crate::claim::Identity;
 use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Severity, Stack};
-use crate::driver::{self, Setup, Streams, Voice};
+use crate::driver::{self, Ground, Setup, Streams, Voice};
 use crate::error::{Error, words};
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::scope::Scope;
@@ -152,15 +152,13 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     {
         preface.push(format!("warning: the record of this run cannot be written: {}", words(error)));
     }
-    let raised = match tree {
+    let mut ground = match tree {
         Some(tree) => raise(&stack, tree, &mut preface)?,
-        None => Raised { tree: None, guardian: None },
+        None => Ground::default(),
     };
     let stack = Arc::new(stack);
-    let run = driver::run(Setup {
+    let setup = Setup {
         stack: Arc::clone(&stack),
-        tree: raised.tree,
-        guardian: raised.guardian,
         output: plan.output,
         layout: plan.layout,
         streams: plan.streams,
@@ -170,10 +168,11 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         open_files,
         preface,
         held,
-    })
-    .map_err(cannot)?;
-    let left = take_down(run.tree, run.guardian);
+    };
+    let run = driver::run(setup, &mut ground);
+    let left = take_down(ground);
     drop(claim);
+    let run = run.map_err(cannot)?;
 
     if let Err(trouble) = left {
         eprintln!("lpm: {trouble}");
@@ -207,13 +206,8 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     Ok(run.ending)
 }
 
-struct Raised {
-    tree: Option<Tree>,
-    guardian: Option<Guardian>,
-}
-
 /// The stack's own ceilings, and the guardian, which is up before the first instance.
-fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Raised, Error> {
+fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Ground, Error> {
     let lacks = ground::lacks_in(stack, tree.enabled(), tree.refused());
     let known = preface.len();
     let prepared = ground::hold(stack, &lacks).and_then(|warnings| {
@@ -233,7 +227,7 @@ fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Rai
             .map_err(|failure| Error::new(format!("cannot start the guardian: {failure}")))
     });
     match prepared {
-        Ok(guardian) => Ok(Raised { tree: Some(tree), guardian: Some(guardian) }),
+        Ok(guardian) => Ok(Ground { tree: Some(tree), guardian: Some(guardian) }),
         Err(error) => {
             // It is empty; what cannot be removed here is found by the next start.
             let _ = tree.leave();
@@ -244,7 +238,8 @@ fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Rai
 
 /// Takes away what was made. If something in it could not be killed, the guardian stays with it, and ends
 /// what lpm could not.
-fn take_down(tree: Option<Tree>, guardian: Option<Guardian>) -> Result<(), String> {
+fn take_down(ground: Ground) -> Result<(), String> {
+    let Ground { tree, guardian } = ground;
     let Some(mut tree) = tree else { return Ok(()) };
     if tree.app().populated().unwrap_or(false) {
         return Err(format!(

@@ -674,8 +674,13 @@ impl Tree {
             None => parent.try_clone().map_err(trouble)?,
         };
         let root = parent.create(name, Existing::Refuse).map_err(trouble)?;
-        // Whether that worked is seen from below. It stays enabled: others may rely on it by then.
-        let _: Vec<_> = controllers.iter().map(|controller| parent.enable(controller)).collect();
+        // Only the root of all may hold processes and hand on controllers. Elsewhere the kernel refuses some and
+        // makes of others a threaded cgroup, below which no process can be born ("domain invalid").
+        let is_root = matches!(parent.read("cgroup.type"), Err(Errno::NOENT));
+        if is_root || parent.procs().is_ok_and(|procs| procs.is_empty()) {
+            // Whether that works is seen from below. It stays enabled: others may rely on it by then.
+            let _: Vec<_> = controllers.iter().map(|controller| parent.enable(controller)).collect();
+        }
         Tree::grow(root, Some(OwnDirectory { parent, name: name.to_owned(), home }), &path, controllers)
     }
 

@@ -37,7 +37,7 @@ pub fn a_cpu_ceiling_is_seen_as_throttled_time() {
 }
 
 pub fn a_fork_bomb_ends_at_the_tasks_ceiling() {
-    let bomb = "bomb: echo $$; f() { f | f & f; }; f 2>/dev/null; while :; do sleep 1 2>/dev/null; done\n";
+    let bomb = "bomb: sh -c 'f() { f | f & f; }; f' 2>/dev/null & exec tail -f /dev/null\n";
     let stack = Stack::new(&format!("{bomb}web: exec sleep 1000\n"));
     let mut running = stack.start(&["start", "--tasks", "bomb=50"]);
     running.line("bomb.1 | tasks ceiling 50 reached, forks are refused");
@@ -56,11 +56,8 @@ pub fn a_stack_ceiling_holds_for_all_together() {
 
 pub fn an_exec_that_the_ceiling_kills_is_a_start_that_failed() {
     let stack = Stack::new("web: sleep 1000\n");
-    for ceiling in ["4K", "100K"] {
-        let output = stack.run(&["start", "--mem", &format!("web={ceiling}")]).exited_with(137);
-        let said = format!("web.1  | cannot start: memory ceiling {ceiling} is too small");
-        assert!(output.contains(&said), "{output}");
-    }
+    let output = stack.run(&["start", "--mem", "web=4K"]).exited_with(137);
+    assert!(output.contains("web.1  | cannot start: memory ceiling 4K is too small"), "{output}");
 }
 
 pub fn what_lpm_wrote_is_what_another_reader_reads() {
