@@ -83,6 +83,11 @@ pub struct Start {
 /// `lpm run`.
 #[derive(Debug, Args)]
 pub struct Run {
+    // First, or it would stand under the heading of the last options.
+    /// The command and its arguments, or the name of one Procfile entry
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+
     /// Which stack.
     #[command(flatten)]
     pub stack: StackArgs,
@@ -90,10 +95,6 @@ pub struct Run {
     /// What it may use.
     #[command(flatten)]
     pub ceilings: CeilingArgs,
-
-    /// The command and its arguments, or the name of one Procfile entry
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<OsString>,
 }
 
 /// `lpm check`.

@@ -44,3 +44,9 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What the kernel said, without its number: `No such file or directory`.
+pub fn words(error: impl Into<std::io::Error>) -> String {
+    let text = error.into().to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
+}

@@ -46,6 +46,12 @@ pub use worker::Streams;
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
+/// How long the last line before lpm stops itself (Ctrl-Z) may take to be written.
+const BEFORE_STOPPING: Duration = Duration::from_millis(200);
+
+/// Asks the log for the moment to stop.
+const STOP: u64 = 1;
+
 /// After this long, people are told who is still being waited for, and again after each `STILL_WAITING`.
 const WAITING: Duration = Duration::from_secs(1);
 const STILL_WAITING: Duration = Duration::from_secs(5);
@@ -141,8 +147,12 @@ struct Driver {
     /// Facts that turned up while orders were carried out, to be handed in next.
     found: Vec<Event>,
     ending: Option<Ending>,
+    /// What `lpm run` lent the command.
+    terminal: Option<OwnedFd>,
     /// When people are next told who is being waited for.
     progress: Option<Duration>,
+    /// Ctrl-Z: lpm stops itself when what it says about that is written, at the latest now.
+    stop_by: Option<Duration>,
     /// Which streams of an instance come through pipes.
     streams: &'static [Stream],
     voice: Voice,
@@ -162,6 +172,10 @@ impl Driver {
             Streams::Pipes { split_stderr: false } => &[Stream::Merged],
             Streams::Pipes { split_stderr: true } => &[Stream::Out, Stream::Err],
             Streams::Ours { .. } => &[],
+        };
+        let terminal = match &setup.streams {
+            Streams::Ours { terminal: Some(terminal) } => Some(terminal.try_clone()?),
+            Streams::Ours { terminal: None } | Streams::Pipes { .. } => None,
         };
         let nursery = Nursery {
             stack: Arc::clone(&setup.stack),
@@ -201,7 +215,9 @@ impl Driver {
             cancels: HashMap::new(),
             found: Vec::new(),
             ending: None,
+            terminal,
             progress: None,
+            stop_by: None,
             streams,
             voice: setup.voice,
         })
@@ -218,7 +234,7 @@ impl Driver {
 
     /// Waits for one thing to happen and deals with it.
     async fn wait(&mut self) {
-        let wake = [self.core.deadline(), self.progress].into_iter().flatten().min();
+        let wake = [self.core.deadline(), self.progress, self.stop_by].into_iter().flatten().min();
         let timer = self.clock.sleep_until(wake);
         tokio::select! {
             biased;
@@ -252,7 +268,10 @@ impl Driver {
 
     fn on_signal(&mut self, signal: i32) {
         match signal {
-            libc::SIGCHLD => self.reap(),
+            libc::SIGCHLD => {
+                self.reap();
+                self.follow_into_stop();
+            }
             signal => self.hand_in(Event::Signal(Signal(signal))),
         }
     }
@@ -315,6 +334,7 @@ impl Driver {
         match notice {
             Notice::ReaderLeft => self.hand_in(Event::ReaderLeft),
             Notice::Failed(errno) => self.complain("standard output", errno),
+            Notice::Flushed(STOP) => self.stop_now(),
             Notice::Flushed(_) => {}
         }
     }
@@ -398,6 +418,9 @@ impl Driver {
 
     fn on_timer(&mut self) {
         let now = self.clock.now();
+        if self.stop_by.is_some_and(|latest| latest <= now) {
+            return self.stop_now();
+        }
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.hand_in(Event::TimePassed);
         }
@@ -438,6 +461,36 @@ impl Driver {
         }
     }
 
+    /// Ctrl-Z on the terminal of `lpm run` stops the command, whose group is in the foreground, and not lpm, for
+    /// which the shell waits. So lpm takes the terminal back and stops too; and when the shell continues it,
+    /// lpm hands the terminal on as before and the command goes on.
+    fn follow_into_stop(&mut self) {
+        let (Some(terminal), Some(alive)) = (&self.terminal, self.lives.iter().flatten().next()) else {
+            return;
+        };
+        if alive.exited {
+            return;
+        }
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        if !matches!(rustix::process::waitid(WaitId::Pid(alive.pid), options), Ok(Some(_))) {
+            return;
+        }
+        let own = rustix::process::getpgrp();
+        let hand_to = |group| {
+            // A background group may do this only with SIGTTOU blocked (tcsetpgrp(3)).
+            let blocked = signals::block_all();
+            let _ = rustix::termios::tcsetpgrp(terminal, group);
+            drop(blocked);
+        };
+        hand_to(own);
+        signals::stop_self();
+        // `fg` made our group the foreground, `bg` did not.
+        if rustix::termios::tcgetpgrp(terminal) == Ok(own) {
+            hand_to(alive.pid);
+        }
+        let _ = alive.signal_all(libc::SIGCONT);
+    }
+
     // ---- orders
 
     fn perform(&mut self, action: Action) {
@@ -474,7 +527,10 @@ impl Driver {
             }
             Action::RemoveCgroup(life) => self.bury(life),
             Action::Suspend => self.suspend(),
-            Action::Thaw => self.freeze(false),
+            Action::Thaw => {
+                self.stop_by = None;
+                self.freeze(false);
+            }
             Action::Announce(announcement) => self.announce(&announcement),
             Action::Reply { .. } => {}
             Action::Exit(ending) => self.ending = Some(ending),
@@ -506,9 +562,17 @@ impl Driver {
 
     fn suspend(&mut self) {
         self.freeze(true);
-        // The whole process stops here, and goes on when somebody sends SIGCONT, which is then the next
-        // fact that is handed in.
-        signals::stop_self();
+        // A stopped log thread writes nothing, and people would wonder what has become of their prompt.
+        self.log.flush(STOP);
+        self.stop_by = Some(self.clock.now() + BEFORE_STOPPING);
+    }
+
+    /// The whole process stops here, and goes on when somebody sends SIGCONT, which is then the next fact that
+    /// is handed in.
+    fn stop_now(&mut self) {
+        if self.stop_by.take().is_some() {
+            signals::stop_self();
+        }
     }
 
     fn freeze(&self, frozen: bool) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::quantity::{format_cpu, format_memory, format_tasks};
 use crate::config::{Ceilings, Limits, Stack};
 use crate::driver::ceilings::settings;
-use crate::error::Error;
+use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
 use crate::linux::tier::{self, Decision, Facts, Obstacle};
 
@@ -37,8 +37,9 @@ impl Lack {
 pub fn survey(around: &Surroundings) -> Result<Decision, Error> {
     let place = around.variable(PLACE_VARIABLE).filter(|path| !path.is_empty()).map(Path::new);
     let scope = around.variable(crate::linux::scope::GUARD).and_then(|unit| unit.to_str());
-    let facts = Facts::gather(place, scope)
-        .map_err(|error| Error::new(format!("cannot find out about cgroups: {error}")))?;
+    let within = around.variable("LPM_INSTANCE").and_then(|name| name.to_str());
+    let facts = Facts::gather(place, scope, within)
+        .map_err(|error| Error::new(format!("cannot find out about cgroups: {}", words(error))))?;
     Ok(tier::decide(&facts))
 }
 
@@ -58,7 +59,7 @@ pub fn lacks_in(stack: &Stack, enabled: &[String], refused: &[(String, rustix::i
             return None;
         }
         let errno = refused.iter().find(|(known, _)| known == name);
-        let why = errno.map_or(String::new(), |(_, errno)| format!(" ({})", std::io::Error::from(*errno)));
+        let why = errno.map_or(String::new(), |(_, errno)| format!(" ({})", words(*errno)));
         Some(Obstacle {
             reason: format!("the kernel did not enable the controller {name} here{why}"),
             fix: "see lpm doctor".to_owned(),
