@@ -8,6 +8,7 @@ use crate::driver::ceilings::settings;
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
 use crate::linux::tier::{self, Decision, Facts, Obstacle};
+use crate::linux::{scope, signals};
 
 /// The directory to build the tree in, named by the user.
 pub const PLACE_VARIABLE: &str = "LPM_CGROUP";
@@ -36,7 +37,7 @@ impl Lack {
 /// `/proc` cannot be read.
 pub fn survey(around: &Surroundings) -> Result<Decision, Error> {
     let place = around.variable(PLACE_VARIABLE).filter(|path| !path.is_empty()).map(Path::new);
-    let scope = around.variable(crate::linux::scope::GUARD).and_then(|unit| unit.to_str());
+    let scope = around.variable(scope::GUARD).and_then(|unit| unit.to_str());
     let within = around.variable("LPM_INSTANCE").and_then(|name| name.to_str());
     let facts = Facts::gather(place, scope, within)
         .map_err(|error| Error::new(format!("cannot find out about cgroups: {}", words(error))))?;
@@ -99,6 +100,20 @@ fn named(file: &str, ceilings: &Ceilings) -> String {
         _ => None,
     };
     text.unwrap_or_else(|| file.to_owned())
+}
+
+/// Whether the user's manager, and with it the scope that lpm is in, ends with the user's last login, although
+/// somebody asked for more (nohup): a user without lingering (logind.conf(5), loginctl(1)).
+pub fn ends_with_the_login(around: &Surroundings) -> Option<String> {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() || around.variable(scope::GUARD).is_none() || !signals::is_ignored(libc::SIGHUP) {
+        return None;
+    }
+    let known = std::fs::read_to_string(format!("/run/systemd/users/{}", uid.as_raw())).ok()?;
+    let name = known.lines().find_map(|line| line.strip_prefix("NAME="))?;
+    let lingers = Path::new("/var/lib/systemd/linger").join(name).exists();
+    let fix = format!("to keep it: loginctl enable-linger {name}");
+    (!lingers).then(|| format!("warning: the stack ends with your last login, in spite of nohup; {fix}"))
 }
 
 /// Refuses what cannot be enforced, or under best-effort says so.

@@ -140,6 +140,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         preface.push(format!("no cgroups: {why}; containment is best effort (lpm doctor says more)"));
     }
     if plan.voice == Voice::Stack {
+        preface.extend(ground::ends_with_the_login(around));
         preface.extend(ports(&stack));
     }
 
