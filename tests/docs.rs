@@ -316,6 +316,45 @@ fn the_examples_are_valid() {
     }
 }
 
+/// The names of all fields, whatever they are nested in.
+fn fields(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            found.extend(object.keys().cloned());
+            object.values().for_each(|value| fields(value, found));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_for_machines_is_documented() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    fs::write(temp.path().join("Procfile"), "web: /bin/true\n").expect("it can be written");
+    let lpm = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lpm"))
+            .args(arguments)
+            .current_dir(temp.path())
+            .output()
+            .expect("lpm was built");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let mut found = BTreeSet::new();
+    let mut read_in = |bytes: &[u8]| fields(&serde_json::from_slice(bytes).expect("it is JSON"), &mut found);
+    read_in(&lpm(&["check", "--json", "--mem", "64M"]));
+    read_in(&lpm(&["doctor", "--json"]));
+    lpm(&["start", "--summary", "summary.json"]);
+    read_in(&fs::read(temp.path().join("summary.json")).expect("it was written"));
+    let text = read("docs/summary.md");
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|field| !text.contains(&format!("`{field}`")) && !text.contains(&format!("\"{field}\"")))
+        .collect();
+    assert!(missing.is_empty(), "not in docs/summary.md: {missing:?}");
+}
+
 /// What the examples run is executable, also after a checkout.
 #[test]
 fn the_examples_programs_are_executable() {
