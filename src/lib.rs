@@ -3,3 +3,14 @@
 //! The table of contents, so that tests, benches and fuzz targets reach the parts. Facts go up
 //! (from `linux` to `supervisor`), orders go down, and only the middle decides; `docs/architecture.md`
 //! has the picture.
+
+pub mod claim;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod driver;
+pub mod error;
+pub mod launch;
+pub mod linux;
+pub mod output;
+pub mod supervisor;

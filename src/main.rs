@@ -1,5 +1,68 @@
 //! Arguments → command → error printed once → exit code.
 
-fn main() {
-    println!("lpm {}", env!("CARGO_PKG_VERSION"));
+use std::process::ExitCode;
+
+use lpm::cli::{self, Command};
+use lpm::commands::{check, doctor, run, start, version};
+use lpm::error::Error;
+use lpm::launch::gather::Surroundings;
+use lpm::linux::{guardian, signals};
+use lpm::supervisor::{Ending, policy};
+
+fn main() -> ExitCode {
+    let argv: Vec<_> = std::env::args_os().collect();
+    // The guardian is this program too; it goes its own way before anything else is set up.
+    if argv.get(1).is_some_and(|word| word == "__guard") {
+        return ExitCode::from(guardian::run(&argv[2..]));
+    }
+    match parsed(argv) {
+        Ok(ending) => end(ending),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
+    let (cli, origins) = match cli::parse(argv.clone()) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // clap knows which stream help and errors belong to. A closed one is not worth another error.
+            let _ = error.print();
+            return Ok(Ending::Code(u8::try_from(error.exit_code()).unwrap_or(2)));
+        }
+    };
+    if cli.version {
+        return version::version();
+    }
+    let around = surroundings(argv)?;
+    match cli.command {
+        Some(Command::Start(arguments)) => start::start(&around, arguments, &origins),
+        Some(Command::Run(arguments)) => run::run(&around, arguments, &origins),
+        Some(Command::Check(arguments)) => check::check(&around, arguments, &origins),
+        Some(Command::Doctor(arguments)) => doctor::doctor(&around, &arguments),
+        Some(Command::Version) | None => version::version(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+fn surroundings(argv: Vec<std::ffi::OsString>) -> Result<Surroundings, Error> {
+    let directory = std::env::current_dir()
+        .map_err(|error| Error::new(format!("the working directory cannot be found: {error}")))?;
+    Ok(Surroundings { argv, environment: std::env::vars_os().collect(), directory })
+}
+
+/// Ends as the stack ended: with its code, or by the signal that stopped it, so that whoever waits for lpm
+/// sees what happened. PID 1 cannot die of a signal and exits with its number instead.
+fn end(ending: Ending) -> ExitCode {
+    match ending {
+        Ending::Code(code) => ExitCode::from(code),
+        Ending::Signal(signal) => {
+            if !rustix::process::getpid().is_init() {
+                signals::die_by(signal.0);
+            }
+            ExitCode::from(policy::signal_code(signal))
+        }
+    }
 }

@@ -4,10 +4,14 @@
 #![expect(clippy::disallowed_methods, reason = "a test has a clock, an environment and a way out")]
 #![allow(dead_code, reason = "some of what watches lpm waits for the claims about lpm")]
 
+mod ceilings;
 mod cgroups;
+mod containment;
+mod delegation;
 mod harness;
 mod machine;
 mod processes;
+mod reader;
 mod stack;
 mod waiting;
 
@@ -25,6 +29,29 @@ const CLAIMS: &[Claim] = claims! {
     machine::a_left_over_cgroup_is_seen: Root Dev Runner;
     machine::redis_is_installed_and_not_running: Root;
     machine::lpm_starts: Root Dev Runner;
+    delegation::doctor_says_full_and_how: Root Dev Runner;
+    delegation::lpm_keeps_its_pid_when_it_is_executed_again_in_its_scope: Root Dev Runner;
+    delegation::a_procfile_from_standard_input_survives_that: Root Dev;
+    delegation::children_do_not_see_what_is_lpms_own: Root Dev Runner;
+    delegation::run_has_the_ceilings_too: Root Dev Runner;
+    delegation::an_lpm_within_an_lpm_builds_its_tree_below: Root Dev;
+    delegation::two_checkouts_of_one_name_run_side_by_side: Root Dev Runner;
+    delegation::a_container_with_read_only_cgroups_is_recognised_and_named: Root;
+    ceilings::a_worker_over_its_memory_ceiling_is_killed_and_it_is_said_why: Root Dev Runner;
+    ceilings::an_oom_kill_takes_the_whole_instance: Root Dev;
+    ceilings::a_cpu_ceiling_is_seen_as_throttled_time: Root Dev Runner;
+    ceilings::a_fork_bomb_ends_at_the_tasks_ceiling: Root Dev;
+    ceilings::a_stack_ceiling_holds_for_all_together: Root Dev;
+    ceilings::an_exec_that_the_ceiling_kills_is_a_start_that_failed: Root Dev;
+    ceilings::what_lpm_wrote_is_what_another_reader_reads: Root Dev;
+    ceilings::a_ceiling_that_the_kernel_refuses_is_said_before_anything_starts: Root Dev;
+    containment::nobody_flees_from_ctrl_c: Root Dev Runner;
+    containment::a_second_ctrl_c_kills_at_once: Root Dev;
+    containment::kill_9_of_lpm_leaves_nothing_within_a_second: Root Dev Runner;
+    containment::kill_9_of_the_guardian_and_then_of_lpm_leaves_nothing_either: Root Dev;
+    containment::a_start_after_both_were_killed_cleans_up_and_says_so: Root Dev Runner;
+    containment::the_own_cgroups_are_gone_when_lpm_returns: Root Dev Runner;
+    containment::frozen_by_ctrl_z_and_thawed_by_fg: Root Dev;
 };
 
 fn main() -> std::process::ExitCode {

@@ -1,0 +1,166 @@
+//! `lpm check`: is it valid, what would run, and what would this machine make of it.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::cli::{Check, Origins};
+use crate::config::quantity::{format_cpu, format_duration, format_memory, format_tasks};
+use crate::config::{self, Ceilings, Command, Diagnostic, Loaded, Severity, Stack};
+use crate::error::Error;
+use crate::launch::gather::{self, Asked, Surroundings};
+use crate::launch::ground::{self, Lack};
+use crate::launch::{print, refused, shown};
+use crate::linux::tier::Decision;
+use crate::supervisor::Ending;
+
+/// Judges the text. Warnings, which `start` overlooks, fail here.
+///
+/// # Errors
+/// Everything that is wrong, located.
+pub fn check(around: &Surroundings, arguments: Check, origins: &Origins) -> Result<Ending, Error> {
+    let Check { names, stack, life, ceilings, json } = arguments;
+    let asked = Asked { stack, life, ceilings, names: &names, quiet: None };
+    let gathered = gather::gather(around, asked, origins)?;
+    let loaded = match config::load(&gathered.sources) {
+        Ok(loaded) => loaded,
+        Err(problems) if json => {
+            print(&format!("{:#}\n", json!({"valid": false, "problems": told(&problems)})))?;
+            return Ok(Ending::Code(1));
+        }
+        Err(problems) => return Err(refused(&problems)),
+    };
+    let decision = ground::survey(around)?;
+    let lacks = ground::lacks(&loaded.stack, &decision);
+    let valid = !loaded.warnings.iter().any(|problem| problem.severity == Severity::Warning);
+    let ending = Ending::Code(u8::from(!valid));
+    if json {
+        print(&format!("{:#}\n", object(&loaded, &decision, &lacks, valid)))?;
+        return Ok(ending);
+    }
+    let of = |severity| loaded.warnings.iter().filter(move |problem| problem.severity == severity);
+    shown(of(Severity::Warning)).iter().for_each(|line| eprintln!("lpm: {line}"));
+    shown(of(Severity::Note)).iter().for_each(|line| eprintln!("lpm: note: {line}"));
+    if valid {
+        print(&report(&loaded.stack, &decision, &lacks))?;
+    }
+    Ok(ending)
+}
+
+fn report(stack: &Stack, decision: &Decision, lacks: &[Lack]) -> String {
+    let names: Vec<&str> = stack.processes.iter().map(|process| process.name.as_str()).collect();
+    let mut text = format!("valid procfile detected ({})\n\n", names.join(", "));
+    let mut say = |line: String| writeln!(text, "{}", line.trim_end()).expect("a String takes everything");
+    let width = stack.instances.iter().map(|instance| instance.name.len()).max().unwrap_or(0).max(8);
+    say(format!("{:<width$}  {:>5}  CEILINGS", "INSTANCE", "PORT"));
+    for instance in &stack.instances {
+        let port = instance.port.map_or("-".to_owned(), |port| port.to_string());
+        say(format!("{:<width$}  {port:>5}  {}", instance.name, in_words(&instance.ceilings)));
+    }
+    let off: Vec<&str> = stack
+        .processes
+        .iter()
+        .filter(|process| process.count == 0)
+        .map(|process| process.name.as_str())
+        .collect();
+    if !off.is_empty() {
+        say(format!("not started: {}", off.join(", ")));
+    }
+    if stack.ceilings != Ceilings::default() {
+        say(format!("all together: {}", in_words(&stack.ceilings)));
+    }
+    say(format!("\ntier: {} (see lpm doctor)", decision.tier));
+    lacks.iter().for_each(|lack| say(lack.sentence()));
+    if swaps(stack) {
+        say("memory ceilings leave swap as it is; add --swap 0 to have none used".to_owned());
+    }
+    text
+}
+
+/// Whether a memory ceiling without a swap ceiling means less than it seems, because there is swap.
+fn swaps(stack: &Stack) -> bool {
+    let mut all = stack.instances.iter().map(|instance| &instance.ceilings).chain([&stack.ceilings]);
+    rustix::system::sysinfo().totalswap > 0
+        && all.any(|ceilings| ceilings.memory_max.is_some() && ceilings.memory_swap_max.is_none())
+}
+
+/// `memory 512M, cpu 1.5`; `-` for none.
+fn in_words(ceilings: &Ceilings) -> String {
+    let parts = [
+        ceilings.memory_max.map(|ceiling| format!("memory {}", format_memory(ceiling))),
+        ceilings.memory_high.map(|ceiling| format!("memory-high {}", format_memory(ceiling))),
+        ceilings.memory_swap_max.map(|ceiling| format!("swap {}", format_memory(ceiling))),
+        ceilings.cpu_quota.map(|ceiling| format!("cpu {}", format_cpu(ceiling))),
+        ceilings.cpu_weight.map(|weight| format!("cpu-weight {weight}")),
+        ceilings.tasks_max.map(|ceiling| format!("tasks {}", format_tasks(ceiling))),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
+}
+
+fn told(problems: &[Diagnostic]) -> Vec<Value> {
+    let tell = |problem: &Diagnostic| {
+        let severity = match problem.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        json!({
+            "severity": severity,
+            "source": problem.place.as_ref().map(|place| &place.source),
+            "line": problem.place.as_ref().and_then(|place| place.line),
+            "message": problem.message,
+        })
+    };
+    problems.iter().map(tell).collect()
+}
+
+/// Values of environment variables stay out of it: they may be secrets.
+fn object(loaded: &Loaded, decision: &Decision, lacks: &[Lack], valid: bool) -> Value {
+    let stack = &loaded.stack;
+    let processes = stack.processes.iter().map(|process| {
+        json!({
+            "name": process.name,
+            "line": process.line,
+            "command": process.text,
+            "count": process.count,
+            "port": process.port,
+        })
+    });
+    let instances = stack.instances.iter().map(|instance| {
+        json!({
+            "name": instance.name,
+            "port": instance.port,
+            "shell": matches!(instance.command, Command::Shell(_)),
+            "working-directory": instance.working_directory.to_string_lossy(),
+            "ceilings": instance.ceilings,
+            "stop-signal": instance.policy.stop_signal.to_string(),
+            "timeout-stop": format_duration(instance.policy.timeout_stop),
+            "kill-mode": instance.policy.kill_mode,
+            "can-die": instance.policy.can_die,
+            "oneshot": instance.policy.oneshot,
+            "restart": instance.policy.restart.when,
+        })
+    });
+    let lacks = lacks.iter().map(|lack| {
+        json!({
+            "ceiling": lack.ceiling,
+            "controller": lack.controller,
+            "reason": lack.obstacle.reason,
+            "fix": lack.obstacle.fix,
+        })
+    });
+    json!({
+        "valid": valid,
+        "stack": stack.name,
+        "root": stack.root.to_string_lossy(),
+        "processes": processes.collect::<Vec<_>>(),
+        "instances": instances.collect::<Vec<_>>(),
+        "ceilings": stack.ceilings,
+        "limits": stack.limits,
+        "exit-code": stack.exit_code,
+        "tier": decision.tier.to_string(),
+        "unenforceable": lacks.collect::<Vec<_>>(),
+        "problems": told(&loaded.warnings),
+    })
+}

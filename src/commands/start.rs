@@ -1,0 +1,63 @@
+//! `lpm start`: run the stack until it ends or is stopped.
+
+use rustix::stdio;
+
+use crate::cli::{Origins, OutputArgs, Start};
+use crate::config::Stack;
+use crate::driver::{Streams, Voice};
+use crate::error::Error;
+use crate::launch::gather::{Asked, Surroundings};
+use crate::launch::{self, Plan};
+use crate::output::Layout;
+use crate::supervisor::Ending;
+
+/// Runs the stack.
+///
+/// # Errors
+/// Whatever is wrong before a process runs: the text, a ceiling that cannot be enforced, a stack that runs
+/// already.
+pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Result<Ending, Error> {
+    let Start { names, stack, life, ceilings, output } = arguments;
+    let asked = Asked { stack, life, ceilings, names: &names, quiet: output.quiet.clone() };
+    let loaded = launch::load(around, asked, origins)?;
+    let layout = layout(around, &output, &loaded.stack, origins)?;
+    let stdout = rustix::io::fcntl_dupfd_cloexec(stdio::stdout(), 3)
+        .map_err(|errno| Error::new(format!("standard output: {}", std::io::Error::from(errno))))?;
+    let plan = Plan {
+        streams: Streams::Pipes { split_stderr: output.split_stderr },
+        voice: Voice::Stack,
+        output: stdout,
+        layout,
+        table: output.quiet.is_none(),
+        summary: output.summary,
+    };
+    launch::start(around, loaded, plan)
+}
+
+fn layout(
+    around: &Surroundings,
+    output: &OutputArgs,
+    stack: &Stack,
+    origins: &Origins,
+) -> Result<Layout, Error> {
+    let terminal = rustix::termios::isatty(stdio::stdout());
+    let set = |name: &str| around.variable(name).is_some_and(|value| !value.is_empty());
+    let dumb = around.variable("TERM").is_some_and(|term| term == "dumb");
+    let colour = match output.color.as_deref() {
+        None | Some("auto") => terminal && !set("NO_COLOR") && !dumb,
+        Some("always") => true,
+        Some("never") => false,
+        Some(other) => {
+            let origin = origins.of("color");
+            let text = format!("{origin}: {other:?} is not a rule for colour (write auto, always or never)");
+            return Err(Error::new(text));
+        }
+    };
+    Ok(Layout {
+        width: Layout::width_for(stack.instances.iter().map(|instance| instance.name.as_str())),
+        timestamps: !output.no_timestamp,
+        prefix: !output.no_prefix,
+        colour,
+        escape_controls: terminal,
+    })
+}

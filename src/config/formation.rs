@@ -1,0 +1,75 @@
+//! How many instances of each process type: `-m` as foreman means it, `-c` as honcho does.
+//!
+//! `web=2,worker=3`, `all=2`, blanks allowed. With `-m` a process type that is not listed is off unless
+//! `all=` says otherwise; with `-c` it stays at 1. An empty text says nothing. A name that is not in the
+//! Procfile, a number that is none, an empty item is an error.
+
+use super::error::{Diagnostic, quote};
+use super::options::{Given, Options, unknown};
+use super::procfile::Entry;
+
+/// The most instances one stack may have; what is above is a slip of the finger.
+pub const MOST_INSTANCES: u32 = 10_000;
+
+/// How many instances each entry gets, in the order of the entries, before names select among them.
+///
+/// `file` is what lpm.toml says, in the meaning of `-m`, when neither option was given.
+pub(super) fn counts(
+    options: &Options,
+    file: &Given,
+    entries: &[Entry<'_>],
+    problems: &mut Vec<Diagnostic>,
+) -> Counts {
+    let says = |given: &Given| given.values.iter().any(|value| !value.trim().is_empty());
+    let (given, unlisted) = match (says(&options.formation), says(&options.concurrency)) {
+        (true, true) => {
+            let message = format!("cannot be combined with {} (use one)", options.concurrency.origin);
+            problems.push(options.formation.error(message));
+            (&options.formation, 0)
+        }
+        (true, false) => (&options.formation, 0),
+        (false, true) => (&options.concurrency, 1),
+        (false, false) if says(file) => (file, 0),
+        (false, false) => return Counts { listed: vec![None; entries.len()], unlisted: 1 },
+    };
+    let mut counts = Counts { listed: vec![None; entries.len()], unlisted };
+    for item in given.items(problems) {
+        match setting(item, entries) {
+            Ok((None, count)) => counts.unlisted = count,
+            Ok((Some(process), count)) => counts.listed[process] = Some(count),
+            Err(message) => problems.push(given.error(message)),
+        }
+    }
+    counts
+}
+
+/// What a formation says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Per entry, if it was listed.
+    pub listed: Vec<Option<u32>>,
+    /// For the others.
+    pub unlisted: u32,
+}
+
+/// `web=2` as (entry, count); `all=2` has no entry.
+fn setting(item: &str, entries: &[Entry<'_>]) -> Result<(Option<usize>, u32), String> {
+    let Some((name, count)) = item.split_once('=') else {
+        return Err(format!("{} has no number (write {item}=1)", quote(item)));
+    };
+    let (name, count) = (name.trim(), count.trim());
+    let process = match name {
+        "all" => None,
+        _ => Some(entries.iter().position(|entry| entry.name == name).ok_or_else(|| unknown(name, entries))?),
+    };
+    let known = match entries {
+        [] => String::new(),
+        _ => format!("; the Procfile has {}", super::error::list(entries.iter().map(|entry| entry.name))),
+    };
+    let plain = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+    match count.parse() {
+        Ok(number @ 0..=MOST_INSTANCES) if plain => Ok((process, number)),
+        _ if plain => Err(format!("{} is too many (write {name}={MOST_INSTANCES} or less)", quote(item))),
+        _ => Err(format!("{} is not a number of instances (write {name}=2{known})", quote(item))),
+    }
+}

@@ -1,0 +1,536 @@
+//! Text in, one [`Stack`] or located errors out. Pure: reads no file, no environment, no clock.
+//!
+//! The command reads the files and hands them in as [`Sources`]; [`load`] puts the answers of the parsers
+//! together. All that is wrong is reported at once, and before anything runs.
+
+pub mod command;
+pub mod dotenv;
+pub mod environment;
+pub mod error;
+pub mod formation;
+mod manifest;
+pub mod options;
+pub mod procfile;
+pub mod quantity;
+mod settings;
+pub mod signal;
+pub mod stack;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+pub use environment::{SCRUBBED, environment_of};
+pub use error::{Diagnostic, Place, Severity};
+pub use options::{Given, Options};
+pub use procfile::choose_procfile;
+pub use stack::*;
+
+use environment::{Merged, Precedence, Variables, port_variable};
+use error::quote;
+use formation::MOST_INSTANCES;
+use manifest::Manifest;
+use options::{Target, unknown};
+use procfile::Entry;
+use settings::{Layers, Resolved, word};
+
+/// A file that was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text {
+    /// As the user named it: what its errors begin with.
+    pub label: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+impl Text {
+    /// A file called `label`.
+    pub fn new(label: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { label: label.into(), bytes: bytes.into() }
+    }
+}
+
+/// Everything a [`Stack`] is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// The Procfile.
+    pub procfile: Text,
+    /// Env files, later wins.
+    pub env_files: Vec<Text>,
+    /// `lpm.toml`, if there is one beside the Procfile.
+    pub manifest: Option<Text>,
+    /// What lpm itself inherited.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The directory that processes run in, absolute.
+    pub root: PathBuf,
+    /// What was typed.
+    pub options: Options,
+    /// What `%` is a part of.
+    pub machine: Machine,
+}
+
+/// What came of the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// What to run.
+    pub stack: Stack,
+    /// What env files set, without anything inherited or injected: what an exporter writes down.
+    pub declared: Vec<(OsString, OsString)>,
+    /// Warnings, which `start` says, and notes, which only `check` says. No errors.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Puts the stack together, or says all that is wrong (the warnings among it).
+///
+/// A formation that leaves no instance is no error here: `check`, `run` and exporters have use for it.
+pub fn load(sources: &Sources) -> Result<Loaded, Vec<Diagnostic>> {
+    Assembly::read(sources).stack()
+}
+
+/// The stack of one instance, `run.<pid>`, for a command that is run once in the environment and under the
+/// ceilings of the stack. A single argument that names a Procfile entry runs that entry, with its settings;
+/// a single other argument is a command's text; several are executed as given. The Procfile may be empty.
+///
+/// An entry gets the first port of its block; any other command keeps the PORT it inherited. Nothing is
+/// restarted. The formation and the names are not looked at.
+pub fn load_one_off(sources: &Sources, arguments: &[OsString], pid: u32) -> Result<Loaded, Vec<Diagnostic>> {
+    Assembly::read(sources).one_off(arguments, pid)
+}
+
+/// All sources, read; what is wrong with them is in `problems`.
+struct Assembly<'a> {
+    sources: &'a Sources,
+    entries: Vec<Entry<'a>>,
+    manifest: Manifest,
+    layers: Layers,
+    environment: Variables,
+    declared: Variables,
+    ports: Option<Ports>,
+    problems: Vec<Diagnostic>,
+}
+
+impl<'a> Assembly<'a> {
+    fn read(sources: &'a Sources) -> Self {
+        let Sources { options, machine, .. } = sources;
+        let (entries, mut problems) = procfile::parse(&sources.procfile.label, &sources.procfile.bytes);
+        let mut manifest = match &sources.manifest {
+            Some(file) => {
+                manifest::parse(&file.label, &file.bytes, &entries, machine, !options.no_port, &mut problems)
+            }
+            None => Manifest::default(),
+        };
+        let layers = Layers::new(
+            std::mem::take(&mut manifest.source),
+            settings::of_options(options, &entries, machine, &mut problems),
+        );
+        let Merged { all: environment, declared, port: port_place } =
+            read_environment(sources, &manifest, &mut problems);
+        let ports = Ports::read(options, &manifest, &environment, port_place, &mut problems);
+        Self { sources, entries, manifest, layers, environment, declared, ports, problems }
+    }
+
+    fn stack(mut self) -> Result<Loaded, Vec<Diagnostic>> {
+        if self.entries.is_empty() && !self.problems.iter().any(Diagnostic::is_error) {
+            let place = Place::whole(&self.sources.procfile.label);
+            self.problems.push(Diagnostic::error(place, "no processes defined (write \"name: command\")"));
+        }
+        let selected = self.selected();
+        let mut stack = self.empty_stack();
+        for (process, numbers) in selected.iter().enumerate() {
+            stack.processes[process].count = u32::try_from(numbers.len()).unwrap_or(MOST_INSTANCES);
+            for &number in numbers {
+                let entry = self.entries[process];
+                let name = format!("{}.{number}", entry.name);
+                let Some(port) = self.port(process, number) else { continue };
+                let target = Target::Instance(process, number);
+                let instance = self.instance(name, target, command::command(entry.text), port);
+                stack.instances.extend(instance);
+            }
+        }
+        self.advise(&stack);
+        self.finish(stack)
+    }
+
+    fn one_off(mut self, arguments: &[OsString], pid: u32) -> Result<Loaded, Vec<Diagnostic>> {
+        let mut stack = self.empty_stack();
+        let name = format!("run.{pid}");
+        let single = match arguments {
+            [argument] => argument.to_str(),
+            _ => None,
+        };
+        let entry = single.and_then(|name| self.entries.iter().position(|entry| entry.name == name));
+        let (process, target, command) = match (entry, single) {
+            (Some(process), _) => {
+                (process, Target::Process(process), command::command(self.entries[process].text))
+            }
+            (None, Some(text)) => (stack.processes.len(), Target::All, command::command(text)),
+            (None, None) => (stack.processes.len(), Target::All, Command::Exec(arguments.to_vec())),
+        };
+        if arguments.iter().all(|argument| argument.is_empty()) {
+            self.problems.push(Diagnostic::error(None, "no command to run (write lpm run COMMAND)"));
+        }
+        if entry.is_none() {
+            let text = arguments.join(OsStr::new(" ")).to_string_lossy().into_owned();
+            stack.processes.push(Process { name: "run".to_owned(), line: 0, text, count: 0, port: None });
+        }
+        stack.processes[process].count = 1;
+        let port = stack.processes[process].port;
+        if let Some(mut instance) = self.instance(name, target, command, port) {
+            instance.process = process;
+            instance.number = pid;
+            instance.policy.restart.when = RestartWhen::No;
+            instance.policy.oneshot = false;
+            stack.instances.push(instance);
+        }
+        self.finish(stack)
+    }
+
+    /// The stack before it has instances.
+    fn empty_stack(&mut self) -> Stack {
+        let options = &self.sources.options;
+        let said = &self.manifest.stack;
+        let problems = &mut self.problems;
+        let limits = [("strict", Limits::Strict), ("best-effort", Limits::BestEffort)];
+        let rules =
+            [("first", ExitCodeRule::First), ("worst", ExitCodeRule::Worst), ("zero", ExitCodeRule::Zero)];
+        let limits = choice(&options.limits, &said.limits, "a rule for limits", &limits, problems);
+        let exit_code = choice(&options.exit_code, &said.exit_code, "an exit code rule", &rules, problems);
+        let ceilings = settings::of_stack(options, &self.manifest.ceilings, &self.sources.machine, problems);
+        let name = self.name();
+        let processes: Vec<Process> = self
+            .entries
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| Process {
+                name: entry.name.to_owned(),
+                line: entry.line,
+                text: entry.text.to_owned(),
+                count: 0,
+                port: self.ports.as_ref().and_then(|ports| ports.of(index, 1)),
+            })
+            .collect();
+        let ports = processes.iter().filter_map(|process| Some((process.name.as_str(), process.port?)));
+        environment::inject_shared(&mut self.environment, &name, &self.sources.root, ports);
+        Stack {
+            name,
+            root: self.sources.root.clone(),
+            processes,
+            instances: Vec::new(),
+            environment: std::mem::take(&mut self.environment).into_pairs(),
+            ceilings,
+            limits: limits.unwrap_or_default(),
+            exit_code: exit_code.unwrap_or_default(),
+        }
+    }
+
+    /// One instance; `None` if its settings contradict each other.
+    fn instance(
+        &mut self,
+        name: String,
+        target: Target,
+        command: Command,
+        port: Option<u16>,
+    ) -> Option<Instance> {
+        let (process, number) = match target {
+            Target::All => (0, 1),
+            Target::Process(process) => (process, 1),
+            Target::Instance(process, number) => (process, number),
+        };
+        let process_name = match target {
+            Target::All => "run",
+            Target::Process(_) | Target::Instance(..) => self.entries[process].name,
+        };
+        let root = &self.sources.root;
+        let Resolved { ceilings, policy, quiet, working_directory, mut environment } =
+            match self.layers.resolve(target, process_name, root) {
+                Ok(resolved) => resolved,
+                Err(message) => {
+                    let problem = Diagnostic::error(None, message);
+                    // Said once, not for each instance.
+                    if !self.problems.contains(&problem) {
+                        self.problems.push(problem);
+                    }
+                    return None;
+                }
+            };
+        if working_directory != *root {
+            environment.push(("PWD".into(), working_directory.clone().into()));
+        }
+        environment.extend(environment::injected(&name, process_name, port));
+        environment.shrink_to_fit();
+        Some(Instance {
+            name,
+            process,
+            number,
+            command,
+            environment,
+            working_directory,
+            port,
+            ceilings,
+            policy,
+            quiet,
+        })
+    }
+
+    /// The numbers of the instances of each entry: the formation, less what the names leave out.
+    fn selected(&mut self) -> Vec<Vec<u32>> {
+        let options = &self.sources.options;
+        let counts =
+            formation::counts(options, &self.manifest.stack.formation, &self.entries, &mut self.problems);
+        let all = |process: usize| counts.listed[process].unwrap_or(counts.unlisted);
+        let total: u64 = (0..self.entries.len()).map(|process| u64::from(all(process))).sum();
+        if total > u64::from(MOST_INSTANCES) {
+            let message =
+                format!("the formation asks for {total} instances (write {MOST_INSTANCES} or less)");
+            self.problems.push(Diagnostic::error(None, message));
+            return vec![Vec::new(); self.entries.len()];
+        }
+        for (process, number) in self.layers.numbered_by_options() {
+            let count = all(process);
+            if number > count && count > 0 {
+                let name = self.entries[process].name;
+                let message = format!("there is no {name}.{number}: the formation has {name}={count}");
+                self.problems.push(Diagnostic::warning(None, message));
+            }
+        }
+        if options.names.values.is_empty() {
+            return (0..self.entries.len()).map(|process| (1..=all(process)).collect()).collect();
+        }
+        let mut selected = vec![Vec::new(); self.entries.len()];
+        for name in &options.names.values {
+            match Target::parse(name, &self.entries) {
+                Ok(Target::All) => {
+                    for (process, numbers) in selected.iter_mut().enumerate() {
+                        numbers.extend(1..=all(process));
+                    }
+                }
+                // Named, it runs even if the formation does not list it, as with foreman.
+                Ok(Target::Process(process)) => {
+                    selected[process].extend(1..=counts.listed[process].unwrap_or(counts.unlisted.max(1)));
+                }
+                Ok(Target::Instance(process, number)) => {
+                    let count = counts.listed[process].unwrap_or(counts.unlisted.max(1));
+                    if number > count {
+                        let process = self.entries[process].name;
+                        let message = format!(
+                            "there is no {name}: the formation has {process}={count} \
+                             (write -m {process}={number})"
+                        );
+                        self.problems.push(options.names.error(message));
+                    } else {
+                        selected[process].push(number);
+                    }
+                }
+                Err(message) => self.problems.push(options.names.error(message)),
+            }
+        }
+        for numbers in &mut selected {
+            numbers.sort_unstable();
+            numbers.dedup();
+        }
+        selected
+    }
+
+    /// The port of an instance: `None` if it would be too high, which is said once for the entry.
+    fn port(&mut self, process: usize, number: u32) -> Option<Option<u16>> {
+        let Some(ports) = &self.ports else { return Some(None) };
+        let port = ports.of(process, number);
+        if port.is_none() {
+            let entry = self.entries[process];
+            let place = Place::line(&self.sources.procfile.label, entry.line);
+            let before = self.problems.last().is_some_and(|last| last.place.as_ref() == Some(&place));
+            if !before {
+                let message = format!(
+                    "{}.{number} would get port {}, above 65535 \
+                     (lower --port or --port-step, or use --no-port)",
+                    entry.name,
+                    ports.number(process, number)
+                );
+                self.problems.push(Diagnostic::error(place, message));
+            }
+            return None;
+        }
+        Some(port)
+    }
+
+    fn name(&mut self) -> String {
+        let given = if self.sources.options.name.last().is_some() {
+            &self.sources.options.name
+        } else {
+            &self.manifest.stack.name
+        };
+        match given.last() {
+            Some(name) if name.trim().is_empty() || name.chars().any(char::is_control) => {
+                self.problems
+                    .push(given.error(format!("{} is no name (write letters and digits)", quote(name))));
+                String::new()
+            }
+            Some(name) => name.to_owned(),
+            None => match self.sources.root.file_name() {
+                Some(name) => name.to_string_lossy().chars().filter(|c| !c.is_control()).collect(),
+                None => "lpm".to_owned(),
+            },
+        }
+    }
+
+    /// What runs, but perhaps not as it was meant.
+    fn advise(&mut self, stack: &Stack) {
+        let label = &self.sources.procfile.label;
+        let set =
+            |name: &str| stack.environment.iter().any(|(known, value)| known == name && !value.is_empty());
+        let unbuffered = set("PYTHONUNBUFFERED");
+        let mut variables: HashMap<String, &str> = HashMap::new();
+        for entry in &self.entries {
+            let place = || Place::line(label, entry.line);
+            for note in command::notes(entry.name, entry.text, unbuffered) {
+                self.problems.push(Diagnostic::note(place(), note));
+            }
+            if entry.name == "all" {
+                let message = "\"all\" means every process type in options and cannot name this one alone";
+                self.problems.push(Diagnostic::note(place(), message));
+            }
+            if self.ports.is_some() {
+                let variable = port_variable(entry.name);
+                let first = *variables.entry(variable.clone()).or_insert(entry.name);
+                if first != entry.name {
+                    let message = format!("{variable} is the port of {first}; {} has none", entry.name);
+                    self.problems.push(Diagnostic::note(place(), message));
+                }
+            }
+        }
+        let mut ports: Vec<(u16, usize)> =
+            stack.instances.iter().enumerate().filter_map(|(index, i)| Some((i.port?, index))).collect();
+        ports.sort_unstable();
+        // Steps of zero ask for it.
+        let shared = self.ports.as_ref().is_some_and(|ports| ports.step > 0 && ports.instance_step > 0);
+        if let Some(pair) = ports.windows(2).find(|pair| shared && pair[0].0 == pair[1].0) {
+            let name = |at: usize| &stack.instances[pair[at].1].name;
+            let message = format!("{} and {} share port {} (raise --port-step)", name(0), name(1), pair[0].0);
+            self.problems.push(Diagnostic::warning(None, message));
+        }
+    }
+
+    fn finish(self, stack: Stack) -> Result<Loaded, Vec<Diagnostic>> {
+        if self.problems.iter().any(Diagnostic::is_error) {
+            return Err(self.problems);
+        }
+        Ok(Loaded { stack, declared: self.declared.into_pairs(), warnings: self.problems })
+    }
+}
+
+fn read_environment(sources: &Sources, manifest: &Manifest, problems: &mut Vec<Diagnostic>) -> Merged {
+    let options = &sources.options;
+    let said = &manifest.stack;
+    let precedences = [("file", Precedence::File), ("inherited", Precedence::Inherited)];
+    let precedence =
+        choice(&options.env_precedence, &said.env_precedence, "a precedence", &precedences, problems);
+    let expand = options.expand_env
+        || said.expand_env.last().is_some_and(|text| match quantity::boolean(text) {
+            Ok(expand) => expand,
+            Err(message) => {
+                problems.push(said.expand_env.error(message));
+                false
+            }
+        });
+    let mut files = Vec::with_capacity(sources.env_files.len());
+    for file in &sources.env_files {
+        let (variables, odd) = dotenv::parse(&file.label, &file.bytes, expand);
+        problems.extend(odd);
+        files.push((file.label.as_str(), variables));
+    }
+    environment::merge(&sources.environment, &files, precedence.unwrap_or(Precedence::File), problems)
+}
+
+/// Base and steps; process type `i`, instance `n` gets `base + i * step + (n - 1) * instance_step`.
+struct Ports {
+    base: u64,
+    step: u64,
+    instance_step: u64,
+}
+
+impl Ports {
+    /// `-p`, else lpm.toml, else PORT of an env file or inherited (whichever won), else 5000.
+    fn read(
+        options: &Options,
+        manifest: &Manifest,
+        environment: &Variables,
+        place: Place,
+        problems: &mut Vec<Diagnostic>,
+    ) -> Option<Self> {
+        if options.no_port {
+            return None;
+        }
+        let said = &manifest.stack;
+        let mut number = |given: &Given, file: &Given, what: &str, least: u64| {
+            let given = if given.last().is_some() { given } else { file };
+            let text = given.last()?.trim();
+            match quantity::number(text, what, least, 65_535) {
+                Ok(number) => Some(number),
+                Err(message) => {
+                    problems.push(given.error(message));
+                    None
+                }
+            }
+        };
+        let asked = number(&options.port, &said.port, "a port", 1);
+        let step = number(&options.port_step, &said.port_step, "a port step", 0).unwrap_or(100);
+        let instance_step =
+            number(&options.instance_port_step, &said.instance_port_step, "a port step", 0).unwrap_or(1);
+        let given = options.port.last().or(said.port.last()).is_some();
+        let base = match (asked, environment.value("PORT")) {
+            (Some(port), _) => port,
+            (None, Some(text)) if !given && !text.is_empty() => {
+                let parsed = text.to_str().map(|text| quantity::number(text.trim(), "a port", 1, 65_535));
+                match parsed {
+                    Some(Ok(port)) => port,
+                    _ => {
+                        let message = "PORT is not a port (write 1 to 65535, or use --no-port)";
+                        problems.push(Diagnostic::error(place, message));
+                        5000
+                    }
+                }
+            }
+            (None, _) => 5000,
+        };
+        Some(Self { base, step, instance_step })
+    }
+
+    fn number(&self, process: usize, number: u32) -> u64 {
+        let process = u64::try_from(process).expect("an index fits 64 bits");
+        self.base + process * self.step + u64::from(number - 1) * self.instance_step
+    }
+
+    fn of(&self, process: usize, number: u32) -> Option<u16> {
+        u16::try_from(self.number(process, number)).ok()
+    }
+}
+
+/// One of a few words, from the option or else from the file.
+fn choice<T: Copy>(
+    given: &Given,
+    file: &Given,
+    what: &str,
+    known: &[(&str, T)],
+    problems: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    let given = if given.last().is_some() { given } else { file };
+    match word(given.last()?.trim(), what, known) {
+        Ok(value) => Some(value),
+        Err(message) => {
+            problems.push(given.error(message));
+            None
+        }
+    }
+}
+
+/// The refusal of a name that a command was given, listing what there is.
+pub fn unknown_name(name: &str, stack: &Stack) -> String {
+    let entries: Vec<Entry<'_>> = stack
+        .processes
+        .iter()
+        .map(|process| Entry { name: &process.name, text: &process.text, line: process.line })
+        .collect();
+    unknown(name, &entries)
+}

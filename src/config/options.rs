@@ -1,0 +1,158 @@
+//! What the user typed, as typed: texts with the name of the option or variable they came after.
+//!
+//! One field per option of the command line. The command has already let the flag win over its `LPM_*`
+//! variable; both arrive here, told apart by their origin alone. Nothing is parsed here.
+
+use super::error::{Diagnostic, Place, list, quote};
+use super::formation::MOST_INSTANCES;
+use super::procfile::Entry;
+
+/// The values of one option; none if it was not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// `--mem` or `LPM_MEM`: what an error about it begins with; may be empty.
+    pub origin: String,
+    /// As typed; each may be a comma list.
+    pub values: Vec<String>,
+}
+
+impl Given {
+    /// Values that came after `origin`.
+    pub fn new(origin: impl Into<String>, values: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { origin: origin.into(), values: values.into_iter().map(Into::into).collect() }
+    }
+
+    /// The last value, for options that have one; later wins.
+    pub(super) fn last(&self) -> Option<&str> {
+        self.values.last().map(String::as_str)
+    }
+
+    /// None for what was typed without an option: there is only one place for that.
+    pub(super) fn place(&self) -> Option<Place> {
+        (!self.origin.is_empty()).then(|| Place::whole(&self.origin))
+    }
+
+    pub(super) fn error(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(self.place(), message)
+    }
+
+    /// The items of all comma lists, blanks trimmed. An empty value has none; an empty item is an error.
+    pub(super) fn items<'a>(&'a self, problems: &mut Vec<Diagnostic>) -> Vec<&'a str> {
+        let mut items = Vec::new();
+        for value in self.values.iter().filter(|value| !value.trim().is_empty()) {
+            for item in value.split(',').map(str::trim) {
+                if item.is_empty() {
+                    problems.push(self.error(format!("{} has an empty item (remove a comma)", quote(value))));
+                } else {
+                    items.push(item);
+                }
+            }
+        }
+        items
+    }
+}
+
+/// Everything that can be typed, for `start` and for the commands that share its options.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Start only these: `web`, `web.2`. They come after no option, and their origin is empty.
+    pub names: Given,
+    /// `-m`: foreman's meaning, an unlisted process type is off unless `all=`.
+    pub formation: Given,
+    /// `-c`: honcho's meaning, an unlisted process type stays at 1.
+    pub concurrency: Given,
+    /// `-p`: the base port.
+    pub port: Given,
+    /// Between process types; 100.
+    pub port_step: Given,
+    /// Between instances; 1.
+    pub instance_port_step: Given,
+    /// No `PORT` is injected; an inherited one leaks through.
+    pub no_port: bool,
+    /// `memory.max`: `worker=512M,web.2=1G,all=64M`; a bare `512M` is for all. So for all lists below.
+    pub mem: Given,
+    /// `memory.high`.
+    pub mem_high: Given,
+    /// `memory.swap.max`.
+    pub swap: Given,
+    /// `cpu.max`: `1.5` or `150%`.
+    pub cpu: Given,
+    /// `cpu.weight`.
+    pub cpu_weight: Given,
+    /// `pids.max`.
+    pub tasks: Given,
+    /// `memory.max` of all instances together.
+    pub stack_mem: Given,
+    /// `cpu.max` of all instances together.
+    pub stack_cpu: Given,
+    /// `pids.max` of all instances together.
+    pub stack_tasks: Given,
+    /// `strict` or `best-effort`.
+    pub limits: Given,
+    /// `-t`: the grace of a stop, `10` or `web=10s`.
+    pub timeout: Given,
+    /// `QUIT` or `web=QUIT`.
+    pub stop_signal: Given,
+    /// `control-group` or `mixed`.
+    pub kill_mode: Given,
+    /// Names (`web`, `all`), or `web=no` against the file.
+    pub can_die: Given,
+    /// Names, like `can_die`.
+    pub oneshot: Given,
+    /// `on-failure` or `web=always`.
+    pub restart: Given,
+    /// Names, like `can_die`.
+    pub quiet: Given,
+    /// `first`, `worst` or `zero`.
+    pub exit_code: Given,
+    /// `file` or `inherited`: which wins where both set a variable.
+    pub env_precedence: Given,
+    /// `$NAME` and `${NAME}` in env files are expanded.
+    pub expand_env: bool,
+    /// The stack's label.
+    pub name: Given,
+}
+
+/// Whom a setting is for. Ordered from the general to the specific, which wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Target {
+    All,
+    /// Index of the process type.
+    Process(usize),
+    /// Index of the process type and 1-based number.
+    Instance(usize, u32),
+}
+
+impl Target {
+    /// `all`, `web` or `web.2`. A process type called `all` cannot be named: `all` is everybody.
+    pub(super) fn parse(name: &str, entries: &[Entry<'_>]) -> Result<Self, String> {
+        let find = |name: &str| entries.iter().position(|entry| entry.name == name);
+        if name == "all" {
+            return Ok(Self::All);
+        }
+        if let Some(process) = find(name) {
+            return Ok(Self::Process(process));
+        }
+        if let Some((process, number)) = name.split_once('.')
+            && let Some(index) = find(process)
+        {
+            let plain = !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
+            return match number.parse() {
+                Ok(number @ 1..=MOST_INSTANCES) if plain => Ok(Self::Instance(index, number)),
+                _ => Err(format!("{} is no instance of {process} (write {process}.1)", quote(name))),
+            };
+        }
+        Err(unknown(name, entries))
+    }
+}
+
+/// The refusal of a name that is not in the Procfile; lists those that are.
+pub(super) fn unknown(name: &str, entries: &[Entry<'_>]) -> String {
+    match entries {
+        [] => format!("unknown process type {} (the Procfile has none)", quote(name)),
+        _ => {
+            let known = list(entries.iter().map(|entry| entry.name));
+            format!("unknown process type {} (the Procfile has {known})", quote(name))
+        }
+    }
+}

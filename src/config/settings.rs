@@ -1,0 +1,316 @@
+//! Settings of process types in layers: each source (lpm.toml, then the options) says something of all, of a
+//! process type, of an instance. The options win over the file; within one source the specific wins.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{Diagnostic, nearest, quote};
+use super::options::{Options, Target};
+use super::procfile::Entry;
+use super::quantity::{self, Parsed};
+use super::stack::{Ceilings, KillMode, Machine, Policy, Restart, RestartWhen, Signal};
+
+/// The grace of a stop where nothing else was said.
+const TIMEOUT_STOP: Duration = Duration::from_secs(5);
+
+/// One setting by the name it has in lpm.toml.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    MemoryMax,
+    MemoryHigh,
+    MemorySwapMax,
+    CpuQuota,
+    CpuWeight,
+    TasksMax,
+    StopSignal,
+    TimeoutStop,
+    KillMode,
+    CanDie,
+    Oneshot,
+    Restart,
+    RestartSec,
+    RestartMaxDelaySec,
+    StartLimitBurst,
+    StartLimitInterval,
+    Quiet,
+    WorkingDirectory,
+}
+
+/// What one layer says; `None` leaves it to the layer below.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub ceilings: Ceilings,
+    pub stop_signal: Option<Signal>,
+    pub timeout_stop: Option<Duration>,
+    pub kill_mode: Option<KillMode>,
+    pub can_die: Option<bool>,
+    pub oneshot: Option<bool>,
+    pub restart: Option<RestartWhen>,
+    pub restart_sec: Option<Duration>,
+    pub restart_max_delay: Option<Duration>,
+    pub start_limit_burst: Option<u32>,
+    pub start_limit_interval: Option<Duration>,
+    pub quiet: Option<bool>,
+    pub working_directory: Option<PathBuf>,
+    /// Later wins.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl Settings {
+    /// Reads `text` as the value of `key`.
+    pub(super) fn set(&mut self, key: Key, text: &str, machine: &Machine) -> Parsed<()> {
+        let ceilings = &mut self.ceilings;
+        match key {
+            Key::MemoryMax => ceilings.memory_max = Some(quantity::memory(text, machine.memory)?),
+            Key::MemoryHigh => ceilings.memory_high = Some(quantity::memory(text, machine.memory)?),
+            Key::MemorySwapMax => ceilings.memory_swap_max = Some(quantity::swap(text, machine.memory)?),
+            Key::CpuQuota => ceilings.cpu_quota = Some(quantity::cpu(text)?),
+            Key::CpuWeight => ceilings.cpu_weight = Some(quantity::weight(text)?),
+            Key::TasksMax => ceilings.tasks_max = Some(quantity::tasks(text, machine.pid_max)?),
+            Key::StopSignal => self.stop_signal = Some(text.parse()?),
+            Key::TimeoutStop => self.timeout_stop = Some(quantity::duration(text)?),
+            Key::KillMode => {
+                let modes = [("control-group", KillMode::ControlGroup), ("mixed", KillMode::Mixed)];
+                self.kill_mode = Some(word(text, "a kill mode", &modes)?);
+            }
+            Key::CanDie => self.can_die = Some(quantity::boolean(text)?),
+            Key::Oneshot => self.oneshot = Some(quantity::boolean(text)?),
+            Key::Restart => {
+                let rules = [
+                    ("no", RestartWhen::No),
+                    ("on-failure", RestartWhen::OnFailure),
+                    ("always", RestartWhen::Always),
+                ];
+                self.restart = Some(word(text, "a restart rule", &rules)?);
+            }
+            Key::RestartSec => self.restart_sec = Some(quantity::duration(text)?),
+            Key::RestartMaxDelaySec => self.restart_max_delay = Some(quantity::duration(text)?),
+            Key::StartLimitBurst => {
+                let burst = quantity::number(text, "a number of starts", 1, 1_000_000)?;
+                self.start_limit_burst = Some(u32::try_from(burst).expect("at most a million"));
+            }
+            Key::StartLimitInterval => self.start_limit_interval = Some(quantity::duration(text)?),
+            Key::Quiet => self.quiet = Some(quantity::boolean(text)?),
+            Key::WorkingDirectory => {
+                if text.is_empty() || text.contains('\0') {
+                    return Err(format!("{} is no directory (write a path)", quote(text)));
+                }
+                self.working_directory = Some(PathBuf::from(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays `over` over these.
+    pub(super) fn overlay(&mut self, over: &Self) {
+        fn lay<T: Clone>(under: &mut Option<T>, over: &Option<T>) {
+            if let Some(value) = over {
+                *under = Some(value.clone());
+            }
+        }
+        lay(&mut self.ceilings.memory_max, &over.ceilings.memory_max);
+        lay(&mut self.ceilings.memory_high, &over.ceilings.memory_high);
+        lay(&mut self.ceilings.memory_swap_max, &over.ceilings.memory_swap_max);
+        lay(&mut self.ceilings.cpu_quota, &over.ceilings.cpu_quota);
+        lay(&mut self.ceilings.cpu_weight, &over.ceilings.cpu_weight);
+        lay(&mut self.ceilings.tasks_max, &over.ceilings.tasks_max);
+        lay(&mut self.stop_signal, &over.stop_signal);
+        lay(&mut self.timeout_stop, &over.timeout_stop);
+        lay(&mut self.kill_mode, &over.kill_mode);
+        lay(&mut self.can_die, &over.can_die);
+        lay(&mut self.oneshot, &over.oneshot);
+        lay(&mut self.restart, &over.restart);
+        lay(&mut self.restart_sec, &over.restart_sec);
+        lay(&mut self.restart_max_delay, &over.restart_max_delay);
+        lay(&mut self.start_limit_burst, &over.start_limit_burst);
+        lay(&mut self.start_limit_interval, &over.start_limit_interval);
+        lay(&mut self.quiet, &over.quiet);
+        lay(&mut self.working_directory, &over.working_directory);
+        for (name, value) in &over.environment {
+            match self.environment.iter_mut().find(|(known, _)| known == name) {
+                Some(known) => known.1.clone_from(value),
+                None => self.environment.push((name.clone(), value.clone())),
+            }
+        }
+    }
+
+    /// Whether this says how the process may end.
+    fn says_how_it_ends(&self) -> bool {
+        self.can_die.is_some() || self.oneshot.is_some() || self.restart.is_some()
+    }
+}
+
+/// Everything said of an instance, put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Resolved {
+    pub ceilings: Ceilings,
+    pub policy: Policy,
+    pub quiet: bool,
+    pub working_directory: PathBuf,
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// All layers, the lowest first.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    file: Source,
+    options: Source,
+}
+
+/// What one source says of whom; sorted from the general to the specific.
+pub(super) type Source = Vec<(Target, Settings)>;
+
+impl Layers {
+    pub(super) fn new(mut file: Source, mut options: Source) -> Self {
+        file.sort_by_key(|&(target, _)| target);
+        options.sort_by_key(|&(target, _)| target);
+        Self { file, options }
+    }
+
+    /// Puts together what is said of an instance; `target` may be `All` for a command outside the Procfile.
+    pub(super) fn resolve(&self, target: Target, name: &str, root: &Path) -> Parsed<Resolved> {
+        let concerns = |of: Target| match (of, target) {
+            (Target::All, _) => true,
+            (Target::Process(of), Target::Process(process) | Target::Instance(process, _)) => of == process,
+            (of, target) => of == target,
+        };
+        let mut all = Settings::default();
+        let mut own = false;
+        for (of, settings) in self.file.iter().chain(&self.options).filter(|(of, _)| concerns(*of)) {
+            all.overlay(settings);
+            own |= *of != Target::All && settings.says_how_it_ends();
+        }
+        // A Procfile's `release` runs once by convention. What is said of all does not make it run for ever.
+        let by_convention = name == "release" && !own && all.oneshot.is_none();
+        let oneshot = all.oneshot.unwrap_or(by_convention);
+        let when = if by_convention { RestartWhen::No } else { all.restart.unwrap_or_default() };
+        if oneshot && when == RestartWhen::Always {
+            return Err(format!(
+                "{name} is one-shot, which restart=always contradicts (write {name}=on-failure)"
+            ));
+        }
+        let delay = all.restart_sec.unwrap_or(Duration::from_millis(100));
+        Ok(Resolved {
+            ceilings: all.ceilings,
+            policy: Policy {
+                stop_signal: all.stop_signal.unwrap_or(Signal::TERM),
+                timeout_stop: all.timeout_stop.unwrap_or(TIMEOUT_STOP),
+                kill_mode: all.kill_mode.unwrap_or_default(),
+                can_die: all.can_die.unwrap_or(false),
+                oneshot,
+                restart: Restart {
+                    when,
+                    delay,
+                    delay_max: all.restart_max_delay.unwrap_or(Duration::from_secs(60)).max(delay),
+                    burst: all.start_limit_burst.unwrap_or(5),
+                    interval: all.start_limit_interval.unwrap_or(Duration::from_secs(10)),
+                },
+            },
+            quiet: all.quiet.unwrap_or(false),
+            working_directory: all.working_directory.map_or_else(|| root.to_owned(), |path| root.join(path)),
+            environment: all.environment,
+        })
+    }
+
+    /// Whom the options speak of by number.
+    pub(super) fn numbered_by_options(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.options.iter().filter_map(|(target, _)| match target {
+            Target::Instance(process, number) => Some((*process, *number)),
+            Target::All | Target::Process(_) => None,
+        })
+    }
+}
+
+/// What the options say of whom.
+pub(super) fn of_options(
+    options: &Options,
+    entries: &[Entry<'_>],
+    machine: &Machine,
+    problems: &mut Vec<Diagnostic>,
+) -> Source {
+    let values = [
+        (&options.mem, Key::MemoryMax),
+        (&options.mem_high, Key::MemoryHigh),
+        (&options.swap, Key::MemorySwapMax),
+        (&options.cpu, Key::CpuQuota),
+        (&options.cpu_weight, Key::CpuWeight),
+        (&options.tasks, Key::TasksMax),
+        (&options.timeout, Key::TimeoutStop),
+        (&options.stop_signal, Key::StopSignal),
+        (&options.kill_mode, Key::KillMode),
+        (&options.restart, Key::Restart),
+    ];
+    let names =
+        [(&options.can_die, Key::CanDie), (&options.oneshot, Key::Oneshot), (&options.quiet, Key::Quiet)];
+    let mut source = Source::new();
+    for (given, key) in values {
+        for item in given.items(problems) {
+            let (name, value) = item.split_once('=').map_or(("all", item), |(n, v)| (n.trim(), v.trim()));
+            let outcome = assign(&mut source, name, key, value, entries, machine);
+            problems.extend(outcome.err().map(|message| given.error(message)));
+        }
+    }
+    for (given, key) in names {
+        for item in given.items(problems) {
+            let (name, value) = item.split_once('=').map_or((item, "yes"), |(n, v)| (n.trim(), v.trim()));
+            let outcome = assign(&mut source, name, key, value, entries, machine);
+            problems.extend(outcome.err().map(|message| given.error(message)));
+        }
+    }
+    source
+}
+
+/// The ceilings on all instances together, `file` being what lpm.toml says.
+pub(super) fn of_stack(
+    options: &Options,
+    file: &Settings,
+    machine: &Machine,
+    problems: &mut Vec<Diagnostic>,
+) -> Ceilings {
+    let mut settings = file.clone();
+    let values = [
+        (&options.stack_mem, Key::MemoryMax),
+        (&options.stack_cpu, Key::CpuQuota),
+        (&options.stack_tasks, Key::TasksMax),
+    ];
+    for (given, key) in values {
+        if let Some(text) = given.last() {
+            let outcome = settings.set(key, text.trim(), machine);
+            problems.extend(outcome.err().map(|message| given.error(message)));
+        }
+    }
+    settings.ceilings
+}
+
+/// One of a few words, or a refusal that lists them.
+pub(super) fn word<T: Copy>(text: &str, what: &str, known: &[(&str, T)]) -> Parsed<T> {
+    if let Some(&(_, value)) = known.iter().find(|(word, _)| *word == text) {
+        return Ok(value);
+    }
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    let meant = match nearest(text, words.iter().copied()) {
+        Some(near) => near.to_owned(),
+        None => {
+            let (last, first) = words.split_last().expect("there is a word to write");
+            format!("{} or {last}", first.join(", "))
+        }
+    };
+    Err(format!("{} is not {what} (write {meant})", quote(text)))
+}
+
+fn assign(
+    source: &mut Source,
+    name: &str,
+    key: Key,
+    value: &str,
+    entries: &[Entry<'_>],
+    machine: &Machine,
+) -> Parsed<()> {
+    let target = Target::parse(name, entries)?;
+    let at = source.iter().position(|(known, _)| *known == target).unwrap_or_else(|| {
+        source.push((target, Settings::default()));
+        source.len() - 1
+    });
+    source[at].1.set(key, value, machine)
+}

@@ -1,0 +1,906 @@
+//! Stories over the whole of `load`: text in, a stack or messages out.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::*;
+
+const MACHINE: Machine = Machine { memory: 8 << 30, cpus: 4, pid_max: 32_768 };
+
+/// Sources with a Procfile and nothing else.
+fn procfile(text: &str) -> Sources {
+    Sources {
+        procfile: Text::new("Procfile", text),
+        env_files: Vec::new(),
+        manifest: None,
+        environment: Vec::new(),
+        root: "/srv/app".into(),
+        options: Options::default(),
+        machine: MACHINE,
+    }
+}
+
+/// The same with options.
+fn typed(text: &str, change: impl FnOnce(&mut Options)) -> Sources {
+    let mut sources = procfile(text);
+    change(&mut sources.options);
+    sources
+}
+
+fn manifest(text: &str, file: &str) -> Sources {
+    let mut sources = procfile(text);
+    sources.manifest = Some(Text::new("lpm.toml", file));
+    sources
+}
+
+fn given(origin: &str, value: &str) -> Given {
+    Given::new(origin, [value])
+}
+
+#[track_caller]
+fn stack(sources: &Sources) -> Stack {
+    load(sources).unwrap_or_else(|problems| panic!("refused: {:?}", texts(&problems))).stack
+}
+
+#[track_caller]
+fn refused(sources: &Sources) -> Vec<String> {
+    match load(sources) {
+        Ok(loaded) => panic!("accepted: {:?}", loaded.stack),
+        Err(problems) => texts(&problems.into_iter().filter(Diagnostic::is_error).collect::<Vec<_>>()),
+    }
+}
+
+fn warnings(sources: &Sources, severity: Severity) -> Vec<String> {
+    let warnings = load(sources).expect("accepted").warnings;
+    texts(&warnings.into_iter().filter(|warning| warning.severity == severity).collect::<Vec<_>>())
+}
+
+fn texts(problems: &[Diagnostic]) -> Vec<String> {
+    problems.iter().map(Diagnostic::to_string).collect()
+}
+
+fn names(stack: &Stack) -> Vec<&str> {
+    stack.instances.iter().map(|instance| instance.name.as_str()).collect()
+}
+
+fn ports(stack: &Stack) -> Vec<u16> {
+    stack.instances.iter().map(|instance| instance.port.expect("has a port")).collect()
+}
+
+fn instance<'a>(stack: &'a Stack, name: &str) -> &'a Instance {
+    stack.instances.iter().find(|instance| instance.name == name).expect("is in the stack")
+}
+
+fn variable(stack: &Stack, instance_name: &str, name: &str) -> Option<String> {
+    let environment = environment_of(stack, instance(stack, instance_name));
+    let mut found = environment.iter().filter(|(known, _)| known == name);
+    let value = found.next().map(|(_, value)| value.to_string_lossy().into_owned());
+    assert!(found.next().is_none(), "{name} is there twice");
+    value
+}
+
+fn os(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+#[test]
+fn a_bare_procfile_is_a_stack() {
+    let stack = stack(&procfile("web: ./serve\nworker: while :; do work; done\n"));
+    assert_eq!(names(&stack), ["web.1", "worker.1"]);
+    assert_eq!(stack.name, "app");
+    let web = &stack.instances[0];
+    assert_eq!(web.command, Command::Direct { words: vec!["./serve".into()], text: "./serve".into() });
+    assert_eq!(stack.instances[1].command, Command::Shell("while :; do work; done".into()));
+    assert_eq!(web.policy.timeout_stop, Duration::from_secs(5));
+    assert_eq!(web.policy.stop_signal, Signal::TERM);
+    assert_eq!(web.ceilings, Ceilings::default());
+}
+
+// 2.1 The Procfile.
+
+// 2
+#[test]
+fn file_order_is_kept() {
+    let stack = stack(&procfile("d: x\nb: x\na: x\nc: x\n"));
+    assert_eq!(names(&stack), ["d.1", "b.1", "a.1", "c.1"]);
+}
+
+// 9, 10, 20, 29
+#[test]
+fn an_odd_line_stops_nothing_but_is_said() {
+    let sources = procfile("web: x\n  worker: y\nfoo\n");
+    assert_eq!(names(&stack(&sources)), ["web.1"]);
+    assert_eq!(warnings(&sources, Severity::Warning).len(), 2);
+}
+
+// 22
+#[test]
+fn a_duplicate_is_refused_naming_both_lines() {
+    assert_eq!(
+        refused(&procfile("web: a\n\nweb: b")),
+        ["Procfile:3: process type \"web\" is defined twice (first on line 1)"]
+    );
+}
+
+// 23, 24, 208
+#[test]
+fn a_procfile_without_entries_is_refused() {
+    for text in ["", "# only comments\n"] {
+        assert_eq!(refused(&procfile(text)), ["Procfile: no processes defined (write \"name: command\")"]);
+    }
+}
+
+// 30, 48
+#[test]
+fn processes_run_in_the_root() {
+    let stack = stack(&procfile("web: x"));
+    assert_eq!(stack.instances[0].working_directory, PathBuf::from("/srv/app"));
+    assert_eq!(variable(&stack, "web.1", "PWD").as_deref(), Some("/srv/app"));
+}
+
+// 2.2 Commands.
+
+// 36, 37, 38
+#[test]
+fn commands_are_never_substituted_into() {
+    for text in ["echo $FOO $BAR", "FOOBAR=zz; echo $FOOBAR", "echo '$FOO'"] {
+        let mut sources = procfile(&format!("web: {text}"));
+        sources.env_files = vec![Text::new(".env", "FOO=bar\n")];
+        sources.options.expand_env = true;
+        let stack = stack(&sources);
+        assert_eq!(stack.instances[0].command, Command::Shell(text.to_owned()));
+        assert_eq!(variable(&stack, "web.1", "FOO").as_deref(), Some("bar"));
+    }
+}
+
+// 46
+#[test]
+fn the_shell_variable_is_not_looked_at() {
+    let mut sources = procfile("web: a && b");
+    sources.environment = os(&[("SHELL", "/bin/fish")]);
+    assert_eq!(stack(&sources).instances[0].command, Command::Shell("a && b".into()));
+}
+
+// 2.3 Environments.
+
+fn with_files(files: &[&str], inherited: &[(&str, &str)]) -> Sources {
+    let mut sources = procfile("web: x");
+    sources.env_files =
+        files.iter().enumerate().map(|(i, f)| Text::new(format!(".env{}", i + 1), *f)).collect();
+    sources.environment = os(inherited);
+    sources
+}
+
+// 53
+#[test]
+fn of_two_env_files_the_later_wins() {
+    let stack = stack(&with_files(&["A=1\nB=1", "A=2\nC=2"], &[]));
+    let value = |name| variable(&stack, "web.1", name).expect("is set");
+    assert_eq!([value("A"), value("B"), value("C")], ["2", "1", "2"]);
+}
+
+// 96
+#[test]
+fn the_file_beats_the_inherited_unless_told_otherwise() {
+    let mut sources = with_files(&["A=2"], &[("A", "1")]);
+    assert_eq!(variable(&stack(&sources), "web.1", "A").as_deref(), Some("2"));
+    sources.options.env_precedence = given("--env-precedence", "inherited");
+    assert_eq!(variable(&stack(&sources), "web.1", "A").as_deref(), Some("1"));
+    sources.options.env_precedence = given("--env-precedence", "inherit");
+    assert_eq!(refused(&sources), ["--env-precedence: \"inherit\" is not a precedence (write inherited)"]);
+}
+
+// 88
+#[test]
+fn expansion_sees_the_inherited_value() {
+    let mut sources = with_files(&["PATH=$PATH:/x\nA=1", "PATH=${PATH}:$A$NOPE"], &[("PATH", "/bin")]);
+    assert_eq!(variable(&stack(&sources), "web.1", "PATH").as_deref(), Some("${PATH}:$A$NOPE"));
+    sources.options.expand_env = true;
+    assert_eq!(variable(&stack(&sources), "web.1", "PATH").as_deref(), Some("/bin:/x:1"));
+    assert_eq!(
+        warnings(&sources, Severity::Note),
+        [".env2:1: PATH refers to NOPE, which is not set; it stands for nothing"]
+    );
+}
+
+// 97
+#[test]
+fn an_empty_value_of_a_higher_layer_stays_empty() {
+    assert_eq!(variable(&stack(&with_files(&["A="], &[("A", "1")])), "web.1", "A").as_deref(), Some(""));
+}
+
+// 97, 100
+#[test]
+fn the_layers_are_inherited_file_manifest_injected() {
+    let mut sources = with_files(&["A=file\nB=file\nPS=file"], &[("A", "os"), ("B", "os"), ("C", "os")]);
+    sources.manifest = Some(Text::new(
+        "lpm.toml",
+        "[defaults]\nenvironment = { B = \"all\", D = \"all\", E = 1, F = true }\n[process.web]\nenvironment.D = \"web\"\n",
+    ));
+    let stack = stack(&sources);
+    for (name, value) in
+        [("A", "file"), ("B", "all"), ("C", "os"), ("D", "web"), ("E", "1"), ("F", "true"), ("PS", "web.1")]
+    {
+        assert_eq!(variable(&stack, "web.1", name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(
+        load(&sources).expect("accepted").declared,
+        os(&[("A", "file"), ("B", "file"), ("PS", "file")])
+    );
+}
+
+// 100
+#[test]
+fn what_is_injected() {
+    let mut sources = typed("web: x\nfoo-bar: x\nfoo_bar: x\n", |options| {
+        options.formation = given("-m", "web=2,foo-bar=1");
+    });
+    sources.root = "/srv/shop".into();
+    let stack = stack(&sources);
+    for (name, value) in [
+        ("PORT", "5001"),
+        ("PS", "web.2"),
+        ("LPM_PROCESS", "web"),
+        ("LPM_INSTANCE", "web.2"),
+        ("LPM_STACK", "shop"),
+        ("LPM_PORT_WEB", "5000"),
+        ("LPM_PORT_FOO_BAR", "5100"),
+        ("HONCHO_PROCESS_NAME", "web.2"),
+        ("FOREMAN_WORKER_NAME", "web.2"),
+    ] {
+        assert_eq!(variable(&stack, "web.2", name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(
+        warnings(&sources, Severity::Note),
+        ["Procfile:3: LPM_PORT_FOO_BAR is the port of foo-bar; foo_bar has none"]
+    );
+}
+
+#[test]
+fn what_is_meant_for_lpm_alone_is_not_passed_on() {
+    let mut sources = procfile("web: x");
+    sources.environment =
+        os(&[("NOTIFY_SOCKET", "@x"), ("LPM_MEM", "1G"), ("LPM_SCOPE", "x"), ("A", "1"), ("A", "2")]);
+    let stack = stack(&sources);
+    assert_eq!(variable(&stack, "web.1", "NOTIFY_SOCKET"), None);
+    assert_eq!(variable(&stack, "web.1", "LPM_SCOPE"), None);
+    assert_eq!(variable(&stack, "web.1", "LPM_MEM").as_deref(), Some("1G"));
+    assert_eq!(variable(&stack, "web.1", "A").as_deref(), Some("2"));
+}
+
+// 2.4 Ports.
+
+// 101
+#[test]
+fn ports_go_up_by_hundreds_from_5000() {
+    assert_eq!(ports(&stack(&procfile("a: x\nb: x\nc: x"))), [5000, 5100, 5200]);
+}
+
+// 102
+#[test]
+fn instances_go_up_by_one() {
+    let sources = typed("foo: x\nbar: x", |options| {
+        options.port = given("--port", "4000");
+        options.concurrency = given("-c", "foo=3,bar=2");
+    });
+    assert_eq!(ports(&stack(&sources)), [4000, 4001, 4002, 4100, 4101]);
+}
+
+// 104
+#[test]
+fn a_process_that_is_off_keeps_its_block() {
+    let off = typed("a: x\nb: x", |options| options.concurrency = given("-c", "a=0"));
+    assert_eq!(ports(&stack(&off)), [5100]);
+    let filtered = typed("a: x\nb: x", |options| options.names = given("start", "b"));
+    assert_eq!(ports(&stack(&filtered)), [5100]);
+}
+
+// 105, 106, 108, 109, 110, 113, 114, 246
+#[test]
+fn the_base_port_is_the_options_then_the_files_then_the_inherited() {
+    let base = |option: &str, file: &str, inherited: &str| {
+        let mut sources = procfile("a: x\nb: x\nweb: x");
+        if !option.is_empty() {
+            sources.options.port = given("-p", option);
+        }
+        sources.env_files = vec![Text::new(".env", file)];
+        sources.environment = os(&[("PORT", inherited)]);
+        let stack = stack(&sources);
+        assert_eq!(variable(&stack, "web.1", "PORT"), Some(ports(&stack)[2].to_string()));
+        ports(&stack)
+    };
+    assert_eq!(base("8000", "", ""), [8000, 8100, 8200]);
+    assert_eq!(base("", "", ""), [5000, 5100, 5200]);
+    assert_eq!(base("", "", "4000"), [4000, 4100, 4200]);
+    assert_eq!(base("", "PORT=6000", "4000"), [6000, 6100, 6200]);
+    assert_eq!(base("", "PORT=\"3000\"", ""), [3000, 3100, 3200]);
+    assert_eq!(base("4400", "PORT=4300", ""), [4400, 4500, 4600]);
+    assert_eq!(base("5000", "PORT=6000", ""), [5000, 5100, 5200]);
+    assert_eq!(base("80", "", ""), [80, 180, 280]);
+}
+
+#[test]
+fn a_port_that_is_none_is_refused_where_it_was_written() {
+    let option = typed("a: x", |options| options.port = given("--port", "0"));
+    assert_eq!(refused(&option), ["--port: \"0\" is not a port (write 1 to 65535)"]);
+    let message = "PORT is not a port (write 1 to 65535, or use --no-port)";
+    assert_eq!(refused(&with_files(&["A=1\nPORT=x"], &[])), [format!(".env1:2: {message}")]);
+    assert_eq!(refused(&with_files(&[], &[("PORT", "tcp://x")])), [format!("environment: {message}")]);
+}
+
+// 116
+#[test]
+fn without_ports_an_inherited_one_leaks_through() {
+    let mut sources = typed("a: x", |options| options.no_port = true);
+    let alone = stack(&sources);
+    assert_eq!(variable(&alone, "a.1", "PORT"), None);
+    assert_eq!(variable(&alone, "a.1", "LPM_PORT_A"), None);
+    assert_eq!((alone.instances[0].port, alone.processes[0].port), (None, None));
+    sources.environment = os(&[("PORT", "any")]);
+    assert_eq!(variable(&stack(&sources), "a.1", "PORT").as_deref(), Some("any"));
+}
+
+// 117
+#[test]
+fn the_steps_can_be_chosen() {
+    let sources = typed("a: x\nb: x\nc: x", |options| {
+        options.port_step = given("--port-step", "10");
+        options.instance_port_step = given("--instance-port-step", "2");
+        options.concurrency = given("-c", "a=2");
+    });
+    assert_eq!(ports(&stack(&sources)), [5000, 5002, 5010, 5020]);
+}
+
+// 133
+#[test]
+fn two_instances_with_one_port_are_pointed_out() {
+    let sources = typed("a: x\nb: x", |options| options.concurrency = given("-c", "a=101"));
+    assert_eq!(warnings(&sources, Severity::Warning), ["a.101 and b.1 share port 5100 (raise --port-step)"]);
+}
+
+#[test]
+fn a_port_above_the_last_is_refused_once_naming_the_instance() {
+    let sources = typed("a: x\nb: x", |options| {
+        options.port = given("-p", "65500");
+        options.concurrency = given("-c", "b=3");
+    });
+    assert_eq!(
+        refused(&sources),
+        ["Procfile:2: b.1 would get port 65600, above 65535 (lower --port or --port-step, or use --no-port)"]
+    );
+    let off = typed("a: x\nb: x", |options| {
+        options.port = given("-p", "65500");
+        options.concurrency = given("-c", "b=0");
+    });
+    assert_eq!(ports(&stack(&off)), [65500]);
+}
+
+// 2.5 Formation.
+
+fn formed(formation: &str, concurrency: &str) -> Sources {
+    typed("a: x\nb: x", |options| {
+        if formation != "-" {
+            options.formation = given("-m", formation);
+        }
+        if concurrency != "-" {
+            options.concurrency = given("-c", concurrency);
+        }
+    })
+}
+
+#[test]
+fn formations_mean_what_foremans_and_honchos_do() {
+    for (formation, concurrency, expected) in [
+        ("", "-", &["a.1", "b.1"][..]),                     // 120
+        ("-", "", &["a.1", "b.1"]),                         // 120
+        ("a=2", "-", &["a.1", "a.2"]),                      // 120, 128
+        ("-", "a=2", &["a.1", "a.2", "b.1"]),               // 128
+        ("a=2,b=1", "-", &["a.1", "a.2", "b.1"]),           // 120
+        (" a   =   2, b = 1", "-", &["a.1", "a.2", "b.1"]), // 121
+        ("all=2", "-", &["a.1", "a.2", "b.1", "b.2"]),      // 125
+        ("all=1,b=0", "-", &["a.1"]),                       // 126
+        ("b=0,all=1", "-", &["a.1"]),                       // 126
+        ("a=0", "-", &[]),
+        ("-", "all=0", &[]),
+    ] {
+        assert_eq!(names(&stack(&formed(formation, concurrency))), expected, "{formation} {concurrency}");
+    }
+}
+
+#[test]
+fn formations_that_make_no_sense_are_refused() {
+    for (formation, message) in [
+        ("a=x", "\"a=x\" is not a number of instances (write a=2; the Procfile has a, b)"), // 122
+        ("a=-1", "\"a=-1\" is not a number of instances (write a=2; the Procfile has a, b)"), // 124
+        ("nope=2", "unknown process type \"nope\" (the Procfile has a, b)"),                // 129
+        ("a=1,,b=1", "\"a=1,,b=1\" has an empty item (remove a comma)"),
+        ("a=1,", "\"a=1,\" has an empty item (remove a comma)"),
+        ("a", "\"a\" has no number (write a=1)"),
+        ("a=", "\"a=\" is not a number of instances (write a=2; the Procfile has a, b)"),
+        ("a=99999999999", "\"a=99999999999\" is too many (write a=10000 or less)"),
+    ] {
+        assert_eq!(refused(&formed(formation, "-")), [format!("-m: {message}")]);
+        assert_eq!(refused(&formed("-", formation)), [format!("-c: {message}")]);
+    }
+    assert_eq!(refused(&formed("a=1", "b=1")), ["-m: cannot be combined with -c (use one)"]);
+    assert_eq!(
+        refused(&formed("a=6000,b=6000", "-")),
+        ["the formation asks for 12000 instances (write 10000 or less)"]
+    );
+}
+
+// 130
+#[test]
+fn an_unknown_name_is_refused_listing_the_known() {
+    let sources = typed("web: x\nworker: x", |options| options.names = given("start", "zzz"));
+    assert_eq!(refused(&sources), ["start: unknown process type \"zzz\" (the Procfile has web, worker)"]);
+}
+
+#[test]
+fn names_select_process_types_and_instances() {
+    let select = |list: &[&str], formation: &str| {
+        let sources = typed("a: x\nb: x\nc: x", |options| {
+            options.names = Given::new("start", list.iter().copied());
+            options.formation = given("-m", formation);
+        });
+        load(&sources).map(|loaded| names(&loaded.stack).join(" ")).map_err(|problems| texts(&problems))
+    };
+    assert_eq!(select(&["c", "a"], ""), Ok("a.1 c.1".into()));
+    assert_eq!(select(&["b"], "a=2,b=2"), Ok("b.1 b.2".into()));
+    assert_eq!(select(&["b"], "a=2"), Ok("b.1".into()));
+    assert_eq!(select(&["a.2", "c"], "all=2"), Ok("a.2 c.1 c.2".into()));
+    assert_eq!(select(&["a.1", "a"], "all=2"), Ok("a.1 a.2".into()));
+    assert_eq!(
+        select(&["a.2"], ""),
+        Err(vec!["start: there is no a.2: the formation has a=1 (write -m a=2)".into()])
+    );
+    assert_eq!(select(&["a.0"], ""), Err(vec!["start: \"a.0\" is no instance of a (write a.1)".into()]));
+}
+
+// 136
+#[test]
+fn an_option_wins_over_the_files_formation() {
+    let mut sources = manifest("alpha: x\nbravo: x", "[stack]\nformation = \"alpha=2\"");
+    assert_eq!(names(&stack(&sources)), ["alpha.1", "alpha.2"]);
+    sources.options.formation = given("-m", "alpha=3");
+    assert_eq!(names(&stack(&sources)).len(), 3);
+}
+
+// Ceilings and policies.
+
+#[test]
+fn the_specific_wins_over_the_general_and_the_option_over_the_file() {
+    let mut sources = manifest(
+        "web: x\nworker: x\n",
+        "[defaults]\nmemory-max = \"1G\"\ntasks-max = 100\n\
+         [process.web]\nmemory-max = \"2G\"\ncpu-quota = 1.5\n\
+         [process.\"worker.2\"]\nmemory-max = \"3G\"\n",
+    );
+    sources.options.concurrency = given("-c", "worker=2");
+    let memory = |sources: &Sources| -> Vec<String> {
+        stack(sources)
+            .instances
+            .iter()
+            .map(|i| i.ceilings.memory_max.map_or("none".to_owned(), quantity::format_memory))
+            .collect()
+    };
+    assert_eq!(memory(&sources), ["2G", "1G", "3G"]);
+    sources.options.mem = given("--mem", "worker=512M,web.1=64M");
+    assert_eq!(memory(&sources), ["64M", "512M", "512M"]);
+    sources.options.mem = given("--mem", "worker.2=1.5G,256M");
+    assert_eq!(memory(&sources), ["256M", "256M", "1.5G"]);
+    sources.options.mem = given("--mem", "all=infinity");
+    assert_eq!(memory(&sources), ["infinity", "infinity", "infinity"]);
+    let stack = stack(&sources);
+    assert_eq!(stack.instances[0].ceilings.cpu_quota, Some(Ceiling::At(1500)));
+    assert_eq!(stack.instances[1].ceilings.cpu_quota, None);
+    assert_eq!(stack.instances[1].ceilings.tasks_max, Some(Ceiling::At(100)));
+}
+
+#[test]
+fn every_ceiling_has_its_option() {
+    let sources = typed("web: x", |options| {
+        options.mem = given("--mem", "web=512M");
+        options.mem_high = given("--mem-high", "50%");
+        options.swap = given("--swap", "0");
+        options.cpu = given("--cpu", "web=150%");
+        options.cpu_weight = given("--cpu-weight", "web=50");
+        options.tasks = given("--tasks", "web=64");
+        options.stack_mem = given("--stack-mem", "2G");
+        options.stack_cpu = given("--stack-cpu", "infinity");
+        options.stack_tasks = given("--stack-tasks", "10%");
+        options.limits = given("--limits", "best-effort");
+    });
+    let stack = stack(&sources);
+    assert_eq!(
+        stack.instances[0].ceilings,
+        Ceilings {
+            memory_max: Some(Ceiling::At(512 << 20)),
+            memory_high: Some(Ceiling::At(4 << 30)),
+            memory_swap_max: Some(Ceiling::At(0)),
+            cpu_quota: Some(Ceiling::At(1500)),
+            cpu_weight: Some(50),
+            tasks_max: Some(Ceiling::At(64)),
+        }
+    );
+    assert_eq!(
+        stack.ceilings,
+        Ceilings {
+            memory_max: Some(Ceiling::At(2 << 30)),
+            cpu_quota: Some(Ceiling::Infinity),
+            tasks_max: Some(Ceiling::At(3276)),
+            ..Ceilings::default()
+        }
+    );
+    assert_eq!(stack.limits, Limits::BestEffort);
+}
+
+#[test]
+fn nonsense_is_refused_naming_the_option_and_all_of_it_at_once() {
+    let sources = typed("web: x\nworker: x", |options| {
+        options.mem = given("--mem", "512X,worker=-1,wroker=1G");
+        options.cpu = given("LPM_CPU", "web=lots");
+        options.tasks = given("--tasks", "web=");
+        options.stack_mem = given("--stack-mem", "512X");
+        options.timeout = given("-t", "soon");
+        options.stop_signal = given("--stop-signal", "web=TREM");
+        options.kill_mode = given("--kill-mode", "process");
+        options.can_die = given("--can-die", "wbe");
+        options.restart = given("--restart", "web");
+        options.exit_code = given("--exit-code", "last");
+        options.limits = given("--limits", "strickt");
+        options.name = given("--name", "");
+    });
+    let mut problems = refused(&sources);
+    problems.sort();
+    assert_eq!(
+        problems,
+        [
+            "--can-die: unknown process type \"wbe\" (the Procfile has web, worker)",
+            "--exit-code: \"last\" is not an exit code rule (write first, worst or zero)",
+            "--kill-mode: \"process\" is not a kill mode (write control-group or mixed)",
+            "--limits: \"strickt\" is not a rule for limits (write strict)",
+            "--mem: \"-1\" is not a size (write 512M, 50% or infinity)",
+            "--mem: \"512X\" is not a size (write 512M)",
+            "--mem: unknown process type \"wroker\" (the Procfile has web, worker)",
+            "--name: \"\" is no name (write letters and digits)",
+            "--restart: \"web\" is not a restart rule (write no, on-failure or always)",
+            "--stack-mem: \"512X\" is not a size (write 512M)",
+            "--stop-signal: \"TREM\" is not a signal (write a name such as TERM, SIGQUIT or RTMIN+3, or a number)",
+            "--tasks: \"\" is not a number of tasks (write a number such as 64, 10% or infinity)",
+            "-t: \"soon\" is not a duration (write 5, 5s, 500ms or 1min 30s)",
+            "LPM_CPU: \"lots\" is not a number of CPUs (write 1.5, 150% or infinity)",
+        ]
+    );
+}
+
+#[test]
+fn policies_are_set_by_options() {
+    let sources = typed("web: x\nworker: x", |options| {
+        options.timeout = given("-t", "10,web=1min 30s");
+        options.stop_signal = given("--stop-signal", "web=QUIT,worker=sigint"); // 192
+        options.kill_mode = given("--kill-mode", "web=mixed");
+        options.can_die = given("--can-die", "worker");
+        options.restart = given("--restart", "web=on-failure");
+        options.quiet = given("-q", "web");
+        options.exit_code = given("--exit-code", "worst");
+        options.name = given("--name", "shop");
+    });
+    let stack = stack(&sources);
+    let (web, worker) = (&stack.instances[0], &stack.instances[1]);
+    assert_eq!(web.policy.timeout_stop, Duration::from_secs(90));
+    assert_eq!(worker.policy.timeout_stop, Duration::from_secs(10));
+    assert_eq!((web.policy.stop_signal, worker.policy.stop_signal), (Signal(3), Signal(2)));
+    assert_eq!((web.policy.kill_mode, worker.policy.kill_mode), (KillMode::Mixed, KillMode::ControlGroup));
+    assert_eq!((web.policy.can_die, worker.policy.can_die), (false, true));
+    assert_eq!(web.policy.restart.when, RestartWhen::OnFailure);
+    assert_eq!((web.quiet, worker.quiet), (true, false));
+    assert_eq!((stack.exit_code, stack.name.as_str()), (ExitCodeRule::Worst, "shop"));
+}
+
+#[test]
+fn restarts_have_systemds_defaults_with_a_growing_delay() {
+    let restart = &stack(&procfile("web: x")).instances[0].policy.restart;
+    assert_eq!(
+        *restart,
+        Restart {
+            when: RestartWhen::No,
+            delay: Duration::from_millis(100),
+            delay_max: Duration::from_secs(60),
+            burst: 5,
+            interval: Duration::from_secs(10),
+        }
+    );
+}
+
+// 241
+#[test]
+fn one_that_can_die_may_be_restarted_all_the_same() {
+    let sources = typed("web: x", |options| {
+        options.can_die = given("--can-die", "web");
+        options.restart = given("--restart", "web=always");
+    });
+    let policy = &stack(&sources).instances[0].policy;
+    assert!(policy.can_die && policy.restart.when == RestartWhen::Always);
+}
+
+// 247
+#[test]
+fn release_is_one_shot_unless_configured() {
+    let oneshot = |change: fn(&mut Sources)| {
+        let mut sources = procfile("release: x\nweb: y");
+        change(&mut sources);
+        let stack = stack(&sources);
+        assert!(!instance(&stack, "web.1").policy.oneshot);
+        let release = &instance(&stack, "release.1").policy;
+        (release.oneshot, release.restart.when)
+    };
+    assert_eq!(oneshot(|_| {}), (true, RestartWhen::No));
+    assert_eq!(oneshot(|s| s.options.restart = given("--restart", "always")), (true, RestartWhen::No));
+    assert_eq!(
+        oneshot(|s| s.options.restart = given("--restart", "release=always")),
+        (false, RestartWhen::Always)
+    );
+    assert_eq!(
+        oneshot(|s| s.manifest = Some(Text::new("lpm.toml", "[process.release]\noneshot = false"))),
+        (false, RestartWhen::No)
+    );
+    let contradiction = manifest("web: x", "[process.web]\noneshot = true\nrestart = \"always\"");
+    assert_eq!(
+        refused(&contradiction),
+        ["web is one-shot, which restart=always contradicts (write web=on-failure)"]
+    );
+}
+
+#[test]
+fn a_setting_for_an_instance_that_is_not_there_is_pointed_out() {
+    let sources = typed("web: x", |options| options.mem = given("--mem", "web.3=1G"));
+    assert_eq!(warnings(&sources, Severity::Warning), ["there is no web.3: the formation has web=1"]);
+}
+
+// lpm.toml.
+
+#[test]
+fn the_file_sets_what_the_options_set() {
+    let sources = manifest(
+        "web: x",
+        r#"
+[stack]
+name = "shop"
+port = 7000
+port-step = 10
+instance-port-step = 2
+exit-code = "zero"
+limits = "best-effort"
+memory-max = "2G"
+cpu-quota = "200%"
+tasks-max = 500
+
+[process.web]
+memory-max = 536870912
+memory-high = "256M"
+memory-swap-max = 0
+cpu-weight = 50
+stop-signal = "SIGQUIT"
+timeout-stop = 30
+kill-mode = "mixed"
+can-die = true
+quiet = true
+working-directory = "sub"
+restart = "on-failure"
+restart-sec = "1s"
+restart-max-delay-sec = "10s"
+start-limit-burst = 3
+start-limit-interval = "1min"
+"#,
+    );
+    let stack = stack(&sources);
+    let web = &stack.instances[0];
+    assert_eq!((stack.name.as_str(), web.port), ("shop", Some(7000)));
+    assert_eq!((stack.exit_code, stack.limits), (ExitCodeRule::Zero, Limits::BestEffort));
+    assert_eq!(stack.ceilings.cpu_quota, Some(Ceiling::At(2000)));
+    assert_eq!(web.ceilings.memory_max, Some(Ceiling::At(512 << 20)));
+    assert_eq!(web.ceilings.memory_swap_max, Some(Ceiling::At(0)));
+    assert_eq!(web.working_directory, PathBuf::from("/srv/app/sub"));
+    assert_eq!(variable(&stack, "web.1", "PWD").as_deref(), Some("/srv/app/sub"));
+    assert!(web.quiet);
+    assert_eq!(
+        web.policy,
+        Policy {
+            stop_signal: Signal(3),
+            timeout_stop: Duration::from_secs(30),
+            kill_mode: KillMode::Mixed,
+            can_die: true,
+            oneshot: false,
+            restart: Restart {
+                when: RestartWhen::OnFailure,
+                delay: Duration::from_secs(1),
+                delay_max: Duration::from_secs(10),
+                burst: 3,
+                interval: Duration::from_secs(60),
+            },
+        }
+    );
+}
+
+#[test]
+fn mistakes_in_the_file_are_located() {
+    for (file, message) in [
+        ("[process.web]\nmemroy-max = \"1G\"", "2: unknown key \"memroy-max\" (write memory-max)"),
+        ("[proces.web]", "1: unknown key \"proces\" (write process)"),
+        (
+            "[defaults]\n\ncolour = 1",
+            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, working-directory, environment)",
+        ),
+        ("[process.wbe]", "1: unknown process type \"wbe\" (the Procfile has web, worker)"),
+        ("[process.worker.2]", "1: unknown key \"2\" (an instance is written [process.\"web.2\"])"),
+        ("[process.all]", "1: \"all\" is no process type (write [defaults])"),
+        ("[process.\"web.x\"]", "1: \"web.x\" is no instance of web (write web.1)"),
+        ("# x\n[process.web]\nmemory-max = \"512X\"", "3: memory-max: \"512X\" is not a size (write 512M)"),
+        (
+            "[process.web]\ncan-die = \"maybe\"",
+            "2: can-die: \"maybe\" is neither yes nor no (write yes or no)",
+        ),
+        ("[process.web]\nmemory-max = [1]", "2: a list stands where text, a number or true or false belongs"),
+        ("[process.web]\nenvironment = \"SECRET=1\"", "2: text stands where a table belongs"),
+        (
+            "[process.web]\nenvironment.PORT = 80",
+            "2: environment: lpm itself says what PORT is; write port in [stack], or use --no-port",
+        ),
+        ("[process.web]\nenvironment.\"A B\" = 80", "2: environment: \"A B\" is no name of a variable"),
+        ("[process.web]\nenvironment.A = \"s\\u0000\"", "2: environment: the value of A holds a NUL byte"),
+        ("[stack]\nport = 0", "2: port: \"0\" is not a port (write 1 to 65535)"),
+        ("[stack]\nexit-code = \"wurst\"", "2: exit-code: \"wurst\" is not an exit code rule (write worst)"),
+        ("[stack]\nexpand-env = \"x\"", "2: expand-env: \"x\" is neither yes nor no (write yes or no)"),
+        ("process = 5", "1: a number stands where a table belongs"),
+    ] {
+        assert_eq!(refused(&manifest("web: x\nworker: x", file)), [format!("lpm.toml:{message}")], "{file}");
+    }
+    for file in ["[process.web", "a = ", "[stack]\nname = \"a\"\nname = \"b\"", "\u{0}"] {
+        let messages = refused(&manifest("web: x", file));
+        assert!(messages.len() == 1 && messages[0].starts_with("lpm.toml:"), "{messages:?}");
+        assert!(!messages[0].contains('\n'), "{messages:?}");
+    }
+    let mut binary = procfile("web: x");
+    binary.manifest = Some(Text::new("lpm.toml", b"# x\n\xff".to_vec()));
+    assert_eq!(refused(&binary), ["lpm.toml:2: the file is not UTF-8"]);
+}
+
+// 2.9 run.
+
+fn one_off(sources: &Sources, arguments: &[&str]) -> Stack {
+    let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    load_one_off(sources, &arguments, 77).unwrap_or_else(|problems| panic!("{:?}", texts(&problems))).stack
+}
+
+// 200
+#[test]
+fn several_arguments_are_executed_as_given() {
+    let stack = one_off(&procfile("web: x"), &["grep", "-e", "FOO $BAR", ".env"]);
+    let expected = ["grep", "-e", "FOO $BAR", ".env"].map(OsString::from).to_vec();
+    assert_eq!(stack.instances[0].command, Command::Exec(expected));
+    assert_eq!(names(&stack), ["run.77"]);
+}
+
+// 201, 252
+#[test]
+fn a_single_name_of_the_procfile_runs_that_entry() {
+    let mut sources =
+        manifest("web: x\nmigrate: rake db:migrate\n", "[process.migrate]\nmemory-max = \"64M\"");
+    sources.options.restart = given("--restart", "always");
+    let stack = one_off(&sources, &["migrate"]);
+    let run = &stack.instances[0];
+    let words = vec!["rake".into(), "db:migrate".into()];
+    assert_eq!(run.command, Command::Direct { words, text: "rake db:migrate".into() });
+    assert_eq!(run.ceilings.memory_max, Some(Ceiling::At(64 << 20)));
+    assert_eq!(stack.processes[run.process].name, "migrate");
+    assert_eq!(run.policy.restart.when, RestartWhen::No);
+    for (name, value) in
+        [("PORT", "5100"), ("PS", "run.77"), ("LPM_PROCESS", "migrate"), ("LPM_PORT_WEB", "5000")]
+    {
+        assert_eq!(variable(&stack, "run.77", name).as_deref(), Some(value), "{name}");
+    }
+}
+
+// 202
+#[test]
+fn any_other_command_sees_the_env_file_and_no_port_of_ours() {
+    let mut sources = procfile("web: x");
+    sources.env_files = vec![Text::new(".env", "FILENAME=x\n")];
+    sources.options.mem = given("--mem", "64M");
+    let stack = one_off(&sources, &["touch $FILENAME"]);
+    assert_eq!(stack.instances[0].command, Command::Shell("touch $FILENAME".into()));
+    assert_eq!(variable(&stack, "run.77", "FILENAME").as_deref(), Some("x"));
+    assert_eq!(variable(&stack, "run.77", "PORT"), None);
+    assert_eq!(variable(&stack, "run.77", "LPM_PROCESS").as_deref(), Some("run"));
+    assert_eq!(stack.instances[0].ceilings.memory_max, Some(Ceiling::At(64 << 20)));
+    assert_eq!(stack.processes[stack.instances[0].process].name, "run");
+}
+
+#[test]
+fn a_run_needs_a_command_but_no_procfile() {
+    assert_eq!(names(&one_off(&procfile(""), &["true"])), ["run.77"]);
+    let problems = load_one_off(&procfile(""), &[], 1).expect_err("no command");
+    assert_eq!(texts(&problems), ["no command to run (write lpm run COMMAND)"]);
+}
+
+// Notes.
+
+#[test]
+fn notes_are_located_and_fail_nothing() {
+    let sources = procfile("web: docker run nginx\nall: x\nworker: python x.py\n");
+    assert_eq!(
+        warnings(&sources, Severity::Note),
+        [
+            "Procfile:1: web: docker hands its work to another daemon, where no ceiling and no stop of lpm reaches it",
+            "Procfile:2: \"all\" means every process type in options and cannot name this one alone",
+            "Procfile:3: worker: python holds its output back unless it writes to a terminal (set PYTHONUNBUFFERED=1 or use --pty)",
+        ]
+    );
+    assert_eq!(warnings(&sources, Severity::Warning), [""; 0]);
+}
+
+#[test]
+fn a_thousand_instances_share_one_environment() {
+    let mut sources = typed("web: ./serve", |options| options.formation = given("-m", "web=1000"));
+    sources.environment = (0..100).map(|n| (format!("NAME_{n}").into(), "value".into())).collect();
+    let stack = stack(&sources);
+    assert_eq!(stack.instances.len(), 1000);
+    assert!(stack.instances.iter().all(|instance| instance.environment.len() == 6));
+    assert_eq!(environment_of(&stack, &stack.instances[999]).len(), 100 + 3 + 6);
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_panics(
+            procfile_text in "([a-c.:# \\\\x\n]{0,20}\n){0,4}web: x\n",
+            env in "([A-C='\"\\\\$#{} \n]{0,16}\n){0,4}",
+            toml in "(\\[(stack|defaults|process\\.web|x)\\]\n)?((port|memory-max|can-die|environment|x) = [0-9\"xM{}=\\[\\]-]{0,6}\n){0,3}",
+            option in "((web|all|a|web\\.[0-9]{1,6})?=?[0-9MXs%.-]{0,6},?){0,4}",
+        ) {
+            let mut sources = manifest(&procfile_text, &toml);
+            sources.env_files = vec![Text::new(".env", env)];
+            let origin = |name: &str| given(name, &option);
+            sources.options = Options {
+                names: Given::default(),
+                concurrency: origin("-c"),
+                port: origin("-p"),
+                mem: origin("--mem"),
+                cpu: origin("--cpu"),
+                tasks: origin("--tasks"),
+                timeout: origin("-t"),
+                stop_signal: origin("--stop-signal"),
+                can_die: origin("--can-die"),
+                ..Options::default()
+            };
+            match load(&sources) {
+                Ok(loaded) => prop_assert!(!loaded.warnings.iter().any(Diagnostic::is_error)),
+                Err(problems) => prop_assert!(problems.iter().any(Diagnostic::is_error)),
+            }
+        }
+
+        #[test]
+        fn any_bytes_as_lpm_toml_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut sources = procfile("web: x");
+            sources.manifest = Some(Text::new("lpm.toml", bytes));
+            let _ = load(&sources);
+        }
+
+        #[test]
+        fn every_instance_is_numbered_without_gaps(a in 0u32..50, b in 0u32..50) {
+            let sources = typed("a: x\nb: x", |options| options.formation = given("-m", &format!("a={a},b={b}")));
+            let stack = stack(&sources);
+            prop_assert_eq!(stack.instances.len(), (a + b) as usize);
+            for instance in &stack.instances {
+                let process = &stack.processes[instance.process];
+                prop_assert_eq!(&instance.name, &format!("{}.{}", process.name, instance.number));
+                prop_assert!((1..=process.count).contains(&instance.number));
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One life as the driver holds it: the main process, the leaf, and what can be asked of and done to them.
+//!
+//! Where there are no cgroups the leaf is made up: the processes among our descendants that carry the
+//! instance's name in their environment. That is the best that can be had there, and no more.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::words;
+use crate::linux::cgroup::{AndContinue, Cgroup, Counters};
+use crate::linux::descendants;
+use crate::linux::pidfd::PidFd;
+use crate::supervisor::{Life, Usage};
+
+/// The variable that tells whose a process is, where no cgroup does.
+pub(super) const INSTANCE_VARIABLE: &str = "LPM_INSTANCE";
+
+/// A life that has a process.
+pub(super) struct Alive {
+    pub life: Life,
+    pub pid: Pid,
+    pub main: PidFd,
+    pub leaf: Leaf,
+    /// What its leaf counts.
+    pub counters: Counters,
+    /// The main process was reaped.
+    pub exited: bool,
+    /// Watched for its end; kept open so that the notification stays armed.
+    pub events: Option<OwnedFd>,
+    /// Watched for ceilings that are felt.
+    pub pressure: Vec<OwnedFd>,
+}
+
+/// Where the processes of a life are.
+pub(super) enum Leaf {
+    Cgroup(Cgroup),
+    Descendants { mark: String },
+}
+
+impl Alive {
+    /// Sends `signal` to every process, and SIGCONT so that a stopped one can act on it.
+    pub fn signal_all(&self, signal: i32) -> Result<(), Errno> {
+        let main = (!self.exited).then_some((self.pid, &self.main));
+        match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.signal_all(signal, AndContinue::Yes, main).map(|_| ()),
+            Leaf::Descendants { mark } => {
+                if let Some((_, main)) = main {
+                    main.send(signal)?;
+                    main.send(libc::SIGCONT)?;
+                }
+                signal_marked(mark, signal, main.map(|(pid, _)| pid));
+                Ok(())
+            }
+        }
+    }
+
+    /// SIGKILL to everything.
+    pub fn kill(&self) -> Result<(), Errno> {
+        match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.kill(),
+            Leaf::Descendants { mark } => {
+                if !self.exited {
+                    self.main.send(libc::SIGKILL)?;
+                }
+                signal_marked(mark, libc::SIGKILL, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// How many processes there are, the main one not counted once it was reaped.
+    pub fn left(&self) -> u32 {
+        match &self.leaf {
+            // Zombies are listed in no cgroup and keep none populated.
+            Leaf::Cgroup(leaf) => match leaf.populated() {
+                Ok(true) => leaf.procs().map_or(1, |procs| procs.len().max(1) as u32),
+                Ok(false) | Err(_) => 0,
+            },
+            Leaf::Descendants { mark } => descendants::marked(mark).len() as u32,
+        }
+    }
+
+    /// Who is there: number and command line.
+    pub fn processes(&self) -> Vec<(u32, String)> {
+        let pids = match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.procs().unwrap_or_default(),
+            Leaf::Descendants { mark } => descendants::marked(mark).iter().map(|one| one.pid).collect(),
+        };
+        pids.into_iter().map(|pid| (number(pid), descendants::command_line(pid))).collect()
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Usage {
+        match &self.leaf {
+            Leaf::Cgroup(leaf) => words::usage(&leaf.usage(self.counters)),
+            // Nobody counts; of the main process the kernel tells when it is reaped.
+            Leaf::Descendants { .. } => Usage::default(),
+        }
+    }
+}
+
+/// Signals everybody who carries the mark but `told`, who was told already, each through a pidfd after a
+/// second look.
+pub(super) fn signal_marked(mark: &str, signal: i32, told: Option<Pid>) {
+    for one in descendants::marked(mark).iter().filter(|one| Some(one.pid) != told) {
+        if let Ok(Some(pidfd)) = one.open() {
+            let _ = pidfd.send(signal);
+            if signal != libc::SIGSTOP {
+                let _ = pidfd.send(libc::SIGCONT);
+            }
+        }
+    }
+}
+
+/// A pid as people and the core write it.
+pub(super) fn number(pid: Pid) -> u32 {
+    pid.as_raw_pid().unsigned_abs()
+}

@@ -1,0 +1,32 @@
+//! From the kernel's words to the core's.
+
+use crate::config::{Ceilings, Signal};
+use crate::linux::{cgroup, pidfd};
+use crate::supervisor::{Exit, Usage};
+
+/// How a main process ended.
+pub(super) fn exit(exit: pidfd::Exit) -> Exit {
+    match exit {
+        pidfd::Exit::Code(code) => Exit::Code(code),
+        pidfd::Exit::Signal { signal, core } => Exit::Signal { signal: Signal(signal), core },
+    }
+}
+
+/// What a leaf used.
+pub(super) fn usage(usage: &cgroup::Usage) -> Usage {
+    Usage {
+        cpu_usec: usage.cpu_usec.unwrap_or(0),
+        throttled_usec: usage.throttled_usec,
+        memory_peak: usage.memory_peak,
+        oom_kills: usage.oom_kills.unwrap_or(0),
+        tasks_refused: usage.tasks_limit_hits.unwrap_or(0),
+    }
+}
+
+/// The files that notify when one of these ceilings is felt (cgroup-v2.rst). A leaf without a ceiling is
+/// not watched: each watch is a descriptor.
+pub(super) fn felt(ceilings: &Ceilings) -> impl Iterator<Item = &'static str> {
+    let memory = ceilings.memory_max.is_some().then_some("memory.events");
+    let tasks = ceilings.tasks_max.is_some().then_some("pids.events");
+    [memory, tasks].into_iter().flatten()
+}

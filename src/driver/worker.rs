@@ -1,0 +1,283 @@
+//! The worker: one long-lived thread for what may block.
+//!
+//! A birth sleeps until `execve` is through, which may take for ever on a network file system, and making or
+//! removing a cgroup takes the kernel's cgroup lock. The loop never waits for either: orders go out through
+//! a channel, and what became of them comes back as messages, in the order of the orders. Births and
+//! removals share the thread, so a leaf is gone before its successor of the same name is made.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::ceilings;
+use crate::config::{Command, Instance, Stack};
+use crate::linux::cgroup::{Cgroup, Existing};
+use crate::linux::pidfd::PidFd;
+use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
+use crate::output::{self, Stream};
+use crate::supervisor::{Failure, FailureKind, Life};
+
+/// What the worker needs for every birth.
+pub(super) struct Nursery {
+    pub stack: Arc<Stack>,
+    /// Where leaves are made; `None` where there are no cgroups.
+    pub app: Option<Cgroup>,
+    /// Whether a memory ceiling can be enforced, so that an OOM kill is to take the whole instance.
+    pub memory: bool,
+    /// Where standard streams go.
+    pub streams: Streams,
+    /// What RLIMIT_NOFILE was before lpm raised its own.
+    pub open_files: Option<(u64, u64)>,
+    /// SIGHUP was inherited as ignored (nohup) and stays so.
+    pub ignore_hangup: bool,
+}
+
+/// Where the standard streams of what is born go.
+#[derive(Debug)]
+pub enum Streams {
+    /// Into pipes that lpm reads; standard input is `/dev/null`.
+    Pipes {
+        /// One of its own for standard error.
+        split_stderr: bool,
+    },
+    /// To where lpm's own go (`lpm run`).
+    Ours {
+        /// lpm's controlling terminal, if it is in its foreground: the command becomes the foreground process
+        /// group, so that shells have job control.
+        terminal: Option<OwnedFd>,
+    },
+}
+
+/// A process that was born.
+pub(super) struct Born {
+    pub life: Life,
+    pub pid: Pid,
+    pub main: PidFd,
+    pub leaf: Option<Cgroup>,
+    /// The reading ends of its pipes.
+    pub pipes: Vec<(Stream, OwnedFd)>,
+}
+
+pub(super) enum Order {
+    Spawn { life: Life, cancelled: Arc<AtomicBool> },
+    Remove { leaf: String },
+}
+
+/// What the worker tells the loop.
+pub(super) enum Report {
+    Answered(Answer),
+    /// There are no more orders, and the thread is about to end.
+    Finished,
+}
+
+/// What became of an order to spawn.
+pub(super) type Answer = Result<Born, (Life, Failure)>;
+
+/// The loop's end of the worker.
+pub(super) struct Worker {
+    orders: Option<mpsc::Sender<Order>>,
+    /// Births ordered and not yet answered. While there are any, an unknown child may be one of ours.
+    under_way: usize,
+}
+
+impl Worker {
+    /// Starts the thread. `report` is called on it.
+    pub fn start(nursery: Nursery, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Worker> {
+        let (orders, inbox) = mpsc::channel();
+        let births = move || {
+            let births = Births::new(nursery);
+            for order in inbox {
+                match order {
+                    Order::Spawn { life, cancelled } => {
+                        report(Report::Answered(births.deliver(life, &cancelled)));
+                    }
+                    Order::Remove { leaf } => births.remove(&leaf),
+                }
+            }
+            report(Report::Finished);
+        };
+        std::thread::Builder::new().name("lpm-worker".into()).stack_size(256 << 10).spawn(births)?;
+        Ok(Worker { orders: Some(orders), under_way: 0 })
+    }
+
+    /// Hands over an order.
+    pub fn order(&mut self, order: Order) {
+        if matches!(order, Order::Spawn { .. }) {
+            self.under_way += 1;
+        }
+        // The thread ends only when this sender is dropped.
+        let _ = self.orders.as_ref().map(|orders| orders.send(order));
+    }
+
+    /// The loop has taken an answer in.
+    pub fn answered(&mut self) {
+        self.under_way -= 1;
+    }
+
+    /// Whether a birth may be under way.
+    pub fn is_bearing(&self) -> bool {
+        self.under_way > 0
+    }
+
+    /// Takes no more orders. After the last one the thread reports that it is finished.
+    pub fn finish(&mut self) {
+        self.orders = None;
+    }
+}
+
+/// The worker's own side.
+struct Births {
+    nursery: Nursery,
+    base: Environment,
+    null: Result<OwnedFd, Errno>,
+}
+
+impl Births {
+    fn new(nursery: Nursery) -> Births {
+        let base = Environment::new(nursery.stack.environment.iter().map(|(name, value)| (name, value)))
+            .unwrap_or_default();
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        Births { nursery, base, null }
+    }
+
+    fn deliver(&self, life: Life, cancelled: &AtomicBool) -> Answer {
+        if cancelled.load(Ordering::Acquire) {
+            let reason = "stopped before it began".to_owned();
+            let failure = Failure { stage: "start".into(), reason, kind: FailureKind::Cancelled };
+            return Err((life, failure));
+        }
+        let stack = Arc::clone(&self.nursery.stack);
+        let instance = &stack.instances[life.instance.0 as usize];
+        let leaf = match self.make_leaf(instance) {
+            Ok(leaf) => leaf,
+            Err(failure) => {
+                self.remove(&instance.name);
+                return Err((life, failure));
+            }
+        };
+        let born = self.bear(life, instance, leaf);
+        born.map_err(|failure| {
+            self.remove(&instance.name);
+            (life, failure)
+        })
+    }
+
+    /// A new leaf with its ceilings. Counters are cumulative over a cgroup's life, so a leaf never serves two
+    /// lives; one that is still there is what an earlier life could not be rid of.
+    fn make_leaf(&self, instance: &Instance) -> Result<Option<Cgroup>, Failure> {
+        let Some(app) = &self.nursery.app else { return Ok(None) };
+        let refused = |stage: &str, errno: Errno| setup_failure(stage, errno);
+        let _ = app.remove(&instance.name);
+        let leaf = app.create(&instance.name, Existing::Refuse).map_err(|errno| refused("cgroup", errno))?;
+        for setting in ceilings::settings(&instance.ceilings) {
+            match leaf.write(setting.file, &setting.value) {
+                Ok(()) => {}
+                // The controller is not there: under best-effort that was said at the start.
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(refused(setting.file, errno)),
+            }
+        }
+        if self.nursery.memory {
+            // All or nothing: a half-killed instance helps nobody.
+            let _ = leaf.write("memory.oom.group", "1");
+        }
+        Ok(Some(leaf))
+    }
+
+    fn bear(&self, life: Life, instance: &Instance, leaf: Option<Cgroup>) -> Result<Born, Failure> {
+        let unusable = |_| setup_failure("environment", Errno::INVAL);
+        let overlay = instance.environment.iter().map(|(name, value)| (name, value));
+        let environment = self.base.with(overlay).map_err(unusable)?;
+        let (argv, script) = command_line(&instance.command).map_err(unusable)?;
+        let directory = CString::new(instance.working_directory.as_os_str().as_bytes()).map_err(unusable)?;
+
+        let null = self.null.as_ref().map_err(|&errno| setup_failure("/dev/null", errno))?;
+        let pipe = |stream| match output::pipe() {
+            Ok((read, write)) => Ok(((stream, read), write)),
+            Err(error) => Err(setup_failure("output pipe", errno_of(&error))),
+        };
+        let (pipes, ends): (Vec<_>, Vec<_>) = match self.nursery.streams {
+            Streams::Pipes { split_stderr: false } => vec![pipe(Stream::Merged)?],
+            Streams::Pipes { split_stderr: true } => vec![pipe(Stream::Out)?, pipe(Stream::Err)?],
+            Streams::Ours { .. } => Vec::new(),
+        }
+        .into_iter()
+        .unzip();
+        let (stdio, session) = match (&self.nursery.streams, ends.as_slice()) {
+            (Streams::Ours { terminal: None }, _) => (ours(), Session::Same),
+            (Streams::Ours { terminal: Some(terminal) }, _) => {
+                (ours(), Session::Group(Some(terminal.as_fd())))
+            }
+            (Streams::Pipes { .. }, [out, err]) => ([null.as_fd(), out.as_fd(), err.as_fd()], Session::New),
+            (Streams::Pipes { .. }, both) => ([null.as_fd(), both[0].as_fd(), both[0].as_fd()], Session::New),
+        };
+
+        let ignored = [libc::SIGHUP];
+        let birth = Birth {
+            script: script.as_deref(),
+            directory: Some(&directory),
+            session,
+            open_files: self.nursery.open_files,
+            ignored: if self.nursery.ignore_hangup { &ignored } else { &[] },
+            ..Birth::new(&argv, &environment, stdio)
+        };
+        let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd)).map_err(birth_failure)?;
+        Ok(Born { life, pid: child.pid, main: PidFd::from(child.pidfd), leaf, pipes })
+    }
+
+    fn remove(&self, leaf: &str) {
+        if let Some(app) = &self.nursery.app {
+            // What cannot be removed now is taken with the whole tree at the end.
+            let _ = app.remove(leaf);
+        }
+    }
+}
+
+/// lpm's own standard streams.
+fn ours() -> [BorrowedFd<'static>; 3] {
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+}
+
+/// `argv`, and what the shell gets should the kernel not know the file's format.
+fn command_line(command: &Command) -> Result<(Vec<CString>, Option<CString>), std::ffi::NulError> {
+    let word = |word: &str| CString::new(word);
+    match command {
+        Command::Shell(text) => Ok((vec![word("/bin/sh")?, word("-c")?, word(text)?], None)),
+        Command::Direct { words, text } => {
+            Ok((words.iter().map(|text| word(text)).collect::<Result<_, _>>()?, Some(word(text)?)))
+        }
+        Command::Exec(words) => {
+            let word = |word: &OsString| CString::new(word.clone().into_vec());
+            Ok((words.iter().map(word).collect::<Result<_, _>>()?, None))
+        }
+    }
+}
+
+fn setup_failure(stage: &str, errno: Errno) -> Failure {
+    Failure { stage: stage.to_owned(), reason: words(errno), kind: FailureKind::NotExecutable }
+}
+
+fn birth_failure(failure: spawn::Failure) -> Failure {
+    let kind = match (failure.stage, failure.errno) {
+        (Stage::Exec, Errno::NOENT) => FailureKind::NotFound,
+        (Stage::Killed, _) => FailureKind::OutOfMemory,
+        _ => FailureKind::NotExecutable,
+    };
+    Failure { stage: failure.stage.to_string(), reason: words(failure.errno), kind }
+}
+
+/// What the kernel said, without the number: `No such file or directory`.
+pub(super) fn words(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}

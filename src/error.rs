@@ -1,0 +1,46 @@
+//! What a user sees when lpm itself cannot go on: what, where, what to do; once; and its exit code.
+
+use std::fmt;
+
+/// Why lpm ends without having run the stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// One message a line, lower case, without a period.
+    messages: Vec<String>,
+    code: u8,
+}
+
+impl Error {
+    /// One message; exit code 1, as for everything that goes wrong before a process ran.
+    pub fn new(message: impl Into<String>) -> Error {
+        Error { messages: vec![message.into()], code: 1 }
+    }
+
+    /// Several messages, for instance every error of a Procfile.
+    pub fn several(messages: impl IntoIterator<Item = impl fmt::Display>) -> Error {
+        Error { messages: messages.into_iter().map(|message| message.to_string()).collect(), code: 1 }
+    }
+
+    /// The same with another exit code.
+    pub fn with_code(self, code: u8) -> Error {
+        Error { code, ..self }
+    }
+
+    /// lpm's exit code (`docs/exit-codes.md`).
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl fmt::Display for Error {
+    /// `lpm: MESSAGE`, a line each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, message) in self.messages.iter().enumerate() {
+            let end = if at + 1 < self.messages.len() { "\n" } else { "" };
+            write!(f, "lpm: {message}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

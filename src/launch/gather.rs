@@ -1,0 +1,268 @@
+//! Reads the files that a stack is made of, and nothing else: what they mean is for `config` to say.
+//!
+//! Every file is read to its end once, and no further than [`LARGEST`], so that `/dev/zero` as a Procfile is
+//! an error and not a full memory.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::cli::{CeilingArgs, LifeArgs, Origins, StackArgs};
+use crate::config::{Given, Machine, Options, Sources, Text, choose_procfile, dotenv};
+use crate::error::Error;
+
+/// The largest file that is read, bytes.
+const LARGEST: u64 = 64 << 20;
+
+/// What lpm was started with, read once, in `main`.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The command line, program name first.
+    pub argv: Vec<OsString>,
+    /// The environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The working directory.
+    pub directory: PathBuf,
+}
+
+impl Surroundings {
+    /// An environment variable.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        let mut variables = self.environment.iter();
+        variables.find(|(known, _)| known == name).map(|(_, value)| value.as_os_str())
+    }
+}
+
+/// What a command was given that says which stack it is about, and how it is to run.
+#[derive(Debug, Default)]
+pub struct Asked<'a> {
+    /// `-f`, `-d`, `-e`, …
+    pub stack: StackArgs,
+    /// `-m`, `-t`, …
+    pub life: LifeArgs,
+    /// `--mem`, …
+    pub ceilings: CeilingArgs,
+    /// Positional names.
+    pub names: &'a [String],
+    /// `--quiet`.
+    pub quiet: Option<String>,
+}
+
+/// The files, read.
+#[derive(Debug)]
+pub struct Gathered {
+    /// For `config::load`.
+    pub sources: Sources,
+    /// The Procfile's absolute path, or `-`; part of the stack's identity.
+    pub procfile: PathBuf,
+}
+
+/// Finds and reads Procfile, env files and lpm.toml.
+///
+/// # Errors
+/// A file that was named and cannot be read, with the reason; a Procfile that is not there.
+pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Result<Gathered, Error> {
+    let stack = &asked.stack;
+    let named_root = stack.root.as_ref().map(|root| directory(around, root, origins)).transpose()?;
+    let start = named_root.as_ref().unwrap_or(&around.directory);
+    let dotenv_path = start.join(".env");
+
+    // `.env` may name the Procfile, as with honcho; then it is read before the Procfile is.
+    let early = match (&stack.procfile, stack.env.is_empty()) {
+        (None, true) => read_default(&dotenv_path, ".env")?,
+        _ => None,
+    };
+    let in_dotenv = early.as_ref().and_then(procfile_variable);
+    let option = stack.procfile.as_ref().map(|path| path.as_os_str());
+    let chosen = choose_procfile(option, around.variable("PROCFILE"), in_dotenv.as_deref());
+
+    let from_stdin = chosen == Path::new("-");
+    let base = if option.is_some() { &around.directory } else { start };
+    let path = base.join(&chosen);
+    let procfile = if from_stdin {
+        Text::new("standard input", read_all(io::stdin().lock(), "standard input")?)
+    } else {
+        let label = chosen.display().to_string();
+        let bytes = read_file(&path, &label).map_err(|error| match error {
+            Unreadable::Missing => {
+                let from = match (option, around.variable("PROCFILE"), &in_dotenv) {
+                    (Some(_), ..) => Some(origins.of("procfile")),
+                    (None, Some(variable), _) if !variable.is_empty() => Some("PROCFILE".to_owned()),
+                    (None, _, Some(_)) => Some("PROCFILE in .env".to_owned()),
+                    (None, ..) => None,
+                };
+                missing_procfile(&label, from.as_deref())
+            }
+            Unreadable::Other(error) => error,
+        })?;
+        Text::new(label, bytes)
+    };
+    let beside = match (from_stdin, path.parent()) {
+        (false, Some(parent)) => parent.to_path_buf(),
+        _ => start.clone(),
+    };
+    let root = normal(&named_root.unwrap_or_else(|| beside.clone()));
+
+    let env_files = if stack.env.is_empty() {
+        match early {
+            Some(text) => vec![text],
+            None => read_default(&root.join(".env"), ".env")?.into_iter().collect(),
+        }
+    } else {
+        let names = stack.env.iter().flat_map(|list| list.split(',')).map(str::trim);
+        let read = |name: &str| {
+            let bytes = read_file(&around.directory.join(name), name).map_err(|error| match error {
+                Unreadable::Missing => {
+                    Error::new(format!("{name}: does not exist (check {})", origins.of("env")))
+                }
+                Unreadable::Other(error) => error,
+            })?;
+            Ok(Text::new(name, bytes))
+        };
+        names.filter(|name| !name.is_empty()).map(read).collect::<Result<_, Error>>()?
+    };
+    let manifest = read_default(&beside.join("lpm.toml"), "lpm.toml")?;
+    let procfile_path = if from_stdin { chosen } else { normal(&path) };
+    let sources = Sources {
+        procfile,
+        env_files,
+        manifest,
+        environment: around.environment.clone(),
+        root,
+        options: options(asked, origins),
+        machine: machine(),
+    };
+    Ok(Gathered { sources, procfile: procfile_path })
+}
+
+/// The options as `config` wants them: each with what it came after.
+fn options(asked: Asked<'_>, origins: &Origins) -> Options {
+    let Asked { stack, life, ceilings, names, quiet } = asked;
+    let list = |id: &str, values: Vec<String>| Given { origin: origins.of(id), values };
+    let one = |id: &str, value: Option<String>| list(id, value.into_iter().collect());
+    Options {
+        names: list("names", names.to_vec()),
+        formation: one("formation", life.formation),
+        concurrency: one("concurrency", life.concurrency),
+        port: one("port", stack.port),
+        port_step: one("port_step", stack.port_step),
+        instance_port_step: one("instance_port_step", stack.instance_port_step),
+        no_port: stack.no_port,
+        mem: list("mem", ceilings.mem),
+        mem_high: list("mem_high", ceilings.mem_high),
+        swap: list("swap", ceilings.swap),
+        cpu: list("cpu", ceilings.cpu),
+        cpu_weight: list("cpu_weight", ceilings.cpu_weight),
+        tasks: list("tasks", ceilings.tasks),
+        stack_mem: one("stack_mem", ceilings.stack_mem),
+        stack_cpu: one("stack_cpu", ceilings.stack_cpu),
+        stack_tasks: one("stack_tasks", ceilings.stack_tasks),
+        limits: one("limits", ceilings.limits),
+        timeout: list("timeout", life.timeout),
+        stop_signal: list("stop_signal", life.stop_signal),
+        kill_mode: list("kill_mode", life.kill_mode),
+        can_die: list("can_die", life.can_die),
+        oneshot: list("oneshot", life.oneshot),
+        restart: list("restart", life.restart),
+        quiet: one("quiet", quiet.filter(|names| !names.is_empty())),
+        exit_code: one("exit_code", life.exit_code),
+        env_precedence: one("env_precedence", stack.env_precedence),
+        expand_env: stack.expand_env,
+        name: one("name", stack.name),
+    }
+}
+
+/// The root that was named, absolute.
+fn directory(around: &Surroundings, root: &Path, origins: &Origins) -> Result<PathBuf, Error> {
+    let path = around.directory.join(root);
+    let wrong = match std::fs::metadata(&path) {
+        Ok(found) if found.is_dir() => return Ok(path),
+        Ok(_) => "is not a directory".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
+        Err(error) => format!("cannot be entered: {}", without_number(&error)),
+    };
+    let (origin, root) = (origins.of("root"), root.display());
+    Err(Error::new(format!("{origin}: {root} {wrong} (name the directory that processes are to run in)")))
+}
+
+/// `from`: what named it.
+fn missing_procfile(label: &str, from: Option<&str>) -> Error {
+    let hint = match from {
+        Some(from) => format!("check {from}"),
+        None => "go to the directory that has one, or name one: lpm start -f FILE".to_owned(),
+    };
+    Error::new(format!("{label}: does not exist ({hint})"))
+}
+
+/// `PROCFILE` of a `.env`; what is wrong with the file is said later, when all of it is read.
+fn procfile_variable(text: &Text) -> Option<OsString> {
+    let (variables, _) = dotenv::parse(&text.label, &text.bytes, false);
+    let value = variables.iter().rev().find(|variable| variable.key == "PROCFILE");
+    value.map(|variable| variable.value(|_| None))
+}
+
+enum Unreadable {
+    Missing,
+    Other(Error),
+}
+
+fn read_file(path: &Path, label: &str) -> Result<Vec<u8>, Unreadable> {
+    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unreadable::Missing,
+        _ => Unreadable::Other(unreadable(label, &error)),
+    })?;
+    read_all(file, label).map_err(Unreadable::Other)
+}
+
+/// A file that need not be there. Something else of that name, a directory for instance, is not it.
+fn read_default(path: &Path, label: &str) -> Result<Option<Text>, Error> {
+    if path.is_dir() {
+        return Ok(None);
+    }
+    match read_file(path, label) {
+        Ok(bytes) => Ok(Some(Text::new(label, bytes))),
+        Err(Unreadable::Missing) => Ok(None),
+        Err(Unreadable::Other(error)) => Err(error),
+    }
+}
+
+fn read_all(reader: impl Read, label: &str) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    reader.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(label, &error))?;
+    match bytes.len() as u64 > LARGEST {
+        true => {
+            Err(Error::new(format!("{label}: is larger than {} MiB (is it the right file?)", LARGEST >> 20)))
+        }
+        false => Ok(bytes),
+    }
+}
+
+fn unreadable(label: &str, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::IsADirectory => Error::new(format!("{label}: is a directory, not a file")),
+        _ => Error::new(format!("{label}: cannot be read: {}", without_number(error))),
+    }
+}
+
+/// What the kernel said, without the number: `No such file or directory`.
+pub fn without_number(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
+}
+
+/// Without `.` and `..`, links resolved where the path exists, so that one directory has one identity.
+fn normal(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// What a `%` is a part of.
+pub fn machine() -> Machine {
+    let info = rustix::system::sysinfo();
+    let pid_max = std::fs::read_to_string("/proc/sys/kernel/pid_max");
+    Machine {
+        memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
+        cpus: rustix::thread::sched_getaffinity(None).map_or(1, |cpus| u64::from(cpus.count())),
+        // The kernel's default, for a /proc that is not there.
+        pid_max: pid_max.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(32_768),
+    }
+}

@@ -1,0 +1,128 @@
+//! Where a stack can run, and which of its ceilings can be enforced there.
+
+use std::path::Path;
+
+use crate::config::quantity::{format_cpu, format_memory, format_tasks};
+use crate::config::{Ceilings, Limits, Stack};
+use crate::driver::ceilings::settings;
+use crate::error::Error;
+use crate::launch::gather::Surroundings;
+use crate::linux::tier::{self, Decision, Facts, Obstacle};
+
+/// The directory to build the tree in, named by the user.
+pub const PLACE_VARIABLE: &str = "LPM_CGROUP";
+
+/// A ceiling that was asked for and cannot be enforced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// `memory ceiling 64M of web`.
+    pub ceiling: String,
+    /// Whose controller is missing.
+    pub controller: &'static str,
+    /// Why, and what to do about it.
+    pub obstacle: Obstacle,
+}
+
+impl Lack {
+    /// One line, the reason included.
+    pub fn sentence(&self) -> String {
+        format!("{} cannot be enforced: {}", self.ceiling, self.obstacle.reason)
+    }
+}
+
+/// Looks at the machine and decides.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn survey(around: &Surroundings) -> Result<Decision, Error> {
+    let place = around.variable(PLACE_VARIABLE).filter(|path| !path.is_empty()).map(Path::new);
+    let scope = around.variable(crate::linux::scope::GUARD).and_then(|unit| unit.to_str());
+    let facts = Facts::gather(place, scope)
+        .map_err(|error| Error::new(format!("cannot find out about cgroups: {error}")))?;
+    Ok(tier::decide(&facts))
+}
+
+/// The ceilings of `stack` that `decision` leaves unenforced, each once for its process type.
+pub fn lacks(stack: &Stack, decision: &Decision) -> Vec<Lack> {
+    let obstacle = |name: &str| {
+        let controller = decision.controllers.iter().find(|controller| controller.name == name);
+        controller.and_then(|controller| controller.missing.clone())
+    };
+    lacking(stack, &obstacle)
+}
+
+/// The same against what the kernel really enabled.
+pub fn lacks_in(stack: &Stack, enabled: &[String], refused: &[(String, rustix::io::Errno)]) -> Vec<Lack> {
+    let obstacle = |name: &str| {
+        if enabled.iter().any(|known| known == name) {
+            return None;
+        }
+        let errno = refused.iter().find(|(known, _)| known == name);
+        let why = errno.map_or(String::new(), |(_, errno)| format!(" ({})", std::io::Error::from(*errno)));
+        Some(Obstacle {
+            reason: format!("the kernel did not enable the controller {name} here{why}"),
+            fix: "see lpm doctor".to_owned(),
+        })
+    };
+    lacking(stack, &obstacle)
+}
+
+fn lacking(stack: &Stack, obstacle: &dyn Fn(&str) -> Option<Obstacle>) -> Vec<Lack> {
+    let whole = (&stack.ceilings, "the stack");
+    let each = stack
+        .instances
+        .iter()
+        .map(|instance| (&instance.ceilings, stack.processes[instance.process].name.as_str()));
+    let mut lacks: Vec<Lack> = Vec::new();
+    for (ceilings, whose) in std::iter::once(whole).chain(each) {
+        for setting in settings(ceilings) {
+            let Some(obstacle) = obstacle(setting.controller) else { continue };
+            let ceiling = format!("{} of {whose}", named(setting.file, ceilings));
+            if !lacks.iter().any(|known| known.ceiling == ceiling) {
+                lacks.push(Lack { ceiling, controller: setting.controller, obstacle });
+            }
+        }
+    }
+    lacks
+}
+
+/// A ceiling in the user's words, by the file that enforces it.
+fn named(file: &str, ceilings: &Ceilings) -> String {
+    let text = match file {
+        "memory.max" => ceilings.memory_max.map(|c| format!("memory ceiling {}", format_memory(c))),
+        "memory.high" => ceilings.memory_high.map(|c| format!("memory-high {}", format_memory(c))),
+        "memory.swap.max" => ceilings.memory_swap_max.map(|c| format!("swap ceiling {}", format_memory(c))),
+        "cpu.max" => ceilings.cpu_quota.map(|c| format!("cpu ceiling {}", format_cpu(c))),
+        "cpu.weight" => ceilings.cpu_weight.map(|weight| format!("cpu weight {weight}")),
+        "pids.max" => ceilings.tasks_max.map(|c| format!("tasks ceiling {}", format_tasks(c))),
+        _ => None,
+    };
+    text.unwrap_or_else(|| file.to_owned())
+}
+
+/// Refuses what cannot be enforced, or under best-effort says so.
+///
+/// # Errors
+/// Under [`Limits::Strict`], every lack with its reason and its fix.
+pub fn hold(stack: &Stack, lacks: &[Lack]) -> Result<Vec<String>, Error> {
+    if lacks.is_empty() {
+        return Ok(Vec::new());
+    }
+    match stack.limits {
+        Limits::BestEffort => Ok(lacks.iter().map(|lack| format!("warning: {}", lack.sentence())).collect()),
+        Limits::Strict => {
+            let mut lines: Vec<String> = lacks.iter().map(Lack::sentence).collect();
+            let mut fixes: Vec<&str> = Vec::new();
+            for lack in lacks {
+                if !fixes.contains(&lack.obstacle.fix.as_str()) {
+                    fixes.push(&lack.obstacle.fix);
+                }
+            }
+            lines.extend(
+                fixes.into_iter().map(|fix| format!("to have it enforced: {}", fix.replace('\n', "\n     "))),
+            );
+            lines.push("to go on without it: --limits best-effort".to_owned());
+            Err(Error::several(lines))
+        }
+    }
+}

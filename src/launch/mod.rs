@@ -1,0 +1,351 @@
+//! From what was typed to a stack that runs: the steps that the commands share.
+//!
+//! The order is the promise: all text is read and judged, then the ground is surveyed and every ceiling held
+//! against it, then the stack is claimed, and only then is anything made that would have to be taken away
+//! again. What was made goes in the reverse order, whatever happened in between.
+
+pub mod gather;
+pub mod ground;
+mod owner;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::process::{Pid, Resource, Rlimit};
+
+use crate::claim::Identity;
+use crate::cli::Origins;
+use crate::config::{self, Diagnostic, Severity, Stack};
+use crate::driver::{self, Setup, Streams, Voice};
+use crate::error::Error;
+use crate::linux::guardian::{self, Guardian};
+use crate::linux::scope::Scope;
+use crate::linux::signals;
+use crate::linux::tier::{Place, Tier, Tree};
+use crate::output::Layout;
+use crate::output::summary::{self, Row, Summary};
+use crate::supervisor::{Ending, policy};
+use gather::{Asked, Gathered, Surroundings};
+
+/// A stack whose text is valid.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What to run.
+    pub stack: Stack,
+    /// The Procfile's absolute path, or `-`.
+    pub procfile: PathBuf,
+    /// Standard input as far as it was read, to be handed on if lpm is executed again.
+    pub stdin: Option<Vec<u8>>,
+}
+
+/// How it is to run, and to be shown.
+#[derive(Debug)]
+pub struct Plan {
+    /// Where standard streams go.
+    pub streams: Streams,
+    /// How much lpm says.
+    pub voice: Voice,
+    /// Where lpm's lines, and those of instances with pipes, go.
+    pub output: OwnedFd,
+    /// How lines look.
+    pub layout: Layout,
+    /// A table at the end.
+    pub table: bool,
+    /// Where the summary goes as JSON.
+    pub summary: Option<PathBuf>,
+}
+
+/// Reads and judges the text; warnings go to standard error.
+///
+/// # Errors
+/// Everything that is wrong, located.
+pub fn load(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Result<Loaded, Error> {
+    let gathered = gather::gather(around, asked, origins)?;
+    judged(config::load(&gathered.sources), gathered)
+}
+
+/// What the text came to; its warnings are said.
+///
+/// # Errors
+/// Everything that is wrong, located.
+pub fn judged(loaded: Result<config::Loaded, Vec<Diagnostic>>, gathered: Gathered) -> Result<Loaded, Error> {
+    let loaded = loaded.map_err(|problems| refused(&problems))?;
+    let warnings = loaded.warnings.iter().filter(|problem| problem.severity == Severity::Warning);
+    shown(warnings).iter().for_each(|warning| eprintln!("lpm: {warning}"));
+    let stdin = (gathered.procfile == Path::new("-")).then_some(gathered.sources.procfile.bytes);
+    Ok(Loaded { stack: loaded.stack, procfile: gathered.procfile, stdin })
+}
+
+/// Every error, and the warnings with them: they often say why.
+pub fn refused(problems: &[Diagnostic]) -> Error {
+    Error::several(shown(problems.iter().filter(|problem| problem.severity != Severity::Note)))
+}
+
+/// The most problems that are shown: what is no text at all has one on each line.
+const MOST_SHOWN: usize = 20;
+
+/// The problems as lines; of too many the first few, errors before warnings, and how many more there are.
+pub fn shown<'a>(problems: impl Iterator<Item = &'a Diagnostic>) -> Vec<String> {
+    let mut problems: Vec<&Diagnostic> = problems.collect();
+    let more = problems.len().saturating_sub(MOST_SHOWN);
+    if more > 0 {
+        problems.sort_by_key(|problem| !problem.is_error());
+    }
+    let lines = problems.iter().take(MOST_SHOWN).map(ToString::to_string);
+    lines.chain((more > 0).then(|| format!("and {more} more like these"))).collect()
+}
+
+/// Runs a stack to its end.
+///
+/// # Errors
+/// Whatever stands in the way before the first process is started. Nothing is left behind then.
+pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending, Error> {
+    let Loaded { stack, procfile, stdin } = loaded;
+    if stack.instances.is_empty() {
+        return Err(Error::new("nothing to start: the formation leaves no instance"));
+    }
+    let decision = ground::survey(around)?;
+    let mut preface = ground::hold(&stack, &ground::lacks(&stack, &decision))?;
+    let summary_file = plan.summary.as_ref().map(|path| open_summary(around, path)).transpose()?;
+
+    let (mut place, mut tier) = (decision.place.clone(), decision.tier);
+    if let Place::Scope { user } = place {
+        // Returns only if that could not be done; then the stack runs as well as it can without.
+        let error = execute_in_scope(around, &stack, user, stdin.as_deref());
+        preface.push(format!("warning: systemd-run: {error}"));
+        (place, tier) = (Place::Nothing, Tier::None);
+        preface.extend(ground::hold(&stack, &ground::lacks_in(&stack, &[], &[]))?);
+    }
+    // From here on things are made that have to be taken away again: a signal waits until the driver can
+    // act on it.
+    let held = signals::block_all();
+    let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
+    let own = own_pid().as_raw_pid();
+    // One-off commands run beside their stack and beside each other.
+    let (slug, directory) = match plan.voice {
+        Voice::Stack => (identity.slug(), format!("lpm-{}-{own}", identity.slug())),
+        Voice::OneOff => {
+            let slug = format!("{}-run-{own}", identity.slug());
+            (slug.clone(), format!("lpm-{slug}"))
+        }
+    };
+    let claim = owner::claim(around, &slug, &stack.name, &mut preface)?;
+    if tier == Tier::None && plan.voice == Voice::Stack {
+        let why = decision.obstacle.as_ref().map_or("", |obstacle| obstacle.reason.as_str());
+        preface.push(format!("no cgroups: {why}; containment is best effort (lpm doctor says more)"));
+    }
+    if plan.voice == Voice::Stack {
+        preface.extend(ports(&stack));
+    }
+
+    let cannot = |error: io::Error| Error::new(format!("cannot start: {error}"));
+    rustix::process::set_child_subreaper(Some(own_pid())).map_err(|errno| cannot(errno.into()))?;
+    let tree = grow(&place, &directory)?;
+    if let Some(claim) = &claim
+        && let Err(error) = claim.record(&owner::record(tree.as_ref()))
+    {
+        preface.push(format!("warning: the record of this run cannot be written: {error}"));
+    }
+    let raised = match tree {
+        Some(tree) => raise(&stack, tree, &mut preface)?,
+        None => Raised { tree: None, guardian: None },
+    };
+    let stack = Arc::new(stack);
+    let run = driver::run(Setup {
+        stack: Arc::clone(&stack),
+        tree: raised.tree,
+        guardian: raised.guardian,
+        output: plan.output,
+        layout: plan.layout,
+        streams: plan.streams,
+        voice: plan.voice,
+        terminal: has_terminal(),
+        ignore_hangup: signals::is_ignored(libc::SIGHUP),
+        open_files: raise_open_files(),
+        preface,
+        held,
+    })
+    .map_err(cannot)?;
+    let left = take_down(run.tree, run.guardian);
+    drop(claim);
+
+    if let Err(trouble) = left {
+        eprintln!("lpm: {trouble}");
+    }
+    for (pid, name) in &run.strays {
+        eprintln!("lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed");
+    }
+    let rows: Vec<Row<'_>> = run.core.instances().iter().map(|i| Row::new(&stack, i)).collect();
+    if plan.table {
+        // Nobody is there to be told that nobody is there.
+        let _ = io::stderr().lock().write_all(summary::table(&rows).as_bytes());
+    }
+    if let Some((file, path)) = summary_file {
+        let exit_code = match run.ending {
+            Ending::Code(code) => code,
+            Ending::Signal(signal) => policy::signal_code(signal),
+        };
+        let summary = Summary {
+            stack: &stack.name,
+            tier: &tier.to_string(),
+            seconds: run.took.as_secs_f64(),
+            exit_code,
+            strays: run.strays.len(),
+            instances: rows,
+        };
+        if let Err(error) = serde_json::to_writer_pretty(&file, &summary) {
+            eprintln!("lpm: {}: cannot be written: {error}", path.display());
+        }
+    }
+    Ok(run.ending)
+}
+
+struct Raised {
+    tree: Option<Tree>,
+    guardian: Option<Guardian>,
+}
+
+/// The stack's own ceilings, and the guardian, which is up before the first instance.
+fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Raised, Error> {
+    let lacks = ground::lacks_in(stack, tree.enabled(), tree.refused());
+    let known = preface.len();
+    let prepared = ground::hold(stack, &lacks).and_then(|warnings| {
+        // Under best-effort most of them were said before.
+        let new: Vec<String> = warnings.into_iter().filter(|_| known == 0).collect();
+        preface.extend(new);
+        for setting in driver::ceilings::settings(&stack.ceilings) {
+            match tree.app().write(setting.file, &setting.value) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(errno) => {
+                    let why = io::Error::from(errno);
+                    return Err(Error::new(format!("{} of the stack: {why}", setting.file)));
+                }
+            }
+        }
+        Guardian::start(&guardian::PROGRAM, &tree)
+            .map_err(|failure| Error::new(format!("cannot start the guardian: {failure}")))
+    });
+    match prepared {
+        Ok(guardian) => Ok(Raised { tree: Some(tree), guardian: Some(guardian) }),
+        Err(error) => {
+            // It is empty; what cannot be removed here is found by the next start.
+            let _ = tree.leave();
+            Err(error)
+        }
+    }
+}
+
+/// Takes away what was made. If something in it could not be killed, the guardian stays with it, and ends
+/// what lpm could not.
+fn take_down(tree: Option<Tree>, guardian: Option<Guardian>) -> Result<(), String> {
+    let Some(mut tree) = tree else { return Ok(()) };
+    if tree.app().populated().unwrap_or(false) {
+        return Err(format!(
+            "{}: something in it cannot be killed; the guardian waits for it",
+            tree.path().display()
+        ));
+    }
+    if let Some(guardian) = guardian {
+        guardian.dismiss().map_err(|errno| format!("the guardian: {}", io::Error::from(errno)))?;
+    }
+    tree.leave()
+        .map_err(|errno| format!("{}: cannot be removed: {}", tree.path().display(), io::Error::from(errno)))
+}
+
+/// `name`: of the directory, where lpm makes one of its own.
+fn grow(place: &Place, name: &str) -> Result<Option<Tree>, Error> {
+    const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
+    let tree = match place {
+        Place::Delegated(path) => Tree::delegated(path, &WANTED),
+        Place::OwnDirectory(parent) => Tree::own_directory(parent, name, &WANTED),
+        Place::Scope { .. } | Place::Nothing => return Ok(None),
+    };
+    tree.map(Some).map_err(|trouble| Error::new(format!("cannot make a cgroup: {trouble}")))
+}
+
+/// Executes lpm again, in a scope of its own. Returns why that could not be done.
+fn execute_in_scope(around: &Surroundings, stack: &Stack, user: bool, stdin: Option<&[u8]>) -> io::Error {
+    let executable = match std::env::current_exe() {
+        Ok(path) => path,
+        Err(error) => return error,
+    };
+    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '-' };
+    let label: String = stack.name.chars().map(fit).take(60).collect();
+    Scope {
+        user,
+        unit: &format!("lpm-{label}-{}.scope", own_pid().as_raw_pid()),
+        executable: &executable,
+        arguments: around.argv.get(1..).unwrap_or_default(),
+        stdin,
+        runtime_directory: around.variable("XDG_RUNTIME_DIR"),
+        euid: rustix::process::geteuid().as_raw(),
+    }
+    .exec()
+}
+
+/// `ports: web 5000, worker 5100-5102`; nothing without ports.
+fn ports(stack: &Stack) -> Option<String> {
+    let of = |(at, process): (usize, &config::Process)| {
+        let instances = stack.instances.iter().filter(|instance| instance.process == at);
+        let ports: Vec<u16> = instances.filter_map(|instance| instance.port).collect();
+        match (ports.first(), ports.last()) {
+            (Some(first), Some(last)) if first != last => Some(format!("{} {first}-{last}", process.name)),
+            (Some(first), _) => Some(format!("{} {first}", process.name)),
+            _ => None,
+        }
+    };
+    let ports: Vec<String> = stack.processes.iter().enumerate().filter_map(of).collect();
+    (!ports.is_empty()).then(|| format!("ports: {}", ports.join(", ")))
+}
+
+fn own_pid() -> Pid {
+    rustix::process::getpid()
+}
+
+/// Whether there is a controlling terminal to lose.
+fn has_terminal() -> bool {
+    controlling_terminal().is_some()
+}
+
+/// The controlling terminal, if there is one.
+pub fn controlling_terminal() -> Option<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open("/dev/tty", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty()).ok()
+}
+
+/// Raises the soft limit of open files to the hard one. Returns what it was, which is what children get:
+/// programs that use select(2) break above 1024.
+fn raise_open_files() -> Option<(u64, u64)> {
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    rustix::process::setrlimit(Resource::Nofile, raised).ok()?;
+    let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    Some((number(before.current), number(before.maximum)))
+}
+
+/// Opened before anything runs, so that a path that cannot be written is found in time.
+fn open_summary(around: &Surroundings, path: &Path) -> Result<(File, PathBuf), Error> {
+    let path = around.directory.join(path);
+    match File::create(&path) {
+        Ok(file) => Ok((file, path)),
+        Err(error) => {
+            let why = gather::without_number(&error);
+            Err(Error::new(format!("{}: the summary cannot be written: {why}", path.display())))
+        }
+    }
+}
+
+/// Prints to standard output; a reader that is gone is no error of ours.
+///
+/// # Errors
+/// What else the kernel says.
+pub fn print(text: &str) -> Result<Ending, Error> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => Ok(Ending::Code(0)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Ending::Code(141)),
+        Err(error) => Err(Error::new(format!("standard output: {error}"))),
+    }
+}

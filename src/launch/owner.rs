@@ -1,0 +1,96 @@
+//! Becoming the one who runs a stack: taking the claim, refusing a second start, cleaning up after owners
+//! who were killed together with their guardian.
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::claim::{self, Claim, Found, Record};
+use crate::error::Error;
+use crate::launch::gather::Surroundings;
+use crate::linux::abandoned;
+use crate::linux::tier::Tree;
+use crate::output::announce;
+
+/// Claims the stack called `slug`; `name` is for people. What is worth telling goes into `preface`. Without
+/// a private runtime directory there is no claim, which is said, and the stack can run all the same.
+///
+/// # Errors
+/// Somebody runs it already.
+pub fn claim(
+    around: &Surroundings,
+    slug: &str,
+    name: &str,
+    preface: &mut Vec<String>,
+) -> Result<Option<Claim>, Error> {
+    let unnoticed = |why: String| format!("warning: {why}; a second start of this stack will not be noticed");
+    let (directory, path) = match claim::runtime_directory(around.variable("XDG_RUNTIME_DIR")) {
+        Ok(found) => found,
+        Err(problem) => {
+            preface.push(unnoticed(problem));
+            return Ok(None);
+        }
+    };
+    for (claim, record) in claim::abandoned(&directory) {
+        preface.extend(clean_up_after(&record));
+        drop(claim);
+    }
+    match Claim::take(directory, slug) {
+        Ok(Found::Free(claim)) => Ok(Some(claim)),
+        Ok(Found::Abandoned(claim, record)) => {
+            preface.extend(clean_up_after(&record));
+            Ok(Some(claim))
+        }
+        Ok(Found::Held(owner)) => {
+            let who = owner.map_or(String::new(), |owner| {
+                format!(" as pid {}, since {}", owner.pid, moment(owner.since))
+            });
+            let text =
+                format!("stack {name} runs already{who}; stop that one first, or give this one a --name");
+            Err(Error::new(text))
+        }
+        Err(error) => {
+            preface.push(unnoticed(format!("{}: {error}", path.display())));
+            Ok(None)
+        }
+    }
+}
+
+/// What this run leaves for others to read.
+pub fn record(tree: Option<&Tree>) -> Record {
+    Record {
+        pid: rustix::process::getpid().as_raw_pid().unsigned_abs(),
+        since: u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0),
+        boot: boot(),
+        cgroup: tree.map(|tree| tree.path().to_path_buf()),
+        own: tree.is_some_and(|tree| tree.own().is_some()),
+    }
+}
+
+/// Ends and removes what is left of a run whose owner is dead.
+fn clean_up_after(record: &Record) -> Option<String> {
+    let path = record.cgroup.as_ref().filter(|_| record.boot == boot())?;
+    // A record is a hint: only a directory that carries lpm's own name is removed as a whole.
+    let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lpm-"));
+    match abandoned::remove(path, record.own && named) {
+        Ok(None) => None,
+        Ok(Some(ended)) => {
+            let processes = announce::processes(u32::try_from(ended).unwrap_or(u32::MAX));
+            Some(format!("cleaned up after pid {}, which was killed: {processes} ended", record.pid))
+        }
+        Err(errno) => {
+            let why = std::io::Error::from(errno);
+            Some(format!("warning: {}, left by pid {}, cannot be removed: {why}", path.display(), record.pid))
+        }
+    }
+}
+
+/// Cgroups do not outlive the boot they were made in.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+fn moment(since: u64) -> String {
+    let Ok(then) = jiff::Timestamp::from_second(i64::try_from(since).unwrap_or(0)) else {
+        return "an unknown time".to_owned();
+    };
+    then.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}

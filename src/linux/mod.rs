@@ -1,0 +1,15 @@
+//! Thin adapters, each knowing one kernel interface and nothing about lpm.
+//!
+//! Facts come out of here and orders go in; nothing in here decides. Files avoid each other except
+//! where one needs the other's handle. A thing that went away (a process, a cgroup) is an answer, not an
+//! error. `unsafe` lives in `spawn`, `pidfd` and `signals` alone.
+
+pub mod abandoned;
+pub mod cgroup;
+pub mod descendants;
+pub mod guardian;
+pub mod pidfd;
+pub mod scope;
+pub mod signals;
+pub mod spawn;
+pub mod tier;

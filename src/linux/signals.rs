@@ -1,0 +1,219 @@
+//! Dispositions, masks, and how lpm ends or stops itself by a signal.
+//!
+//! Catching signals is the driver's affair; this file never installs a handler. Dispositions belong to
+//! the whole process, masks to one thread.
+#![expect(unsafe_code, reason = "rustix has no sigaction, sigprocmask or raise; signal(7)")]
+
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use rustix::io::Errno;
+
+/// The highest signal number of Linux (signal(7)).
+pub const LAST: i32 = 64;
+
+/// What happens when a signal arrives, as far as it can be said without a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The kernel's default (signal(7), "Standard signals").
+    Default,
+    /// Thrown away.
+    Ignored,
+    /// Somebody's handler.
+    Caught,
+}
+
+/// What a signal does in this process now.
+///
+/// # Errors
+/// `EINVAL` if the number is no signal.
+pub fn disposition(signal: i32) -> Result<Disposition, Errno> {
+    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: sigaction(2) with no new action only writes to `now`, which is a valid place for one.
+    let now = unsafe {
+        check(libc::sigaction(signal, ptr::null(), now.as_mut_ptr()))?;
+        now.assume_init()
+    };
+    Ok(match now.sa_sigaction {
+        libc::SIG_DFL => Disposition::Default,
+        libc::SIG_IGN => Disposition::Ignored,
+        _ => Disposition::Caught,
+    })
+}
+
+/// Whether a signal is ignored. Asked first thing in the program, this tells what was inherited, for
+/// example SIGHUP from nohup(1).
+pub fn is_ignored(signal: i32) -> bool {
+    disposition(signal) == Ok(Disposition::Ignored)
+}
+
+/// Throw a signal away from now on. Survives `execve` (execve(2)).
+///
+/// # Errors
+/// `EINVAL` for SIGKILL, SIGSTOP, or no signal at all.
+pub fn ignore(signal: i32) -> Result<(), Errno> {
+    install(signal, libc::SIG_IGN)
+}
+
+/// Back to the kernel's default.
+///
+/// # Errors
+/// `EINVAL` for SIGKILL, SIGSTOP, or no signal at all.
+pub fn reset(signal: i32) -> Result<(), Errno> {
+    install(signal, libc::SIG_DFL)
+}
+
+fn install(signal: i32, handler: libc::sighandler_t) -> Result<(), Errno> {
+    // SAFETY: all zeroes is a valid sigaction: no flags, empty mask, default action.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = handler;
+    // SAFETY: `action` is a valid sigaction whose handler is SIG_DFL or SIG_IGN, so no code of ours
+    // ever runs in signal context; sigaction(2).
+    check(unsafe { libc::sigaction(signal, &action, ptr::null_mut()) })
+}
+
+/// All signals blocked in this thread; the old mask comes back when this is dropped.
+#[must_use = "the mask is restored as soon as this is dropped"]
+#[derive(Debug)]
+pub struct Blocked {
+    before: libc::sigset_t,
+    /// A mask belongs to a thread, so the guard must be dropped on the one it was made on.
+    _here: std::marker::PhantomData<*const ()>,
+}
+
+/// Block every signal that can be blocked, in this thread (pthread_sigmask(3)).
+pub fn block_all() -> Blocked {
+    let mut all = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: sigfillset(3) initialises `all`, which pthread_sigmask(3) then reads; it initialises
+    // `before`. Neither can fail with these arguments.
+    let before = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        before.assume_init()
+    };
+    Blocked { before, _here: std::marker::PhantomData }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: `before` was filled by pthread_sigmask(3) in this very thread (the type is not Send).
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
+    }
+}
+
+/// An empty mask in this thread, whatever was inherited. For the start of the program.
+pub fn unblock_all() {
+    // SAFETY: sigemptyset(3) initialises the set that pthread_sigmask(3) reads.
+    unsafe {
+        let mut none = MaybeUninit::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// End by a signal, so that whoever waits for us sees *killed by SIGINT* and not a number: default
+/// action, unblocked, raised. Returns only if that signal does not kill: the caller then exits with 128
+/// plus its number. SIGQUIT and the others that dump core are refused for the same reason: lpm's own
+/// core is of no use to anybody.
+pub fn die_by(signal: i32) {
+    if dumps_core(signal) || reset(signal).is_err() {
+        return;
+    }
+    // SAFETY: raise(3) and the mask calls take plain numbers and a set that sigemptyset(3) initialised.
+    unsafe {
+        let mut only = MaybeUninit::uninit();
+        libc::sigemptyset(only.as_mut_ptr());
+        libc::sigaddset(only.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), ptr::null_mut());
+        libc::raise(signal);
+    }
+}
+
+/// Whether the default action is "Core" (signal(7)).
+pub fn dumps_core(signal: i32) -> bool {
+    matches!(
+        signal,
+        libc::SIGQUIT
+            | libc::SIGILL
+            | libc::SIGTRAP
+            | libc::SIGABRT
+            | libc::SIGBUS
+            | libc::SIGFPE
+            | libc::SIGSEGV
+            | libc::SIGXCPU
+            | libc::SIGXFSZ
+            | libc::SIGSYS
+    )
+}
+
+/// Stop this process as Ctrl-Z would, and return after it was continued.
+pub fn stop_self() {
+    // SAFETY: kill(2) on ourselves with SIGSTOP; the whole process stops, and goes on from here.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}
+
+fn check(result: libc::c_int) -> Result<(), Errno> {
+    match result {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SIGWINCH and SIGURG are thrown away by default and SIGUSR2 is used by nobody here, so the tests of
+    // this process do not disturb each other.
+
+    #[test]
+    fn ignored_is_seen_and_taken_back() {
+        assert_eq!(disposition(libc::SIGUSR2), Ok(Disposition::Default));
+        ignore(libc::SIGUSR2).unwrap();
+        assert!(is_ignored(libc::SIGUSR2));
+        reset(libc::SIGUSR2).unwrap();
+        assert_eq!(disposition(libc::SIGUSR2), Ok(Disposition::Default));
+    }
+
+    #[test]
+    fn sigkill_cannot_be_ignored() {
+        assert_eq!(ignore(libc::SIGKILL), Err(Errno::INVAL));
+        assert_eq!(ignore(LAST + 1), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn an_end_by_a_signal_is_seen_as_that() {
+        for (signal, expected) in [(libc::SIGTERM, libc::SIGTERM), (libc::SIGQUIT, 131 << 8)] {
+            // SAFETY: the child of a threaded process calls what is async-signal-safe, no more: sigaction,
+            // the mask, raise and _exit (signal-safety(7)).
+            let pid = match unsafe { libc::fork() } {
+                0 => {
+                    let _blocked = block_all();
+                    let _ = ignore(signal);
+                    die_by(signal);
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(128 + signal) }
+                }
+                pid => pid,
+            };
+            let mut status = 0;
+            // SAFETY: waitpid(2) on our own child, into a place for one status.
+            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+            assert_eq!(status, expected);
+        }
+    }
+
+    #[test]
+    fn the_mask_comes_back() {
+        let mask = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            status.lines().find(|line| line.starts_with("SigBlk")).unwrap().to_owned()
+        };
+        let before = mask();
+        let blocked = block_all();
+        assert_ne!(mask(), before);
+        drop(blocked);
+        assert_eq!(mask(), before);
+    }
+}

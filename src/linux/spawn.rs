@@ -1,0 +1,1356 @@
+//! Birth: a process that is in its cgroup before its first instruction.
+//!
+//! One `clone3(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP | CLONE_CLEAR_SIGHAND)`, then
+//! `execve` in the child, with everything between done by bare system calls on values laid out before.
+//!
+//! * **Why VM and VFORK**: a child that copies the parent's memory pays for its page tables, in time
+//!   (milliseconds for a large parent) and against the ceiling of the cgroup it is born in, where it may
+//!   be killed for them before it begins. Sharing costs nothing, and the failure comes back through the
+//!   shared memory: no pipe.
+//! * **What sharing demands**: the parent's thread sleeps until the child has left its memory (clone(2),
+//!   `CLONE_VFORK`), so the two never run at once, but the parent's *other* threads do. Hence the child
+//!   gets its own stack; no signal may reach it while it could run a handler of ours; it allocates
+//!   nothing, takes no lock, never panics, and calls nothing of libc, whose `errno` and locks are the
+//!   parent's, and whose `setuid` family signals the parent's threads.
+//! * **Where clone3 or its flag is refused** (a seccomp filter, a kernel before 5.7, valgrind), which is
+//!   found out once per process: plain clone(2), and the child itself writes `0` into the leaf's
+//!   `cgroup.procs` before `execve`. Still no user code outside its cgroup. The parent never moves a child:
+//!   what that had forked by then would stay behind.
+//!
+//! Call it from a thread that lives as long as the process: `PR_SET_PDEATHSIG` counts the *thread* as the
+//! parent, and the caller sleeps for the length of an `execve`, which may hang on a network file system.
+//! Births are taken one at a time. A reaper that collects strangers must stand still while a birth is
+//! under way: a child may be dead before the caller knows its number.
+#![expect(unsafe_code, reason = "no safe interface makes a process in a cgroup; clone(2), execve(2)")]
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, NulError, OsStr, c_char, c_int, c_void};
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
+/// Everything about a process that is to be born: plain values, nothing done yet.
+///
+/// Descriptors may have any numbers, also those they are to have in the child; everything else the
+/// parent has open is closed in the child.
+#[derive(Debug, Clone)]
+pub struct Birth<'a> {
+    /// `argv`, the program first. Without a `/` in it the program is looked for along the `PATH` of
+    /// `environment`, as execvpe(3) does.
+    pub argv: &'a [CString],
+    /// What `/bin/sh -c` gets when the kernel does not know the file's format (`ENOEXEC`). `None`: the
+    /// shell gets the file, as execvp(3) does it.
+    pub script: Option<&'a CStr>,
+    /// All of its environment.
+    pub environment: &'a Environment,
+    /// Variables set to the child's own pid, which nobody knows before (`LISTEN_PID`, sd_listen_fds(3)).
+    /// They must not occur in `environment`.
+    pub pid_variables: &'a [&'a str],
+    /// Where it starts; `None` stays. A relative program is looked for from here.
+    pub directory: Option<&'a CStr>,
+    /// Standard input, output and error.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// Descriptors 3, 4, … (sd_listen_fds(3)).
+    pub passed: &'a [BorrowedFd<'a>],
+    /// Session, terminal and process group.
+    pub session: Session<'a>,
+    /// `RLIMIT_NOFILE`, soft and hard, if it is to differ from ours.
+    pub open_files: Option<(u64, u64)>,
+    /// Signals it ignores from its first instruction on; all others have their default action, also
+    /// those we ignore. nohup(1) is kept by naming SIGHUP here.
+    pub ignored: &'a [i32],
+    /// The file mode creation mask, if it is to differ from ours.
+    pub umask: Option<u32>,
+    /// Sent to it when the thread that spawned it ends (`PR_SET_PDEATHSIG`). Any fork escapes it, so it is
+    /// no more than better than nothing where there is no cgroup.
+    pub parent_death_signal: Option<i32>,
+}
+
+impl<'a> Birth<'a> {
+    /// A new session without a terminal, all else as ours.
+    pub fn new(argv: &'a [CString], environment: &'a Environment, stdio: [BorrowedFd<'a>; 3]) -> Birth<'a> {
+        Birth {
+            argv,
+            script: None,
+            environment,
+            pid_variables: &[],
+            directory: None,
+            stdio,
+            passed: &[],
+            session: Session::New,
+            open_files: None,
+            ignored: &[],
+            umask: None,
+            parent_death_signal: None,
+        }
+    }
+}
+
+/// Whose terminal and whose group.
+#[derive(Debug, Clone, Copy)]
+pub enum Session<'a> {
+    /// Its own session, no controlling terminal.
+    New,
+    /// Its own session, and its standard input becomes the controlling terminal (`TIOCSCTTY`).
+    Terminal,
+    /// Its own process group in our session, made the foreground group of this terminal if there is
+    /// one, so that it may read from it (tcsetpgrp(3)).
+    Group(Option<BorrowedFd<'a>>),
+    /// Our session and our process group.
+    Same,
+}
+
+/// A process that runs (or is about to be told by the kernel that it does not).
+#[derive(Debug)]
+pub struct Child {
+    /// Its number, for people; it means this process until that is reaped.
+    pub pid: Pid,
+    /// The process itself.
+    pub pidfd: OwnedFd,
+}
+
+/// Why there is no process. Nothing is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// Which step.
+    pub stage: Stage,
+    /// What the kernel said.
+    pub errno: Errno,
+}
+
+/// The steps between the call and the program's first instruction, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stage {
+    /// Making the process: `EAGAIN` and `ENOMEM` are limits (clone(2)), `ENOENT` or `ENODEV` a leaf that
+    /// is gone, `EBUSY` one that has leaves of its own.
+    Clone,
+    /// The child entering its cgroup by itself, where the kernel cannot do it at the birth.
+    Cgroup,
+    /// setsid(2), setpgid(2).
+    Session,
+    /// The controlling terminal, or the foreground group.
+    Terminal,
+    /// Descriptors 0, 1, 2 and those passed.
+    Stdio,
+    /// chdir(2).
+    Directory,
+    /// setrlimit(2).
+    Limits,
+    /// Dispositions, mask, parent death signal.
+    Signals,
+    /// execve(2).
+    Exec,
+    /// Not a step: SIGKILL came before all steps were done, most often from the OOM killer, because the
+    /// ceiling leaves no room for a process. The errno is `ENOMEM` then. (Where it comes inside `execve`
+    /// there is a child, and `PidFd::never_began` tells.)
+    Killed,
+}
+
+impl Stage {
+    const ALL: [Stage; 10] = [
+        Stage::Clone,
+        Stage::Cgroup,
+        Stage::Session,
+        Stage::Terminal,
+        Stage::Stdio,
+        Stage::Directory,
+        Stage::Limits,
+        Stage::Signals,
+        Stage::Exec,
+        Stage::Killed,
+    ];
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Clone => "new process",
+            Stage::Cgroup => "cgroup",
+            Stage::Session => "session",
+            Stage::Terminal => "controlling terminal",
+            Stage::Stdio => "standard input and output",
+            Stage::Directory => "working directory",
+            Stage::Limits => "limit of open files",
+            Stage::Signals => "signals",
+            Stage::Exec => "program",
+            Stage::Killed => "killed before it began",
+        })
+    }
+}
+
+/// `working directory: No such file or directory`.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = std::io::Error::from_raw_os_error(self.errno.raw_os_error()).to_string();
+        let text = text.rsplit_once(" (os error").map_or(text.as_str(), |(text, _)| text);
+        write!(f, "{}: {text}", self.stage)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// An environment made ready for `execve`: `NAME=value` strings, each name once.
+///
+/// The base is shared by all who were made from it with [`with`](Environment::with); each has its own
+/// few variables laid over.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    base: Arc<[CString]>,
+    /// Indices into `base` of variables that `overlay` replaces, ascending.
+    hidden: Vec<usize>,
+    overlay: Vec<CString>,
+}
+
+impl Environment {
+    /// The base. Of a name given twice the last value counts.
+    ///
+    /// # Errors
+    /// A name or value holds a NUL byte.
+    pub fn new<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Environment, NulError> {
+        Ok(Environment { base: assignments(variables)?.into(), hidden: Vec::new(), overlay: Vec::new() })
+    }
+
+    /// The same with these laid over. The base is not copied.
+    ///
+    /// # Errors
+    /// A name or value holds a NUL byte.
+    pub fn with<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        &self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Environment, NulError> {
+        let mut overlay = assignments(variables)?;
+        let known = |name: &[u8], list: &[CString]| list.iter().any(|entry| name_of(entry) == name);
+        for old in &self.overlay {
+            if !known(name_of(old), &overlay) {
+                overlay.push(old.clone());
+            }
+        }
+        let hidden = (0..self.base.len()).filter(|&at| known(name_of(&self.base[at]), &overlay)).collect();
+        Ok(Environment { base: Arc::clone(&self.base), hidden, overlay })
+    }
+
+    /// All assignments, each name once.
+    pub fn iter(&self) -> impl Iterator<Item = &CStr> {
+        let mut hidden = self.hidden.iter().copied().peekable();
+        let base = self.base.iter().enumerate();
+        base.filter(move |(at, _)| hidden.next_if_eq(at).is_none())
+            .map(|(_, entry)| entry)
+            .chain(&self.overlay)
+            .map(CString::as_c_str)
+    }
+
+    /// The value of one variable.
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        let entry = self.iter().find(|entry| name_of(entry) == name.as_bytes())?;
+        Some(&entry.to_bytes()[name.len() + 1..])
+    }
+}
+
+fn assignments<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+    variables: impl IntoIterator<Item = (N, V)>,
+) -> Result<Vec<CString>, NulError> {
+    let mut places = HashMap::new();
+    let mut list = Vec::new();
+    for (name, value) in variables {
+        let name = name.as_ref().as_bytes();
+        let entry = CString::new([name, b"=", value.as_ref().as_bytes()].concat())?;
+        match places.insert(name.to_vec(), list.len()) {
+            None => list.push(entry),
+            Some(place) => {
+                list[place] = entry;
+                places.insert(name.to_vec(), place);
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// A name may begin with `=` (nobody does it, but the kernel lets it pass), hence the search from 1.
+fn name_of(entry: &CStr) -> &[u8] {
+    let bytes = entry.to_bytes();
+    let end = bytes.iter().skip(1).position(|&byte| byte == b'=').map_or(bytes.len(), |at| at + 1);
+    &bytes[..end]
+}
+
+/// The other side of [`Birth::passed`]: a descriptor that this process was born with, 3, 4, …, by a
+/// duplicate (close-on-exec) that is the caller's own.
+///
+/// # Errors
+/// `EBADF` if there is none of that number.
+pub fn passed(number: i32) -> Result<OwnedFd, Errno> {
+    if number < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: borrowed for this one fcntl(2), which looks itself whether it is open; nothing is closed, so
+    // whoever owns that number does not notice.
+    rustix::io::fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(number) }, 3)
+}
+
+/// Which way into the cgroup; all but tests leave it to what the kernel accepts.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// clone3 until that was refused once.
+    Auto,
+    /// clone3, born in the cgroup.
+    Clone3,
+    /// clone(2), and the child enters the cgroup before `execve`.
+    Clone,
+}
+
+/// Start a process in `cgroup`, or in ours if there is none to put it into.
+///
+/// Returns once the program was begun, or with the step that failed and nothing left behind.
+///
+/// # Errors
+/// [`Failure`] names the step and what the kernel said to it.
+pub fn spawn(birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, Failure> {
+    spawn_by(Method::Auto, birth, cgroup)
+}
+
+/// [`spawn`] by a given method.
+///
+/// # Errors
+/// As [`spawn`].
+#[doc(hidden)]
+pub fn spawn_by(method: Method, birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Child, Failure> {
+    /// That clone3 was refused is remembered for good.
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    static SCRATCH: Mutex<Option<Scratch>> = Mutex::new(None);
+
+    let mut scratch = SCRATCH.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = match &mut *scratch {
+        Some(scratch) => scratch,
+        empty => empty.insert(Scratch::new().map_err(Failure::at(Stage::Clone))?),
+    };
+    let mut plan = scratch.lay_out(birth);
+    let auto = method == Method::Auto;
+    if method == Method::Clone3 || (auto && !REFUSED.load(Relaxed)) {
+        match deliver(&mut plan, Call::Clone3 { cgroup }, &scratch.stack) {
+            // ENOSYS and EPERM are what seccomp filters answer, E2BIG a kernel without the cgroup field
+            // (5.3 to 5.6), EINVAL one without a flag. EBUSY, ENOENT, EACCES, … are about this cgroup.
+            Err(Failure {
+                stage: Stage::Clone,
+                errno: Errno::NOSYS | Errno::PERM | Errno::TOOBIG | Errno::INVAL,
+            }) if auto => {}
+            result => return result,
+        }
+    }
+    plan.cgroup = cgroup.map_or(-1, |cgroup| cgroup.as_raw_fd());
+    let result = deliver(&mut plan, Call::Clone, &scratch.stack);
+    if auto && !matches!(result, Err(Failure { stage: Stage::Clone, .. })) {
+        REFUSED.store(true, Relaxed);
+    }
+    result
+}
+
+impl Failure {
+    fn at(stage: Stage) -> impl Fn(Errno) -> Failure {
+        move |errno| Failure { stage, errno }
+    }
+}
+
+/// The system call that makes the child.
+enum Call<'a> {
+    Clone3 { cgroup: Option<BorrowedFd<'a>> },
+    Clone,
+}
+
+/// Run `plan` in a child, and tell what became of it.
+fn deliver(plan: &mut Plan, call: Call<'_>, stack: &Stack) -> Result<Child, Failure> {
+    *plan.stage.get_mut() = Stage::Clone as u32;
+    *plan.errno.get_mut() = 0;
+    let mut pidfd: c_int = -1;
+    let blocked = super::signals::block_all();
+    // SAFETY: all signals are blocked, `stack` is ours alone (the caller holds the lock of the scratch)
+    // and everything `plan` points to was laid out for this call and outlives it, because the kernel does
+    // not let us go on before the child has left our memory (CLONE_VFORK, clone(2)).
+    let result = unsafe { clone_into(plan, &call, stack, &mut pidfd) };
+    drop(blocked);
+    if result < 0 {
+        return Err(Failure { stage: Stage::Clone, errno: Errno::from_raw_os_error(-result as i32) });
+    }
+    let pid =
+        Pid::from_raw(result as i32).expect("zero is returned in the child alone, which does not come here");
+    let pidfd = match pidfd {
+        // A kernel before 5.2 does not know CLONE_PIDFD and says nothing. The number is our unreaped
+        // child's, so it still means that.
+        -1 => rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(Failure::at(Stage::Clone))?,
+        // SAFETY: the kernel made this descriptor for us just now, close-on-exec (clone(2), CLONE_PIDFD).
+        pidfd => unsafe { OwnedFd::from_raw_fd(pidfd) },
+    };
+    let stage = Stage::ALL[*plan.stage.get_mut() as usize % Stage::ALL.len()];
+    let failure = match *plan.errno.get_mut() {
+        0 if stage == Stage::Exec => return Ok(Child { pid, pidfd }),
+        // Left our memory without a word and without execve: SIGKILL, since nothing else can reach it.
+        0 => Failure { stage: Stage::Killed, errno: Errno::NOMEM },
+        errno => Failure { stage, errno: Errno::from_raw_os_error(errno) },
+    };
+    // It has exited or is about to, so this does not wait long. ECHILD (a reaper was quicker, or SIGCHLD
+    // is ignored) is as good.
+    let _ = super::pidfd::PidFd::from(pidfd).wait();
+    Err(failure)
+}
+
+/// What is kept from one birth to the next: the stack and the arrays, so that a birth allocates nothing
+/// once they have grown.
+struct Scratch {
+    stack: Stack,
+    argv: Vec<*const c_char>,
+    shell: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    candidates: Vec<*const c_char>,
+    paths: Vec<u8>,
+    descriptors: Vec<c_int>,
+    own_pid: Vec<OwnPid>,
+}
+
+// SAFETY: the pointers in it are only followed between `lay_out` and the end of the birth it was called
+// for, under the lock; between births they are leftovers that nobody reads.
+unsafe impl Send for Scratch {}
+
+/// `NAME=` with room for a number behind it.
+struct OwnPid {
+    text: Vec<u8>,
+    digits_at: usize,
+}
+
+impl Scratch {
+    fn new() -> Result<Scratch, Errno> {
+        Ok(Scratch {
+            stack: Stack::new()?,
+            argv: Vec::new(),
+            shell: Vec::new(),
+            environment: Vec::new(),
+            candidates: Vec::new(),
+            paths: Vec::new(),
+            descriptors: Vec::new(),
+            own_pid: Vec::new(),
+        })
+    }
+
+    /// Everything the child will need, as C wants it.
+    fn lay_out(&mut self, birth: &Birth<'_>) -> Plan {
+        self.argv.clear();
+        self.argv.extend(birth.argv.iter().map(|word| word.as_ptr()).chain([ptr::null()]));
+
+        self.shell.clear();
+        self.shell.push(c"/bin/sh".as_ptr());
+        match birth.script {
+            Some(text) => self.shell.extend([c"-c".as_ptr(), text.as_ptr(), ptr::null()]),
+            // The second word is the file, filled in by the child once it knows which one it was.
+            None => self.shell.extend([ptr::null()].into_iter().chain(self.argv.iter().skip(1).copied())),
+        }
+
+        self.own_pid.clear();
+        for name in birth.pid_variables {
+            let mut text = format!("{name}=").into_bytes();
+            let digits_at = text.len();
+            text.resize(digits_at + 11, 0);
+            self.own_pid.push(OwnPid { text, digits_at });
+        }
+        self.environment.clear();
+        self.environment.extend(birth.environment.iter().map(CStr::as_ptr));
+        self.environment.extend(self.own_pid.iter().map(|own| own.text.as_ptr().cast()));
+        self.environment.push(ptr::null());
+
+        self.look_along_path(birth);
+
+        self.descriptors.clear();
+        self.descriptors.extend(birth.stdio.iter().chain(birth.passed).map(|fd| fd.as_raw_fd()));
+
+        Plan {
+            searched: self.candidates.len() > 2,
+            candidates: self.candidates.as_ptr(),
+            argv: self.argv.as_ptr(),
+            shell: self.shell.as_mut_ptr(),
+            shell_wants_file: birth.script.is_none(),
+            environment: self.environment.as_ptr(),
+            directory: birth.directory.map_or(ptr::null(), CStr::as_ptr),
+            cgroup: -1,
+            own_session: matches!(birth.session, Session::New | Session::Terminal),
+            own_group: matches!(birth.session, Session::Group(_)),
+            controlling: match birth.session {
+                Session::Terminal => birth.stdio[0].as_raw_fd(),
+                Session::New | Session::Group(_) | Session::Same => -1,
+            },
+            foreground: match birth.session {
+                Session::Group(Some(terminal)) => terminal.as_raw_fd(),
+                Session::New | Session::Terminal | Session::Group(None) | Session::Same => -1,
+            },
+            descriptors: self.descriptors.as_mut_ptr(),
+            descriptor_count: self.descriptors.len(),
+            open_files: birth.open_files.map(|(soft, hard)| [soft, hard]),
+            ignored: birth
+                .ignored
+                .iter()
+                .filter(|signal| (1..=64).contains(*signal))
+                .fold(0, |set, signal| set | 1 << (signal - 1)),
+            umask: birth.umask,
+            parent_death_signal: birth.parent_death_signal,
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            own_pid: self.own_pid.as_mut_ptr(),
+            own_pid_count: self.own_pid.len(),
+            stage: AtomicU32::new(0),
+            errno: AtomicI32::new(0),
+        }
+    }
+
+    /// Where the program might be, in order: execvpe(3), with the child's `PATH`, not ours. An empty
+    /// component means the current directory, no `PATH` at all `/bin:/usr/bin`.
+    fn look_along_path(&mut self, birth: &Birth<'_>) {
+        self.candidates.clear();
+        self.paths.clear();
+        let name = birth.argv.first().map_or(&b""[..], |word| word.to_bytes());
+        if name.is_empty() || name.contains(&b'/') {
+            // An empty name is handed to the kernel as it is: ENOENT.
+            self.candidates.extend(birth.argv.first().map(|word| word.as_ptr()).iter());
+            self.candidates.push(ptr::null());
+            return;
+        }
+        let path = birth.environment.value("PATH").unwrap_or(b"/bin:/usr/bin");
+        for directory in path.split(|&byte| byte == b':') {
+            self.paths.extend_from_slice(directory);
+            if !directory.is_empty() && !directory.ends_with(b"/") {
+                self.paths.push(b'/');
+            }
+            self.paths.extend_from_slice(name);
+            self.paths.push(0);
+        }
+        // Only now: the buffer moves while it grows.
+        let paths = self.paths.split_inclusive(|&byte| byte == 0);
+        self.candidates.extend(paths.map(|path| path.as_ptr().cast::<c_char>()));
+        self.candidates.push(ptr::null());
+    }
+}
+
+/// The child's stack: 64 KiB and a page below it that must not be touched. Mapped once, never unmapped.
+struct Stack {
+    base: *mut c_void,
+}
+
+impl Stack {
+    const SIZE: usize = 64 * 1024;
+    /// Covers one page on every kernel of both architectures (aarch64 has up to 64 KiB).
+    const GUARD: usize = 64 * 1024;
+
+    fn new() -> Result<Stack, Errno> {
+        use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
+        // SAFETY: a fresh private mapping at an address of the kernel's choice aliases nothing (mmap(2));
+        // the part whose protection is changed is its own lower end.
+        unsafe {
+            let base = mmap_anonymous(
+                ptr::null_mut(),
+                Stack::GUARD + Stack::SIZE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::STACK | MapFlags::NORESERVE,
+            )?;
+            mprotect(base, Stack::GUARD, MprotectFlags::empty())?;
+            Ok(Stack { base })
+        }
+    }
+
+    /// The lowest address that may be used.
+    fn low(&self) -> usize {
+        self.base as usize + Stack::GUARD
+    }
+}
+
+/// What the child reads and, at its end, what it writes. It lies in memory that both see.
+struct Plan {
+    /// There are several candidates, from the path.
+    searched: bool,
+    /// Null-terminated, as are the arrays below.
+    candidates: *const *const c_char,
+    argv: *const *const c_char,
+    /// `/bin/sh …`; the second word is free if `shell_wants_file`.
+    shell: *mut *const c_char,
+    shell_wants_file: bool,
+    environment: *const *const c_char,
+    /// Null: stay.
+    directory: *const c_char,
+    /// A cgroup that the child must enter by itself, or -1.
+    cgroup: c_int,
+    own_session: bool,
+    own_group: bool,
+    /// The terminal to take as the controlling one, or -1.
+    controlling: c_int,
+    /// The terminal to become the foreground group of, or -1.
+    foreground: c_int,
+    /// The n-th is to become descriptor n.
+    descriptors: *mut c_int,
+    descriptor_count: usize,
+    open_files: Option<[u64; 2]>,
+    /// Bit n-1 for signal n.
+    ignored: u64,
+    umask: Option<u32>,
+    parent_death_signal: Option<i32>,
+    parent: i32,
+    own_pid: *mut OwnPid,
+    own_pid_count: usize,
+    /// The step it is at.
+    stage: AtomicU32,
+    /// What made that step fail, or 0.
+    errno: AtomicI32,
+}
+
+impl Plan {
+    fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u32, Relaxed);
+    }
+}
+
+/// struct clone_args, clone(2).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const SHARED: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
+
+/// Make the child, which runs `child_main(plan)` on `stack`; returns in the parent alone, with the pid or a
+/// negative errno.
+///
+/// # Safety
+/// All signals must be blocked in this thread; nobody else may use `stack`; what `plan` points to must be
+/// as it says.
+unsafe fn clone_into(plan: &mut Plan, call: &Call<'_>, stack: &Stack, pidfd: &mut c_int) -> isize {
+    let plan: *mut Plan = plan;
+    let pidfd: *mut c_int = pidfd;
+    match call {
+        Call::Clone3 { cgroup } => {
+            let mut args = CloneArgs {
+                flags: SHARED | CLONE_CLEAR_SIGHAND,
+                pidfd: pidfd as u64,
+                exit_signal: libc::SIGCHLD as u64,
+                stack: stack.low() as u64,
+                stack_size: Stack::SIZE as u64,
+                ..CloneArgs::default()
+            };
+            if let Some(cgroup) = cgroup {
+                args.flags |= CLONE_INTO_CGROUP;
+                args.cgroup = cgroup.as_raw_fd() as u64;
+            }
+            let args: *mut CloneArgs = &mut args;
+            // SAFETY: clone3(2) reads `args`, of the size given, and writes one int to `pidfd`. The child
+            // starts on a stack of its own, as the asm wants it.
+            unsafe {
+                enter_child(
+                    libc::SYS_clone3,
+                    [args as usize, size_of::<CloneArgs>(), 0, 0, 0],
+                    child_main,
+                    plan.cast(),
+                )
+            }
+        }
+        Call::Clone => {
+            let flags = SHARED as usize | libc::SIGCHLD as usize;
+            // SAFETY: clone(2) takes flags, the top of the stack, and with CLONE_PIDFD in the third place
+            // the address of an int; the two remaining differ in order between architectures and are unused.
+            // The top is page-aligned, hence 16-aligned.
+            unsafe {
+                enter_child(
+                    libc::SYS_clone,
+                    [flags, stack.low() + Stack::SIZE, pidfd as usize, 0, 0],
+                    child_main,
+                    plan.cast(),
+                )
+            }
+        }
+    }
+}
+
+/// The system call that returns twice, once on another stack: only assembler can take the child from there
+/// to a function without touching the parent's frame.
+///
+/// # Safety
+/// `number` and `args` must be a clone that gives the child an own, 16-aligned stack. All that `entry`
+/// demands of `argument` must hold.
+#[cfg(target_arch = "x86_64")]
+unsafe fn enter_child(
+    number: libc::c_long,
+    args: [usize; 5],
+    entry: unsafe extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> isize {
+    let result: isize;
+    // SAFETY: syscall(2) names the registers and says that rcx and r11 are lost; the parent finds all others
+    // as they were. The child has rax = 0, all other registers as the parent, and rsp at the top of its
+    // stack, 16-aligned, as the psABI wants it before a call. It never comes back from it.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp", // the end of the chain of frames
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") number as isize => result,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r12") argument,
+            in("r13") entry,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// As above. **Written from the architecture's manual and syscall(2), assembled, never run.**
+///
+/// # Safety
+/// As above.
+#[cfg(target_arch = "aarch64")]
+unsafe fn enter_child(
+    number: libc::c_long,
+    args: [usize; 5],
+    entry: unsafe extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> isize {
+    let result: isize;
+    // SAFETY: syscall(2): number in x8, arguments in x0 to x5, result in x0, all else kept. The child has
+    // x0 = 0 and sp at the top of its stack, 16-aligned. It never comes back from the call.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr", // the end of the chain of frames
+            "mov x30, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk 1",
+            "2:",
+            in("x8") number,
+            inlateout("x0") args[0] as isize => result,
+            in("x1") args[1],
+            in("x2") args[2],
+            in("x3") args[3],
+            in("x4") args[4],
+            in("x20") argument,
+            in("x21") entry,
+        );
+    }
+    result
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("lpm starts processes on x86_64 and aarch64; spawn.rs needs an `enter_child` for this one");
+
+// --- From here on everything runs in the child: no allocation, no lock, no panic, no libc. ---
+
+/// # Safety
+/// `plan` is a valid `Plan` that nobody else touches while this runs.
+unsafe extern "C" fn child_main(plan: *mut c_void) -> ! {
+    // SAFETY: the caller's promise.
+    let plan = unsafe { &*plan.cast::<Plan>() };
+    // SAFETY: the pointers in the plan are what its fields say.
+    let errno = match unsafe { become_program(plan) } {
+        Ok(never) => match never {},
+        Err(errno) => errno,
+    };
+    plan.errno.store(errno, Relaxed);
+    loop {
+        // SAFETY: ends this process alone, since it is not a thread of the parent (exit_group(2)).
+        let _ = unsafe { syscall(libc::SYS_exit_group, [127, 0, 0, 0, 0]) };
+    }
+}
+
+/// All steps, in the order of [`Stage`].
+///
+/// # Safety
+/// The pointers in the plan are what its fields say.
+unsafe fn become_program(plan: &Plan) -> Result<std::convert::Infallible, c_int> {
+    // SAFETY, for every system call below: they read only what the plan points to and write nothing but
+    // the locals named, and all of them act on this process alone. Descriptors are a copy (no
+    // CLONE_FILES), and so are the directory and the umask (no CLONE_FS).
+    unsafe {
+        if plan.cgroup != -1 {
+            plan.enter(Stage::Cgroup);
+            let write = libc::O_WRONLY | libc::O_CLOEXEC;
+            let procs = syscall(
+                libc::SYS_openat,
+                [plan.cgroup as usize, c"cgroup.procs".as_ptr() as usize, write as usize, 0, 0],
+            )?;
+            // "0" is whoever writes it (cgroup-v2.rst).
+            syscall(libc::SYS_write, [procs, c"0".as_ptr() as usize, 1, 0, 0])?;
+        }
+
+        plan.enter(Stage::Session);
+        if plan.own_session {
+            syscall(libc::SYS_setsid, [0; 5])?;
+        }
+        if plan.own_group {
+            syscall(libc::SYS_setpgid, [0; 5])?;
+        }
+
+        plan.enter(Stage::Terminal);
+        if plan.controlling != -1 {
+            syscall(libc::SYS_ioctl, [plan.controlling as usize, libc::TIOCSCTTY as usize, 0, 0, 0])?;
+        }
+        let pid = syscall(libc::SYS_getpid, [0; 5])?;
+        if plan.foreground != -1 {
+            // Allowed to a background group because SIGTTOU is blocked (tcsetpgrp(3)).
+            let group = pid as c_int;
+            let group: *const c_int = &group;
+            syscall(
+                libc::SYS_ioctl,
+                [plan.foreground as usize, libc::TIOCSPGRP as usize, group as usize, 0, 0],
+            )?;
+        }
+
+        plan.enter(Stage::Stdio);
+        place_descriptors(plan.descriptors, plan.descriptor_count)?;
+
+        plan.enter(Stage::Directory);
+        if !plan.directory.is_null() {
+            syscall(libc::SYS_chdir, [plan.directory as usize, 0, 0, 0, 0])?;
+        }
+        if let Some(umask) = plan.umask {
+            syscall(libc::SYS_umask, [umask as usize, 0, 0, 0, 0])?;
+        }
+
+        plan.enter(Stage::Limits);
+        if let Some(limit) = &plan.open_files {
+            let limit: *const [u64; 2] = limit;
+            syscall(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit as usize, 0, 0])?;
+        }
+
+        plan.enter(Stage::Signals);
+        if let Some(signal) = plan.parent_death_signal {
+            syscall(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, signal as usize, 0, 0, 0])?;
+            // It may have died before we asked to be told.
+            if syscall(libc::SYS_getppid, [0; 5])? != plan.parent as usize {
+                return Err(libc::ESRCH);
+            }
+        }
+        for at in 0..plan.own_pid_count {
+            write_number(&mut *plan.own_pid.add(at), pid);
+        }
+        // Everything, not only what was caught: what is ignored stays ignored through CLONE_CLEAR_SIGHAND
+        // and execve both, and Rust's start-up ignores SIGPIPE.
+        for signal in 1..=64 {
+            if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+                let ignore = plan.ignored >> (signal - 1) & 1;
+                // The kernel's struct sigaction: handler, flags, restorer, mask.
+                let action: [usize; 4] = [if ignore == 1 { libc::SIG_IGN } else { libc::SIG_DFL }, 0, 0, 0];
+                let action: *const [usize; 4] = &action;
+                syscall(libc::SYS_rt_sigaction, [signal as usize, action as usize, 0, 8, 0])?;
+            }
+        }
+
+        // The stage first: a signal that waits for the mask to open may end us here, and that is an exit
+        // like any other, no failure of ours.
+        plan.enter(Stage::Exec);
+        let none: u64 = 0;
+        let none: *const u64 = &none;
+        syscall(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, none as usize, 0, 8, 0])?;
+        Err(execute(plan))
+    }
+}
+
+/// Give each descriptor its place. First those that sit in another's place are moved out of the way, then
+/// each is duplicated to where it belongs; one that is there already only loses close-on-exec.
+///
+/// # Safety
+/// `descriptors` points to `count` of them.
+unsafe fn place_descriptors(descriptors: *mut c_int, count: usize) -> Result<(), c_int> {
+    // SAFETY: the caller's promise; the system calls take numbers only.
+    unsafe {
+        for place in 0..count {
+            let from = *descriptors.add(place) as usize;
+            if from < count && from != place {
+                let moved = syscall(libc::SYS_fcntl, [from, libc::F_DUPFD_CLOEXEC as usize, count, 0, 0])?;
+                *descriptors.add(place) = moved as c_int;
+            }
+        }
+        for place in 0..count {
+            let from = *descriptors.add(place) as usize;
+            if from == place {
+                syscall(libc::SYS_fcntl, [place, libc::F_SETFD as usize, 0, 0, 0])?;
+            } else {
+                syscall(libc::SYS_dup3, [from, place, 0, 0, 0])?;
+            }
+        }
+        // What we inherited from our own parent without close-on-exec is nobody else's business. Before
+        // Linux 5.11 there is no such call, and then it stays.
+        let close_on_exec = 4; // CLOSE_RANGE_CLOEXEC, close_range(2)
+        let _ = syscall(libc::SYS_close_range, [count, u32::MAX as usize, close_on_exec, 0, 0]);
+    }
+    Ok(())
+}
+
+/// `NAME=` becomes `NAME=123`.
+///
+/// # Safety
+/// There is room for eleven bytes behind the name.
+unsafe fn write_number(own: &mut OwnPid, number: usize) {
+    let mut divisor = 1;
+    while number / divisor >= 10 {
+        divisor *= 10;
+    }
+    let mut at = own.digits_at;
+    while divisor > 0 {
+        // SAFETY: a pid has at most ten digits.
+        unsafe { *own.text.as_mut_ptr().add(at) = b'0' + (number / divisor % 10) as u8 };
+        at += 1;
+        divisor /= 10;
+    }
+    // The zero behind it is there from the start.
+}
+
+/// Returns only with an errno. What execvpe(3) makes of each: go on past what is not there, remember what
+/// may not be executed, stop at the rest. Unlike there, a search without result always ends with `ENOENT`,
+/// whatever was wrong with the last directory of the path.
+///
+/// # Safety
+/// The pointers in the plan are what its fields say.
+unsafe fn execute(plan: &Plan) -> c_int {
+    let environment = plan.environment as usize;
+    let mut last = libc::ENOENT;
+    let mut denied = false;
+    let mut candidate = plan.candidates;
+    // SAFETY: the arrays end with null, and so do their strings with NUL. The word of `shell` that is
+    // written is free if `shell_wants_file`.
+    unsafe {
+        while !(*candidate).is_null() {
+            let Err(errno) =
+                syscall(libc::SYS_execve, [*candidate as usize, plan.argv as usize, environment, 0, 0])
+            else {
+                continue;
+            };
+            match errno {
+                libc::EACCES => denied = true,
+                libc::ENOENT | libc::ENOTDIR | libc::ENODEV | libc::ESTALE | libc::ETIMEDOUT => last = errno,
+                libc::ENOEXEC => {
+                    if plan.shell_wants_file {
+                        *plan.shell.add(1) = *candidate;
+                    }
+                    let shell = [*plan.shell as usize, plan.shell as usize, environment, 0, 0];
+                    return syscall(libc::SYS_execve, shell).err().unwrap_or(libc::ENOEXEC);
+                }
+                errno => return errno,
+            }
+            candidate = candidate.add(1);
+        }
+    }
+    match () {
+        () if denied => libc::EACCES,
+        () if plan.searched => libc::ENOENT,
+        () => last,
+    }
+}
+
+/// A bare system call: the result, or the errno. Touches no memory but what the kernel does.
+///
+/// # Safety
+/// That of the system call.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> Result<usize, c_int> {
+    let result: isize;
+    // SAFETY: the registers of syscall(2).
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    if result < 0 { Err(-result as c_int) } else { Ok(result as usize) }
+}
+
+/// As above, and as untested as the other one.
+///
+/// # Safety
+/// That of the system call.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> Result<usize, c_int> {
+    let result: isize;
+    // SAFETY: the registers of syscall(2).
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") args[0] as isize => result,
+            in("x1") args[1],
+            in("x2") args[2],
+            in("x3") args[3],
+            in("x4") args[4],
+            options(nostack),
+        );
+    }
+    if result < 0 { Err(-result as c_int) } else { Ok(result as usize) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::linux::pidfd::{Exit, PidFd};
+    use crate::linux::signals;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    fn words(words: &[&str]) -> Vec<CString> {
+        words.iter().map(|word| CString::new(*word).unwrap()).collect()
+    }
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        Environment::new(variables.iter().copied()).unwrap()
+    }
+
+    fn plain() -> Environment {
+        environment(&[("PATH", "/usr/bin:/bin")])
+    }
+
+    /// Descriptors that nothing comes from and nothing goes to.
+    fn null() -> File {
+        File::options().read(true).write(true).open("/dev/null").unwrap()
+    }
+
+    /// Both, or where clone3 is refused (a container's seccomp filter does that) the other one alone.
+    pub(crate) fn methods() -> Vec<Method> {
+        let (argv, environment, null) = (words(&["/bin/true"]), plain(), null());
+        match spawn_by(Method::Clone3, &Birth::new(&argv, &environment, [null.as_fd(); 3]), None) {
+            Ok(child) => {
+                PidFd::from(child.pidfd).wait().unwrap();
+                vec![Method::Clone3, Method::Clone]
+            }
+            Err(failure) => {
+                eprintln!("skipped clone3: {failure}");
+                vec![Method::Clone]
+            }
+        }
+    }
+
+    /// What came out of it, by whichever method.
+    fn agreed<T: PartialEq + std::fmt::Debug>(attempt: impl FnMut(Method) -> T) -> T {
+        let same = |one, other| {
+            assert_eq!(one, other);
+            one
+        };
+        methods().into_iter().map(attempt).reduce(same).expect("there is one at least")
+    }
+
+    /// What a shell script wrote to its standard output, and how it ended.
+    fn run(script: &str, set: impl Fn(Birth<'_>) -> Birth<'_>) -> (String, Exit) {
+        let argv = words(&["/bin/sh", "-c", script]);
+        let environment = plain();
+        let null = null();
+        agreed(|method| {
+            let (mut reader, writer) = std::io::pipe().unwrap();
+            let birth = set(Birth::new(&argv, &environment, [null.as_fd(), writer.as_fd(), null.as_fd()]));
+            let child = spawn_by(method, &birth, None).unwrap();
+            drop(writer);
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            (text, PidFd::from(child.pidfd).wait().unwrap().exit)
+        })
+    }
+
+    fn refused(birth: &Birth<'_>) -> Failure {
+        agreed(|method| spawn_by(method, birth, None).unwrap_err())
+    }
+
+    #[test]
+    fn it_runs_and_its_code_comes_back() {
+        assert_eq!(run("echo hello; exit 7", |birth| birth), ("hello\n".into(), Exit::Code(7)));
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let (argv, environment, null) = (words(&["true"]), plain(), null());
+        let stdio = [null.as_fd(); 3];
+        let birth = Birth { directory: Some(c"/nonexistent"), ..Birth::new(&argv, &environment, stdio) };
+        let failure = refused(&birth);
+        assert_eq!(failure, Failure { stage: Stage::Directory, errno: Errno::NOENT });
+        assert_eq!(failure.to_string(), "working directory: No such file or directory");
+    }
+
+    #[test]
+    fn a_failed_birth_leaves_no_zombie() {
+        let children = || {
+            let list = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+            list.split_whitespace().count()
+        };
+        let (argv, environment, null) = (words(&["/nonexistent"]), plain(), null());
+        let birth = Birth::new(&argv, &environment, [null.as_fd(); 3]);
+        let before = children();
+        assert_eq!(refused(&birth), Failure { stage: Stage::Exec, errno: Errno::NOENT });
+        assert_eq!(children(), before);
+    }
+
+    #[test]
+    fn the_program_is_found_along_the_childs_own_path() {
+        let home = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str, mode: u32| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write("denied/tool", "#!/bin/sh\nexit 1\n", 0o644);
+        write("found/tool", "#!/bin/sh\nexit 42\n", 0o755);
+        write("file", "", 0o644);
+        let directory = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+        let attempt = |path: &[String], name: &str| {
+            let (argv, environment, null) =
+                (words(&[name]), environment(&[("PATH", &path.join(":"))]), null());
+            spawn(&Birth::new(&argv, &environment, [null.as_fd(); 3]), None)
+        };
+        let [nowhere, file, denied, found] = ["nowhere", "file", "denied", "found"].map(directory);
+
+        let child = attempt(&[nowhere.clone(), file.clone(), denied.clone(), found], "tool").unwrap();
+        assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(42));
+        // Denied somewhere and found nowhere: denied is what the user must know.
+        let failure = attempt(&[denied, nowhere.clone()], "tool").unwrap_err();
+        assert_eq!(failure, Failure { stage: Stage::Exec, errno: Errno::ACCESS });
+        assert_eq!(attempt(&[nowhere, file], "tool").unwrap_err().errno, Errno::NOENT);
+        assert_eq!(attempt(&["/bin".into()], "").unwrap_err().errno, Errno::NOENT);
+    }
+
+    #[test]
+    fn a_path_of_a_hundred_directories_is_searched_to_the_end() {
+        let path: Vec<String> =
+            (0..100).map(|n| format!("/nonexistent/{n}")).chain(["/bin".into()]).collect();
+        let (argv, environment, null) = (words(&["true"]), environment(&[("PATH", &path.join(":"))]), null());
+        let child = spawn(&Birth::new(&argv, &environment, [null.as_fd(); 3]), None).unwrap();
+        assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(0));
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_execute_goes_to_the_shell() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("script");
+        std::fs::write(&path, "exit $1\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (argv, environment, null) = (words(&[path.to_str().unwrap(), "5"]), plain(), null());
+        let file = Birth::new(&argv, &environment, [null.as_fd(); 3]);
+        let text = Birth { script: Some(c"exit 6"), ..file.clone() };
+        for (birth, code) in [(file, 5), (text, 6)] {
+            let child = spawn(&birth, None).unwrap();
+            assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(code));
+        }
+    }
+
+    #[test]
+    fn nothing_of_our_signals_is_left() {
+        // Rust's start-up ignores SIGPIPE, so this is about something.
+        assert!(signals::is_ignored(libc::SIGPIPE));
+        let ask = "exec sed -nE 's/^Sig(Blk|Ign|Cgt):.//p' /proc/self/status";
+        assert_eq!(run(ask, |birth| birth).0, "0000000000000000\n".repeat(3));
+        let (text, _) = run(ask, |birth| Birth { ignored: &[libc::SIGHUP, libc::SIGTERM], ..birth });
+        assert_eq!(text.lines().nth(1), Some("0000000000004001"));
+    }
+
+    #[test]
+    fn our_own_mask_is_as_before() {
+        let mask = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            status.lines().find(|line| line.starts_with("SigBlk")).unwrap().to_owned()
+        };
+        let before = mask();
+        run("true", |birth| birth);
+        assert_eq!(mask(), before);
+    }
+
+    #[test]
+    fn descriptors_may_trade_places() {
+        let (argv, environment) =
+            (words(&["/bin/sh", "-c", "echo out; echo err >&2; echo five >&5"]), plain());
+        let (mut out, out_writer) = std::io::pipe().unwrap();
+        let (mut err, err_writer) = std::io::pipe().unwrap();
+        let (mut five, five_writer) = std::io::pipe().unwrap();
+        let null = null();
+        // The same pipe twice, and numbers that others are to have.
+        let passed = [null.as_fd(), null.as_fd(), five_writer.as_fd()];
+        let birth = Birth {
+            passed: &passed,
+            ..Birth::new(&argv, &environment, [null.as_fd(), out_writer.as_fd(), err_writer.as_fd()])
+        };
+        let child = spawn(&birth, None).unwrap();
+        drop((out_writer, err_writer, five_writer));
+        for (reader, expected) in [(&mut out, "out\n"), (&mut err, "err\n"), (&mut five, "five\n")] {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, expected);
+        }
+        assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(0));
+    }
+
+    #[test]
+    fn a_descriptor_in_its_place_stays_open() {
+        // 0, 1 and 2 of the test process itself, swapped and shared.
+        let (argv, environment) =
+            (words(&["/bin/sh", "-c", "test -e /proc/self/fd/0 -a -e /proc/self/fd/2"]), plain());
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        for stdio in [
+            [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            [stderr.as_fd(), stdin.as_fd(), stdout.as_fd()],
+            [stdout.as_fd(), stdout.as_fd(), stdout.as_fd()],
+        ] {
+            let child = spawn(&Birth::new(&argv, &environment, stdio), None).unwrap();
+            assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(0));
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_inherited() {
+        // Without close-on-exec on purpose.
+        let leak = rustix::io::fcntl_dupfd_cloexec(null(), 20).unwrap();
+        rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
+        let ask = format!("test -e /proc/$$/fd/{} || echo closed", leak.as_raw_fd());
+        assert_eq!(run(&ask, |birth| birth).0, "closed\n");
+    }
+
+    #[test]
+    fn it_leads_its_own_session() {
+        let (text, _) = run(
+            "read pid name state ppid pgrp session rest < /proc/self/stat; test $$ = $session && echo own",
+            |birth| birth,
+        );
+        assert_eq!(text, "own\n");
+        let (text, _) = run(
+            "read pid name state ppid pgrp session rest < /proc/self/stat; test $$ = $pgrp -a $$ != $session && echo group",
+            |birth| Birth { session: Session::Group(None), ..birth },
+        );
+        assert_eq!(text, "group\n");
+    }
+
+    #[test]
+    fn a_terminal_becomes_the_controlling_one() {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+        let terminal = rustix::fs::open(&*name, flags, rustix::fs::Mode::empty()).unwrap();
+        let (argv, environment) = (words(&["/bin/sh", "-c", "echo yes > /dev/tty"]), plain());
+        let birth =
+            Birth { session: Session::Terminal, ..Birth::new(&argv, &environment, [terminal.as_fd(); 3]) };
+        let child = spawn(&birth, None).unwrap();
+        assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(0));
+        let mut text = [0; 16];
+        let length = File::from(master).read(&mut text).unwrap();
+        assert_eq!(&text[..length], b"yes\r\n");
+    }
+
+    #[test]
+    fn no_terminal_where_one_is_asked_for() {
+        let (argv, environment, null) = (words(&["true"]), plain(), null());
+        let birth =
+            Birth { session: Session::Terminal, ..Birth::new(&argv, &environment, [null.as_fd(); 3]) };
+        assert_eq!(refused(&birth), Failure { stage: Stage::Terminal, errno: Errno::NOTTY });
+    }
+
+    #[test]
+    fn limits_umask_and_directory_are_its_own() {
+        let (text, _) = run("ulimit -Sn; ulimit -Hn; umask; pwd", |birth| Birth {
+            open_files: Some((123, 456)),
+            umask: Some(0o27),
+            directory: Some(c"/usr"),
+            ..birth
+        });
+        assert_eq!(text, "123\n456\n0027\n/usr\n");
+    }
+
+    #[test]
+    fn it_knows_its_own_pid() {
+        let (text, _) = run("test $$ = \"$LISTEN_PID\" -a $$ = \"$WATCHDOG_PID\" && echo mine", |birth| {
+            Birth { pid_variables: &["LISTEN_PID", "WATCHDOG_PID"], ..birth }
+        });
+        assert_eq!(text, "mine\n");
+        let mut own = OwnPid { text: b"X=\0\0\0\0\0\0\0\0\0\0\0".to_vec(), digits_at: 2 };
+        // SAFETY: eleven bytes of room.
+        unsafe { write_number(&mut own, 4_194_304) };
+        assert_eq!(&own.text, b"X=4194304\0\0\0\0");
+    }
+
+    #[test]
+    fn the_death_signal_is_for_this_thread() {
+        // The thread that spawned it ends, and so does the child, though the process lives.
+        let child = std::thread::spawn(|| {
+            let (argv, environment, null) = (words(&["sleep", "1000"]), plain(), null());
+            let birth = Birth {
+                parent_death_signal: Some(libc::SIGKILL),
+                ..Birth::new(&argv, &environment, [null.as_fd(); 3])
+            };
+            spawn(&birth, None).unwrap()
+        });
+        let exit = PidFd::from(child.join().unwrap().pidfd).wait().unwrap().exit;
+        assert_eq!(exit, Exit::Signal { signal: libc::SIGKILL, core: false });
+    }
+
+    #[test]
+    fn many_threads_may_ask_at_once() {
+        let ask = || {
+            for code in 0..50u8 {
+                let (argv, environment, null) =
+                    (words(&["/bin/sh", "-c", &format!("exit {code}")]), plain(), null());
+                let child = spawn(&Birth::new(&argv, &environment, [null.as_fd(); 3]), None).unwrap();
+                assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(code));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(ask);
+            }
+        });
+    }
+
+    #[test]
+    fn an_overlay_hides_and_adds_and_shares_the_rest() {
+        let base = environment(&[("A", "1"), ("B", "2"), ("A", "3"), ("C", "")]);
+        let list = |environment: &Environment| -> Vec<String> {
+            environment.iter().map(|entry| entry.to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(list(&base), ["A=3", "B=2", "C="]);
+        let first = base.with([("B", "x"), ("D", "=")]).unwrap();
+        assert_eq!(list(&first), ["A=3", "C=", "B=x", "D=="]);
+        let second = first.with([("D", "y"), ("C", "z")]).unwrap();
+        assert_eq!(list(&second), ["A=3", "D=y", "C=z", "B=x"]);
+        assert_eq!(second.value("B"), Some(&b"x"[..]));
+        assert_eq!(second.value("E"), None);
+        assert!(Arc::ptr_eq(&base.base, &second.base));
+        assert!(Environment::new([("A", "a\0b")]).is_err());
+    }
+}

@@ -1,0 +1,348 @@
+//! The words of lpm's own lines.
+//!
+//! foreman's wording, because scripts look for it (`started with pid`, `exited with code`, `terminated by`,
+//! `sending SIGTERM to all processes`); what only lpm knows follows in parentheses. Pure: values in, text
+//! without a newline out. How a line looks is [`super::terminal`]'s business.
+
+use std::fmt::Write;
+
+use crate::config::quantity::{format_duration, format_memory, format_size, format_tasks};
+use crate::config::{Ceiling, Command, Instance, Stack};
+use crate::supervisor::{Announcement, Exit, Failure, FailureKind, InstanceId, Outcome, Usage};
+
+/// Whose line an announcement is; `None`: lpm's own.
+pub fn subject(announcement: &Announcement) -> Option<InstanceId> {
+    match announcement {
+        Announcement::Started { life, .. }
+        | Announcement::CannotStart { life, .. }
+        | Announcement::Ended { life, .. }
+        | Announcement::LeftBehind { life, .. }
+        | Announcement::Killing { life, .. }
+        | Announcement::GivenUp { life }
+        | Announcement::OomKill { life, .. }
+        | Announcement::TasksRefused { life } => Some(life.instance),
+        Announcement::RestartIn { instance, .. } | Announcement::StartLimitHit { instance } => {
+            Some(*instance)
+        }
+        Announcement::Interrupted(_)
+        | Announcement::StoppingAll(_)
+        | Announcement::KillingAll
+        | Announcement::Forwarding(_)
+        | Announcement::HangUpIgnored
+        | Announcement::Suspended
+        | Announcement::Resumed => None,
+    }
+}
+
+/// Whether it says why a command failed that was run on its own; its exit code says the rest.
+pub fn explains_a_bad_end(announcement: &Announcement) -> bool {
+    match announcement {
+        Announcement::CannotStart { .. }
+        | Announcement::LeftBehind { .. }
+        | Announcement::Killing { .. }
+        | Announcement::GivenUp { .. }
+        | Announcement::OomKill { .. }
+        | Announcement::TasksRefused { .. } => true,
+        Announcement::Ended { outcome, .. } => *outcome == Outcome::OomKill,
+        Announcement::Started { .. }
+        | Announcement::RestartIn { .. }
+        | Announcement::StartLimitHit { .. }
+        | Announcement::Interrupted(_)
+        | Announcement::StoppingAll(_)
+        | Announcement::KillingAll
+        | Announcement::Forwarding(_)
+        | Announcement::HangUpIgnored
+        | Announcement::Suspended
+        | Announcement::Resumed => false,
+    }
+}
+
+/// What an announcement says.
+pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
+    let of = |id: InstanceId| &stack.instances[id.0 as usize];
+    match announcement {
+        Announcement::Started { pid, .. } => format!("started with pid {pid}"),
+        Announcement::CannotStart { life, failure } => cannot_start(of(life.instance), stack, failure),
+        Announcement::Ended { life, exit, outcome, usage } => {
+            ended(of(life.instance), stack, *exit, *outcome, usage)
+        }
+        Announcement::LeftBehind { count, signal, .. } => {
+            let processes = counted(u64::from(*count), "process", "processes");
+            format!(
+                "left {processes} behind, sending {signal} to {}",
+                if *count == 1 { "it" } else { "them" }
+            )
+        }
+        Announcement::Killing { timeout, .. } => {
+            format!("not gone after {}, sending SIGKILL", format_duration(*timeout))
+        }
+        Announcement::GivenUp { .. } => {
+            "still there after SIGKILL (uninterruptible sleep?), going on without it".to_owned()
+        }
+        Announcement::OomKill { life, kills } => {
+            let processes = counted(*kills, "process", "processes");
+            format!("oom-kill: {}, {processes} killed", which_ceiling(of(life.instance), stack))
+        }
+        Announcement::TasksRefused { life } => {
+            format!("tasks ceiling {} reached, forks are refused", tasks_ceiling(of(life.instance), stack))
+        }
+        Announcement::RestartIn { delay, restarts, .. } if delay.is_zero() => {
+            format!("restarting (restart {restarts})")
+        }
+        Announcement::RestartIn { delay, restarts, .. } => {
+            format!("restarting in {} (restart {restarts})", format_duration(*delay))
+        }
+        Announcement::StartLimitHit { instance } => {
+            let restart = &of(*instance).policy.restart;
+            let interval = format_duration(restart.interval);
+            format!("started {} times within {interval}, not again (start-limit-hit)", restart.burst)
+        }
+        Announcement::Interrupted(signal) => format!("{signal} received, starting shutdown"),
+        Announcement::StoppingAll(Some(signal)) => format!("sending {signal} to all processes"),
+        Announcement::StoppingAll(None) => "sending each process its stop signal".to_owned(),
+        Announcement::KillingAll => "sending SIGKILL to all processes".to_owned(),
+        Announcement::Forwarding(signal) => format!("{signal} received, forwarding it to all processes"),
+        Announcement::HangUpIgnored => "SIGHUP received, nothing to reload".to_owned(),
+        Announcement::Suspended => "frozen; continue with fg or SIGCONT".to_owned(),
+        Announcement::Resumed => "thawed".to_owned(),
+    }
+}
+
+/// `waiting for web.1: 4711 (sleep 100), 4712 (cat)`; of many, the first few.
+pub fn waiting_for(name: &str, processes: &[(u32, String)]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = format!("waiting for {name}");
+    for (at, (pid, command)) in processes.iter().take(SHOWN).enumerate() {
+        let command: String =
+            command.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
+        let separator = if at == 0 { ":" } else { "," };
+        write!(text, "{separator} {pid} ({command})").expect("a String takes everything");
+    }
+    match processes.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+/// How a main process ended, in foreman's words: `exited with code 3`, `terminated by SIGTERM`.
+pub fn exit(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exited with code {code}"),
+        Exit::Signal { signal, .. } => format!("terminated by {signal}"),
+    }
+}
+
+fn ended(instance: &Instance, stack: &Stack, how: Exit, outcome: Outcome, usage: &Usage) -> String {
+    let mut facts = Vec::new();
+    match outcome {
+        Outcome::OomKill => facts.push(format!("oom-kill: {}", which_ceiling(instance, stack))),
+        Outcome::CoreDump => facts.push("core dumped".to_owned()),
+        Outcome::Timeout => {
+            facts.push(format!("not gone after {}", format_duration(instance.policy.timeout_stop)));
+        }
+        Outcome::Success
+        | Outcome::ExitCode
+        | Outcome::Signal
+        | Outcome::StartLimitHit
+        | Outcome::Resources => {}
+    }
+    if let Some(peak) = usage.memory_peak {
+        facts.push(match instance.ceilings.memory_max {
+            Some(ceiling @ Ceiling::At(_)) => {
+                format!("memory peak {} of {}", format_size(peak), format_memory(ceiling))
+            }
+            Some(Ceiling::Infinity) | None => format!("memory peak {}", format_size(peak)),
+        });
+    }
+    facts.push(format!("cpu {}", cpu_time(usage.cpu_usec)));
+    if let Some(throttled) = usage.throttled_usec.filter(|&time| time > 0) {
+        facts.push(format!("throttled {}", cpu_time(throttled)));
+    }
+    if usage.tasks_refused > 0 {
+        let forks = counted(usage.tasks_refused, "fork", "forks");
+        facts.push(format!("tasks ceiling {} reached, {forks} refused", tasks_ceiling(instance, stack)));
+    }
+    format!("{} ({})", exit(how), facts.join(", "))
+}
+
+fn cannot_start(instance: &Instance, stack: &Stack, failure: &Failure) -> String {
+    let program = match &instance.command {
+        Command::Shell(_) => "/bin/sh".to_owned(),
+        Command::Direct { words, .. } => words.first().cloned().unwrap_or_default(),
+        Command::Exec(words) => {
+            words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
+        }
+    };
+    match (failure.kind, instance.ceilings.memory_max, stack.ceilings.memory_max) {
+        (FailureKind::OutOfMemory, Some(ceiling @ Ceiling::At(_)), _) => {
+            format!("cannot start: memory ceiling {} is too small", format_memory(ceiling))
+        }
+        (FailureKind::OutOfMemory, _, Some(ceiling @ Ceiling::At(_))) => {
+            format!("cannot start: the stack's memory ceiling {} is too small", format_memory(ceiling))
+        }
+        (FailureKind::NotFound, ..) => format!("cannot start: {program}: command not found"),
+        _ if failure.stage == "program" => format!("cannot start: {program}: {}", failure.reason),
+        _ => format!("cannot start: {}: {}", failure.stage, failure.reason),
+    }
+}
+
+/// Which ceiling an OOM kill defended, as far as the settings tell.
+fn which_ceiling(instance: &Instance, stack: &Stack) -> String {
+    match (instance.ceilings.memory_max, stack.ceilings.memory_max) {
+        (Some(ceiling @ Ceiling::At(_)), _) => format!("memory ceiling {} reached", format_memory(ceiling)),
+        (_, Some(ceiling @ Ceiling::At(_))) => {
+            format!("the stack's memory ceiling {} reached", format_memory(ceiling))
+        }
+        _ => "out of memory".to_owned(),
+    }
+}
+
+fn tasks_ceiling(instance: &Instance, stack: &Stack) -> String {
+    let ceiling = instance.ceilings.tasks_max.or(stack.ceilings.tasks_max);
+    ceiling.map_or_else(|| "above lpm".to_owned(), format_tasks)
+}
+
+/// After a gap: lines that standard output refused.
+pub fn lines_lost(lines: u64, reason: &str) -> String {
+    format!("{} could not be written: {reason}", counted(lines, "line", "lines"))
+}
+
+/// After a gap: lpm's own lines that found no room while nobody read.
+pub fn own_lines_dropped(lines: u64) -> String {
+    format!("{} of lpm's own dropped while nobody read the output", counted(lines, "line", "lines"))
+}
+
+/// After a gap: invocations that came and went while nobody read.
+pub fn unheard(invocations: u64) -> String {
+    format!("output of {} dropped while nobody read it", counted(invocations, "process", "processes"))
+}
+
+/// `1 process`, `3 processes`.
+pub fn processes(n: u32) -> String {
+    counted(u64::from(n), "process", "processes")
+}
+
+fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// Processor time: `3ms`, `1.24s`, `2min 5s`, `3h 20min`.
+pub fn cpu_time(us: u64) -> String {
+    let seconds = us / 1_000_000;
+    match seconds {
+        0 => format!("{}ms", us / 1000),
+        1..60 => format!("{}.{:02}s", seconds, us % 1_000_000 / 10_000),
+        60..3600 => format!("{}min {}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {}min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Given, Machine, Options, Signal, Sources, Text, load};
+    use crate::supervisor::Life;
+
+    fn stack(procfile: &str, mem: &str) -> Stack {
+        let mem = if mem.is_empty() { Given::default() } else { Given::new("--mem", [mem]) };
+        let sources = Sources {
+            procfile: Text::new("Procfile", procfile),
+            env_files: Vec::new(),
+            manifest: None,
+            environment: Vec::new(),
+            root: "/srv/app".into(),
+            options: Options { mem, ..Options::default() },
+            machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+        };
+        load(&sources).expect("a valid Procfile").stack
+    }
+
+    const LIFE: Life = Life { instance: InstanceId(0), invocation: 1 };
+
+    fn say(announcement: Announcement) -> String {
+        wording(&announcement, &stack("web: server --fast", "web=64M"))
+    }
+
+    #[test]
+    fn foremans_words() {
+        assert_eq!(say(Announcement::Started { life: LIFE, pid: 4711 }), "started with pid 4711");
+        assert_eq!(exit(Exit::Code(3)), "exited with code 3");
+        assert_eq!(exit(Exit::Signal { signal: Signal(15), core: false }), "terminated by SIGTERM");
+        assert_eq!(say(Announcement::StoppingAll(Some(Signal(15)))), "sending SIGTERM to all processes");
+        assert_eq!(say(Announcement::Interrupted(Signal(2))), "SIGINT received, starting shutdown");
+    }
+
+    #[test]
+    fn the_facts_follow_in_parentheses() {
+        let usage = Usage {
+            cpu_usec: 1_240_000,
+            throttled_usec: Some(300_000),
+            memory_peak: Some(64 << 20),
+            oom_kills: 1,
+            tasks_refused: 0,
+        };
+        let exit = Exit::Signal { signal: Signal(9), core: false };
+        let ended = Announcement::Ended { life: LIFE, exit, outcome: Outcome::OomKill, usage };
+        assert_eq!(
+            say(ended),
+            "terminated by SIGKILL (oom-kill: memory ceiling 64M reached, memory peak 64M of 64M, cpu 1.24s, \
+             throttled 300ms)"
+        );
+    }
+
+    #[test]
+    fn a_start_that_fails_says_what_and_why() {
+        let failure = |stage: &str, reason: &str, kind| Announcement::CannotStart {
+            life: LIFE,
+            failure: Failure { stage: stage.into(), reason: reason.into(), kind },
+        };
+        let missing = failure("program", "No such file or directory", FailureKind::NotFound);
+        assert_eq!(say(missing), "cannot start: server: command not found");
+        let denied = failure("program", "Permission denied", FailureKind::NotExecutable);
+        assert_eq!(say(denied), "cannot start: server: Permission denied");
+        let directory = failure("working directory", "No such file or directory", FailureKind::NotExecutable);
+        assert_eq!(say(directory), "cannot start: working directory: No such file or directory");
+        let small = failure("program", "", FailureKind::OutOfMemory);
+        assert_eq!(say(small), "cannot start: memory ceiling 64M is too small");
+    }
+
+    #[test]
+    fn those_who_are_waited_for_are_named_within_bounds() {
+        let processes: Vec<_> = (1..=7).map(|pid| (pid, format!("sleep\n{pid}"))).collect();
+        assert_eq!(
+            waiting_for("web.1", &processes),
+            "waiting for web.1: 1 (sleep 1), 2 (sleep 2), 3 (sleep 3), 4 (sleep 4), 5 (sleep 5) and 2 more"
+        );
+        assert_eq!(waiting_for("web.1", &[]), "waiting for web.1");
+    }
+
+    #[test]
+    fn leftovers_and_restarts() {
+        let left = Announcement::LeftBehind { life: LIFE, count: 1, signal: Signal(15) };
+        assert_eq!(say(left), "left 1 process behind, sending SIGTERM to it");
+        let again = Announcement::RestartIn {
+            instance: LIFE.instance,
+            delay: Duration::from_millis(100),
+            restarts: 2,
+        };
+        assert_eq!(say(again), "restarting in 100ms (restart 2)");
+    }
+
+    #[test]
+    fn gaps() {
+        assert_eq!(
+            lines_lost(1, "No space left on device"),
+            "1 line could not be written: No space left on device"
+        );
+        assert_eq!(own_lines_dropped(2), "2 lines of lpm's own dropped while nobody read the output");
+        assert_eq!(unheard(2), "output of 2 processes dropped while nobody read it");
+    }
+
+    #[test]
+    fn times_are_short() {
+        let times = [0, 999, 3_000, 1_240_000, 125_000_000, 12_000_000_000].map(cpu_time);
+        assert_eq!(times, ["0ms", "0ms", "3ms", "1.24s", "2min 5s", "3h 20min"]);
+    }
+}

@@ -1,0 +1,369 @@
+//! What lines are printed on: the batch, standard output behind it, and its troubles.
+//!
+//! The page decides when the batch is written, what becomes of it when it cannot be, and who holds the output
+//! while a long line is being printed. It reads nothing.
+//!
+//! ```text
+//!            EPIPE                          any other error                  a write succeeds
+//!   Fine ────────────▶ Gone        Fine ──────────────────▶ Failing ──────────────────────────▶ Fine
+//!        ReaderLeft, for ever            Failed, and lines        the gap is announced first
+//!                                        are counted
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::lines::Piece;
+use super::terminal::{Clock, Escaper, Label, Layout, Prefix};
+use super::{Notice, SourceId, Stream, announce};
+
+/// The batch is written at the end of every turn and whenever it would become larger than this.
+const BATCH: usize = 256 * 1024;
+
+/// Standard output, with a batch before it.
+pub(super) struct Page {
+    stdout: OwnedFd,
+    batch: Vec<u8>,
+    state: State,
+    /// What was written last ends in mid-line.
+    mid_line: bool,
+    layout: Layout,
+    clock: Clock,
+    hold: Option<Hold>,
+    notify: Box<dyn Fn(Notice) + Send>,
+}
+
+enum State {
+    Fine,
+    Gone,
+    Failing { errno: Errno, lines: u64 },
+}
+
+/// A long line is being printed, and nobody else's may come in between.
+pub(super) struct Hold {
+    pub(super) source: SourceId,
+    /// How much of the line was printed.
+    pub(super) bytes: usize,
+    /// How long others have waited while the holder was silent, in nanoseconds.
+    pub(super) waited: u64,
+}
+
+/// How one source's lines look.
+pub(super) struct Voice {
+    label: Label,
+    stream: Stream,
+    prefix: Prefix,
+    /// Control sequences are to be shown.
+    escaper: Option<Escaper>,
+    /// The line was broken off; what comes next is the rest of it.
+    continued: bool,
+}
+
+impl Page {
+    pub(super) fn new(stdout: OwnedFd, layout: Layout, notify: Box<dyn Fn(Notice) + Send>) -> Page {
+        Page {
+            stdout,
+            batch: Vec::new(),
+            state: State::Fine,
+            mid_line: false,
+            layout,
+            clock: Clock::default(),
+            hold: None,
+            notify,
+        }
+    }
+
+    pub(super) fn stdout(&self) -> BorrowedFd<'_> {
+        self.stdout.as_fd()
+    }
+
+    pub(super) fn notify(&self, notice: Notice) {
+        (self.notify)(notice);
+    }
+
+    /// A voice for a source. `raw`: it has its own terminal and knows what it does.
+    pub(super) fn voice(&self, label: Label, stream: Stream, raw: bool) -> Voice {
+        let prefix = Prefix::new(&self.layout, &label, stream);
+        let escaper = (self.layout.escape_controls && !raw).then(Escaper::default);
+        Voice { label, stream, prefix, escaper, continued: false }
+    }
+
+    /// Makes room for a longer name. Returns whether voices have to be laid out anew.
+    pub(super) fn widen(&mut self, label: &Label) -> bool {
+        let wider = label.name().len() > self.layout.width;
+        self.layout.width = self.layout.width.max(label.name().len());
+        wider
+    }
+
+    pub(super) fn lay_out(&self, voice: &mut Voice) {
+        voice.prefix = Prefix::new(&self.layout, &voice.label, voice.stream);
+    }
+
+    /// Looks at the clock. To be called before lines that came in now are printed.
+    pub(super) fn tick(&mut self) {
+        if self.layout.timestamps && self.layout.prefix {
+            self.clock.tick(clock_gettime(ClockId::Realtime).tv_sec);
+        }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.state, State::Gone)
+    }
+
+    /// Who holds the output. Nobody, once there is nobody to hold it before.
+    pub(super) fn hold(&mut self) -> Option<&mut Hold> {
+        if self.is_gone() { None } else { self.hold.as_mut() }
+    }
+
+    /// Prints a piece of what `source` said.
+    #[inline]
+    pub(super) fn print(&mut self, source: SourceId, voice: &mut Voice, piece: Piece<'_>) {
+        match piece {
+            Piece::Whole(line) if voice.escaper.is_none() && !voice.continued => {
+                let prefix = voice.prefix.at(&self.clock);
+                if self.batch.len() + prefix.len() + line.len() > BATCH {
+                    self.flush();
+                }
+                if self.batch.capacity() == 0 {
+                    // Once, so that what follows never moves the batch; untouched pages cost nothing.
+                    self.batch.reserve_exact(BATCH);
+                }
+                self.batch.extend_from_slice(prefix);
+                self.batch.extend_from_slice(line);
+            }
+            other => self.print_rest(source, voice, other),
+        }
+    }
+
+    fn print_rest(&mut self, source: SourceId, voice: &mut Voice, piece: Piece<'_>) {
+        let text = match piece {
+            // The newline that ended the broken line has been printed in its place.
+            Piece::Whole(b"\n") if voice.continued => {
+                voice.continued = false;
+                return;
+            }
+            Piece::Whole(text) | Piece::Start(text) => {
+                if std::mem::take(&mut voice.continued) {
+                    let prefix = voice.prefix.continued(&self.clock);
+                    self.put(&prefix);
+                } else {
+                    let prefix = voice.prefix.at(&self.clock);
+                    self.put(prefix);
+                }
+                text
+            }
+            Piece::More(text) | Piece::End(text) => text,
+        };
+        match &mut voice.escaper {
+            Some(escaper) => escaper.show(text, |bytes| self.put(bytes)),
+            None => self.put(text),
+        }
+        match piece {
+            Piece::Start(text) => self.hold = Some(Hold { source, bytes: text.len(), waited: 0 }),
+            Piece::More(text) => {
+                if let Some(hold) = &mut self.hold {
+                    hold.bytes += text.len();
+                }
+            }
+            Piece::Whole(_) | Piece::End(_) => self.hold = None,
+        }
+    }
+
+    /// Ends the long line that is being printed: others have waited long enough.
+    pub(super) fn break_off(&mut self, voice: &mut Voice) {
+        if let Some(escaper) = &mut voice.escaper {
+            escaper.end(|bytes| self.put(bytes));
+        }
+        self.put(b"\n");
+        voice.continued = true;
+        self.hold = None;
+    }
+
+    /// Prints a line of lpm's own.
+    pub(super) fn say(&mut self, label: &Label, text: &str) {
+        debug_assert!(self.hold.is_none(), "orders wait for the end of a long line");
+        self.tick();
+        let mut voice = self.voice(label.clone(), Stream::Merged, false);
+        for line in text.split('\n') {
+            let mut line = line.as_bytes().to_vec();
+            line.push(b'\n');
+            // No source has this number, and a whole line holds nothing.
+            self.print(SourceId(u64::MAX), &mut voice, Piece::Whole(&line));
+        }
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) {
+        while self.batch.len() + bytes.len() > BATCH {
+            let (now, later) = bytes.split_at(BATCH - self.batch.len());
+            self.batch.extend_from_slice(now);
+            self.flush();
+            bytes = later;
+        }
+        self.batch.extend_from_slice(bytes);
+    }
+
+    /// Writes the batch. Returns when it is written, or given up.
+    pub(super) fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.write_or_count(&batch);
+        self.batch = batch;
+        self.batch.clear();
+    }
+
+    /// Nobody reads any more.
+    pub(super) fn reader_left(&mut self) {
+        if !self.is_gone() {
+            self.state = State::Gone;
+            self.batch = Vec::new();
+            self.notify(Notice::ReaderLeft);
+        }
+    }
+
+    fn write_or_count(&mut self, batch: &[u8]) {
+        let known = match self.state {
+            State::Gone => return,
+            State::Fine => 0,
+            State::Failing { errno, lines } => {
+                let gap = self.gap(errno, lines);
+                match write_all(&self.stdout, &gap) {
+                    Ok(()) => {
+                        self.state = State::Fine;
+                        0
+                    }
+                    Err((written, errno)) => {
+                        self.mid_line |= written > 0;
+                        return self.refused(errno, batch, lines);
+                    }
+                }
+            }
+        };
+        let result = write_all(&self.stdout, batch);
+        let written = result.as_ref().map_or_else(|(written, _)| *written, |()| batch.len());
+        if let Some(last) = batch[..written].last() {
+            self.mid_line = *last != b'\n';
+        }
+        if let Err((_, errno)) = result {
+            self.refused(errno, &batch[written..], known);
+        }
+    }
+
+    fn refused(&mut self, errno: Errno, unwritten: &[u8], before: u64) {
+        if errno == Errno::PIPE {
+            return self.reader_left();
+        }
+        let first = matches!(self.state, State::Fine);
+        let lines = before + memchr::memchr_iter(b'\n', unwritten).count() as u64;
+        self.state = State::Failing { errno, lines };
+        if first {
+            self.notify(Notice::Failed(errno));
+        }
+    }
+
+    /// The line that tells of lines that are missing.
+    fn gap(&mut self, errno: Errno, lines: u64) -> Vec<u8> {
+        self.tick();
+        let mut voice = self.voice(Label::system(), Stream::Merged, true);
+        let mut line = if self.mid_line { b"\n".to_vec() } else { Vec::new() };
+        line.extend_from_slice(voice.prefix.at(&self.clock));
+        line.extend_from_slice(announce::lines_lost(lines, &reason(errno)).as_bytes());
+        line.push(b'\n');
+        line
+    }
+}
+
+/// `No space left on device`, without the number that std adds.
+pub(super) fn reason(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Writes everything, however long it takes. An error comes with how much was written before it.
+fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), (usize, Errno)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::write(fd, &bytes[written..]) {
+            // Not for a pipe, terminal or file; as an error it ends.
+            Ok(0) => return Err((written, Errno::IO)),
+            Ok(n) => written += n,
+            Err(Errno::INTR) => {}
+            // Somebody who shares the file made it non-blocking. An error in waiting shows in the next write.
+            Err(Errno::AGAIN) => {
+                poll(&mut [PollFd::new(fd, PollFlags::OUT)], None).ok();
+            }
+            Err(errno) => return Err((written, errno)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+    use rustix::pipe::pipe;
+
+    use super::*;
+
+    fn page(stdout: OwnedFd) -> (Page, Receiver<Notice>) {
+        let (tell, notices) = channel();
+        let layout =
+            Layout { width: 6, timestamps: false, prefix: true, colour: false, escape_controls: false };
+        (Page::new(stdout, layout, Box::new(move |n| tell.send(n).unwrap_or(()))), notices)
+    }
+
+    fn say(page: &mut Page, text: &str) {
+        page.say(&Label::system(), text);
+        page.flush();
+    }
+
+    /// What is written once the page takes lines again.
+    fn recovered(mut page: Page, text: &str) -> String {
+        let (out, stdout) = pipe().unwrap();
+        page.stdout = stdout;
+        say(&mut page, text);
+        drop(page);
+        let mut got = String::new();
+        File::from(out).read_to_string(&mut got).unwrap();
+        got
+    }
+
+    #[test]
+    fn a_gap_is_counted_and_announced_before_the_next_line() {
+        let (mut page, notices) = page(File::options().write(true).open("/dev/full").unwrap().into());
+        ["one", "two", "three"].iter().for_each(|text| say(&mut page, text));
+        let text = recovered(page, "back");
+        assert_eq!(text, "system | 3 lines could not be written: No space left on device\nsystem | back\n");
+        assert_eq!(notices.try_iter().collect::<Vec<_>>(), [Notice::Failed(Errno::NOSPC)]);
+    }
+
+    #[test]
+    fn a_line_that_was_torn_is_ended_before_the_gap_is_announced() {
+        let file = memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&file, 4096).unwrap();
+        fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+        let (mut page, notices) = page(file);
+        say(&mut page, &"x".repeat(5000));
+        say(&mut page, "lost");
+        let text = recovered(page, "back");
+        assert_eq!(text, "\nsystem | 2 lines could not be written: Operation not permitted\nsystem | back\n");
+        assert_eq!(notices.try_iter().collect::<Vec<_>>(), [Notice::Failed(Errno::PERM)]);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_reader_who_left() {
+        let (_, stdout) = pipe().unwrap();
+        let (mut page, notices) = page(stdout);
+        (0..3).for_each(|_| say(&mut page, &"x".repeat(3 * BATCH)));
+        assert!(page.is_gone() && page.batch.is_empty());
+        assert_eq!(notices.try_iter().collect::<Vec<_>>(), [Notice::ReaderLeft]);
+    }
+}

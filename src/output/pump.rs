@@ -1,0 +1,293 @@
+//! The log thread.
+//!
+//! A turn: wait; carry out orders; one chunk from each source that has something; write the batch. Orders
+//! come first, so that what lpm said before it did something stands before the effect. One chunk per turn, in
+//! the order in which epoll reports them, keeps one flooding source from starving the others. There is no
+//! timer and no second buffer that could delay a line: when the turn is over everything has been written. An
+//! idle thread waits without a limit.
+//!
+//! While a long line is being printed, its source holds the output. The others are then simply not read:
+//!
+//! ```text
+//!              nobody else has anything, or the holder lets go
+//!          ┌──────────────────────────────────────────────────┐
+//!          ▼                                                  │
+//!   ┌─────────────┐  a long line begins   ┌──────────────────────┐
+//!   │ everybody's │ ────────────────────▶ │ others wait: poll the│──┐ the holder has more:
+//!   │    turn     │ ◀──────────────────── │ holder alone         │◀─┘ read it, print it
+//!   └─────────────┘  it ends, or is       └──────────────────────┘
+//!                    broken off
+//! ```
+//!
+//! It is broken off when somebody waits and the holder was silent for [`SILENCE`], or silent for [`PATIENCE`]
+//! all in all, or printed [`HOLD`] bytes of it. So a steady writer's line stays whole up to that length, and
+//! nobody waits for long.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::lines::Cutter;
+use super::page::{Page, Voice, reason};
+use super::terminal::Label;
+use super::{CHUNK, Notice, Order, Orders, Source, SourceId, Treatment, announce, set_nonblocking};
+
+/// What epoll says for the bell and for standard output; no source has these numbers.
+const BELL: u64 = u64::MAX;
+const STDOUT: u64 = u64::MAX - 1;
+
+/// How long a holder may be silent while others wait, in nanoseconds. A writer that is merely not scheduled
+/// comes back sooner.
+const SILENCE: u64 = 50_000_000;
+
+/// How long a holder may be silent in total while others wait, in nanoseconds.
+const PATIENCE: u64 = 200_000_000;
+
+/// How much of one line is printed while others wait, in bytes.
+const HOLD: usize = 8 << 20;
+
+/// A terminal doesn't say how much it holds; no more than this is read from it to settle it.
+const TERMINAL: u64 = 256 * 1024;
+
+/// The log thread's own.
+pub(super) struct Pump {
+    orders: Arc<Orders>,
+    page: Page,
+    epoll: OwnedFd,
+    sources: BTreeMap<SourceId, Open>,
+    chunk: Box<[u8]>,
+}
+
+/// A source that is being read.
+struct Open {
+    fd: OwnedFd,
+    cutter: Cutter,
+    voice: Voice,
+    treatment: Treatment,
+}
+
+/// What a read found.
+enum Found {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+impl Pump {
+    pub(super) fn new(orders: Arc<Orders>, page: Page) -> Result<Pump, Errno> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &orders.bell, EventData::new_u64(BELL), EventFlags::IN)?;
+        if is_pipe(&page) {
+            // Reports an error when the last reader leaves, even if there is nothing to write.
+            epoll::add(&epoll, page.stdout(), EventData::new_u64(STDOUT), EventFlags::empty())?;
+        }
+        Ok(Pump { orders, page, epoll, sources: BTreeMap::new(), chunk: vec![0; CHUNK].into_boxed_slice() })
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(errno) => unreachable!("epoll_wait(2) on a valid epoll: {errno}"),
+            }
+            let over = self.turn(&events);
+            self.page.flush();
+            events.clear();
+            if over {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether it was the last turn.
+    fn turn(&mut self, events: &[Event]) -> bool {
+        for event in events {
+            match event.data.u64() {
+                BELL => self.orders.silence(),
+                STDOUT => {
+                    epoll::delete(&self.epoll, self.page.stdout()).ok();
+                    self.page.reader_left();
+                }
+                _ => {}
+            }
+        }
+        if !self.others_may_go(events) {
+            return false;
+        }
+        if self.obey() {
+            return true;
+        }
+        for event in events {
+            let id = SourceId(event.data.u64());
+            self.read(id);
+            if self.page.hold().is_some() {
+                // The others are ready still in the next turn.
+                break;
+            }
+        }
+        false
+    }
+
+    /// Whether everybody may have a turn. If somebody holds the output and others wait, the holder alone gets
+    /// one, as long as it is steady.
+    fn others_may_go(&mut self, events: &[Event]) -> bool {
+        let Some(hold) = self.page.hold() else { return true };
+        let holder = hold.source;
+        let waiting = events.iter().any(|e| ![holder.0, BELL, STDOUT].contains(&e.data.u64()));
+        if !waiting && self.orders.is_empty() {
+            return true;
+        }
+        let open = self.sources.get_mut(&holder).expect("a source that ends lets go of the output");
+        let mut steady = false;
+        if hold.bytes < HOLD && hold.waited < PATIENCE {
+            let since = monotonic();
+            steady = readable_within(&open.fd, SILENCE.min(PATIENCE - hold.waited));
+            hold.waited += monotonic() - since;
+        }
+        if steady {
+            self.read(holder);
+            return false;
+        }
+        open.cutter.interrupt();
+        self.page.break_off(&mut open.voice);
+        true
+    }
+
+    /// Carries out all orders. Returns whether the last one was given.
+    fn obey(&mut self) -> bool {
+        if self.orders.is_empty() {
+            return false;
+        }
+        let queue = self.orders.take();
+        for order in queue.orders {
+            match order {
+                Order::Open(source, fd) => self.open(source, fd),
+                Order::Say(label, text) => self.say(&label, &text),
+                Order::Settle(id) => self.settle(id),
+                Order::Close(id) => {
+                    self.settle(id);
+                    self.forget(id);
+                }
+                Order::Flush(token) => {
+                    self.page.flush();
+                    self.page.notify(Notice::Flushed(token));
+                }
+                Order::End => return true,
+            }
+        }
+        if queue.dropped > 0 {
+            self.page.say(&Label::system(), &announce::own_lines_dropped(queue.dropped));
+        }
+        if queue.unheard > 0 {
+            self.page.say(&Label::system(), &announce::unheard(queue.unheard));
+        }
+        false
+    }
+
+    fn open(&mut self, source: Source, fd: OwnedFd) {
+        self.make_room(&source.label);
+        let added = set_nonblocking(&fd)
+            .and_then(|()| epoll::add(&self.epoll, &fd, EventData::new_u64(source.id.0), EventFlags::IN));
+        if let Err(errno) = added {
+            // Not for a pipe or terminal, but for want of memory or of epoll watches.
+            return self.page.say(&source.label, &format!("its output cannot be read: {}", reason(errno)));
+        }
+        let raw = source.treatment == Treatment::PrintRaw;
+        let voice = self.page.voice(source.label, source.stream, raw);
+        self.sources
+            .insert(source.id, Open { fd, cutter: Cutter::default(), voice, treatment: source.treatment });
+    }
+
+    fn say(&mut self, label: &Label, text: &str) {
+        self.make_room(label);
+        self.page.say(label, text);
+    }
+
+    fn make_room(&mut self, label: &Label) {
+        if self.page.widen(label) {
+            self.sources.values_mut().for_each(|open| self.page.lay_out(&mut open.voice));
+        }
+    }
+
+    /// One chunk of a source, if it has any and there is such a source still.
+    fn read(&mut self, id: SourceId) {
+        if let Some(Found::End) = self.read_some(id, CHUNK) {
+            self.finish(id);
+            self.forget(id);
+        }
+    }
+
+    /// What the source holds at this moment, and not what comes while that is read: somebody may write for
+    /// ever.
+    fn settle(&mut self, id: SourceId) {
+        let Some(open) = self.sources.get(&id) else { return };
+        let mut left = match open.treatment {
+            Treatment::PrintRaw => TERMINAL,
+            _ => ioctl_fionread(&open.fd).unwrap_or(0),
+        };
+        while left > 0 {
+            match self.read_some(id, CHUNK.min(left as usize)) {
+                Some(Found::Bytes(n)) => left = left.saturating_sub(n as u64),
+                // The next turn would find the end too, and does what is to be done about it.
+                _ => break,
+            }
+        }
+        self.finish(id);
+    }
+
+    /// Up to `most` bytes of a source; `None` if there is no such source.
+    fn read_some(&mut self, id: SourceId, most: usize) -> Option<Found> {
+        let open = self.sources.get_mut(&id)?;
+        let chunk = match rustix::io::read(&open.fd, &mut self.chunk[..most]) {
+            Ok(0) => return Some(Found::End),
+            Ok(n) => &self.chunk[..n],
+            Err(Errno::AGAIN | Errno::INTR) => return Some(Found::Nothing),
+            // EIO: the other side of a terminal was closed. No other error ends any better.
+            Err(_) => return Some(Found::End),
+        };
+        if open.treatment != Treatment::Discard && !self.page.is_gone() {
+            self.page.tick();
+            open.cutter.feed(chunk, |piece| self.page.print(id, &mut open.voice, piece));
+        }
+        Some(Found::Bytes(chunk.len()))
+    }
+
+    /// Ends an unterminated line.
+    fn finish(&mut self, id: SourceId) {
+        if let Some(open) = self.sources.get_mut(&id) {
+            open.cutter.finish(|piece| self.page.print(id, &mut open.voice, piece));
+        }
+    }
+
+    fn forget(&mut self, id: SourceId) {
+        if let Some(open) = self.sources.remove(&id) {
+            // Closing alone wouldn't do, should the reading end have been inherited by somebody.
+            epoll::delete(&self.epoll, &open.fd).ok();
+        }
+    }
+}
+
+/// Whether standard output is a pipe made by pipe(2). A named one is not meant: its next reader may be on the
+/// way.
+fn is_pipe(page: &Page) -> bool {
+    const PIPEFS_MAGIC: u64 = 0x5049_5045;
+    rustix::fs::fstatfs(page.stdout()).is_ok_and(|s| s.f_type as u64 == PIPEFS_MAGIC)
+}
+
+fn readable_within(fd: &OwnedFd, nanoseconds: u64) -> bool {
+    let limit = Timespec { tv_sec: 0, tv_nsec: nanoseconds as _ };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
+}
+
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,279 @@
+//! One instance: where it is (its state), why its last life ended (its outcome), and what it used.
+//!
+//! States carry their data, so that leaving one disarms it: a deadline lives in the state that it bounds
+//! and nowhere else.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::Outcome;
+use super::event::{Exit, InstanceId, Life, Usage};
+use crate::config::Policy;
+
+/// Time since an arbitrary moment; the driver's monotonic clock.
+pub type Time = Duration;
+
+/// Where an instance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Nothing of it exists, and that is as it should be.
+    Inactive,
+    /// Nothing of it exists, and its outcome says what went wrong.
+    Failed,
+    /// The order to spawn was given.
+    Starting {
+        /// Which life.
+        invocation: u32,
+    },
+    /// Its main process runs.
+    Running {
+        /// Which life.
+        invocation: u32,
+        /// The main process.
+        pid: u32,
+    },
+    /// It was asked to end, or what its main process left behind was. Left when the main process has
+    /// exited *and* the leaf is empty.
+    StopSigterm {
+        /// Which life.
+        invocation: u32,
+        /// When asking ends and killing begins; counted from the request.
+        deadline: Time,
+        /// How far the main process is.
+        main: Main,
+        /// What comes when it is over.
+        then: Then,
+    },
+    /// It is being killed.
+    StopSigkill {
+        /// Which life.
+        invocation: u32,
+        /// When lpm stops waiting.
+        deadline: Time,
+        /// Whether it was killed because its stop timeout had passed.
+        timed_out: bool,
+        /// How far the main process is.
+        main: Main,
+        /// What comes when it is over.
+        then: Then,
+    },
+    /// Not even SIGKILL ended it in time (a process in uninterruptible sleep). Tear-down does not wait for
+    /// it; should it end after all, `then` follows.
+    Stuck {
+        /// Which life.
+        invocation: u32,
+        /// How far the main process is.
+        main: Main,
+        /// What comes when it is over.
+        then: Then,
+    },
+    /// It will be started again.
+    RestartWait {
+        /// When.
+        until: Time,
+    },
+}
+
+/// How far the main process of a life that is ending is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Main {
+    /// The order to spawn it is still on its way.
+    NotYet,
+    /// It runs.
+    Alive {
+        /// As this process.
+        pid: u32,
+    },
+    /// It was reaped; others in the leaf were not.
+    Gone,
+}
+
+/// What comes after a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Then {
+    /// Nothing.
+    Rest,
+    /// The next life, at once.
+    Start,
+    /// The next life, after a delay.
+    Restart {
+        /// From the moment the leaf is empty.
+        delay: Duration,
+    },
+}
+
+/// One instance as the core knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its place in the stack.
+    pub id: InstanceId,
+    /// What was configured for it.
+    pub policy: Policy,
+    /// Where it is.
+    pub state: State,
+    /// Why its last life ended; `None` while it never ended.
+    pub outcome: Option<Outcome>,
+    /// How its last main process ended.
+    pub exit: Option<Exit>,
+    /// Lives so far.
+    pub invocations: u32,
+    /// Restarts by policy so far.
+    pub restarts: u32,
+    /// Processes that outlived their main process, over all lives.
+    pub leftovers: u32,
+    /// What all its lives used.
+    pub usage: Usage,
+    /// What earlier lives used; `usage` is this and the present life's.
+    pub(super) usage_before: Usage,
+    /// What the present life was last known to use, for telling what is new.
+    pub(super) seen: Usage,
+    /// When it came to its state.
+    pub since: Time,
+    /// When its present or last life was ordered.
+    pub started: Option<Time>,
+    /// When its last life was over.
+    pub ended: Option<Time>,
+    /// Somebody asked for it to be down, so its being down decides nothing.
+    pub(super) stopped_by_request: bool,
+    /// Restarts in a row; the delay grows with it.
+    pub(super) streak: u32,
+    /// When its last starts were, for the start limit.
+    pub(super) starts: VecDeque<Time>,
+}
+
+impl Instance {
+    pub(super) fn new(id: InstanceId, policy: Policy) -> Instance {
+        Instance {
+            id,
+            policy,
+            state: State::Inactive,
+            outcome: None,
+            exit: None,
+            invocations: 0,
+            restarts: 0,
+            leftovers: 0,
+            usage: Usage::default(),
+            usage_before: Usage::default(),
+            seen: Usage::default(),
+            since: Time::ZERO,
+            started: None,
+            ended: None,
+            stopped_by_request: false,
+            streak: 0,
+            starts: VecDeque::new(),
+        }
+    }
+
+    /// The life that its state is about, if any.
+    pub fn life(&self) -> Option<Life> {
+        let invocation = match self.state {
+            State::Starting { invocation }
+            | State::Running { invocation, .. }
+            | State::StopSigterm { invocation, .. }
+            | State::StopSigkill { invocation, .. }
+            | State::Stuck { invocation, .. } => invocation,
+            State::Inactive | State::Failed | State::RestartWait { .. } => return None,
+        };
+        Some(Life { instance: self.id, invocation })
+    }
+
+    /// The main process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        match self.state {
+            State::Running { pid, .. }
+            | State::StopSigterm { main: Main::Alive { pid }, .. }
+            | State::StopSigkill { main: Main::Alive { pid }, .. }
+            | State::Stuck { main: Main::Alive { pid }, .. } => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// When it wants to hear `TimePassed`.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::StopSigterm { deadline, .. } | State::StopSigkill { deadline, .. } => Some(deadline),
+            State::RestartWait { until } => Some(until),
+            State::Inactive
+            | State::Failed
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stuck { .. } => None,
+        }
+    }
+
+    /// Moves its deadline: while the stack was frozen no time passed for it.
+    pub(super) fn postpone(&mut self, frozen_since: Time, now: Time) {
+        // A deadline set while frozen has seen less of it.
+        let by = now.saturating_sub(frozen_since.max(self.since));
+        match &mut self.state {
+            State::StopSigterm { deadline, .. } | State::StopSigkill { deadline, .. } => {
+                *deadline = deadline.saturating_add(by);
+            }
+            State::RestartWait { until } => *until = until.saturating_add(by),
+            State::Inactive
+            | State::Failed
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stuck { .. } => {}
+        }
+    }
+
+    /// Nothing of it runs or will run by itself; what is stuck is on its way out at best.
+    pub(super) fn at_rest(&self) -> bool {
+        matches!(self.state, State::Inactive | State::Failed | State::Stuck { then: Then::Rest, .. })
+    }
+
+    /// Tear-down need not wait for it.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Inactive | State::Failed | State::Stuck { .. })
+    }
+
+    /// It was killed because its stop timeout had passed, or outlived even that. What went wrong first is
+    /// what went wrong, as in systemd.
+    pub(super) fn timed_out(&mut self) {
+        if let None | Some(Outcome::Success) = self.outcome {
+            self.outcome = Some(Outcome::Timeout);
+        }
+    }
+
+    /// Takes note of what the present life has used.
+    pub(super) fn account(&mut self, usage: &Usage) {
+        self.usage = self.usage_before;
+        self.usage.add(usage);
+    }
+
+    /// Takes note of a start, for the start limit. As many as the limit needs are kept, the last ones.
+    pub(super) fn note_start(&mut self, now: Time) {
+        self.forget_starts(now);
+        self.starts.push_back(now);
+        if self.starts.len() > self.policy.restart.burst as usize {
+            self.starts.pop_front();
+        }
+    }
+
+    /// Whether one more start now would be one too many (systemd.unit(5), `StartLimitBurst=`); a burst of 0
+    /// means no limit.
+    pub(super) fn start_limit_hit(&mut self, now: Time) -> bool {
+        self.forget_starts(now);
+        let burst = self.policy.restart.burst as usize;
+        burst > 0 && self.starts.len() >= burst
+    }
+
+    /// A person took it in hand: delays and the start limit begin anew.
+    pub(super) fn forgive(&mut self) {
+        self.streak = 0;
+        self.starts.clear();
+    }
+
+    fn forget_starts(&mut self, now: Time) {
+        let oldest = now.saturating_sub(self.policy.restart.interval);
+        while self.starts.front().is_some_and(|&start| start < oldest) {
+            self.starts.pop_front();
+        }
+    }
+}

@@ -1,0 +1,820 @@
+//! The core: it decides, and does nothing else.
+//!
+//! Facts come in one at a time through [`Supervisor::handle`], orders come out, and the time is an
+//! argument. There is no clock, no file, no process and no randomness in here, so a run can be replayed
+//! from its events and the tests live through years of supervision in milliseconds.
+//!
+//! The contract with the driver: hand in one event, carry out every action in order, ask for the
+//! [`deadline`](Supervisor::deadline), then wait.
+//!
+//! # One instance
+//!
+//! ```text
+//!               Begin, Start                    Spawned
+//!   inactive ─────────────────▶ starting ─────────────────────▶ running
+//!   failed ◀─── SpawnFailed ───────┘ │                            │  │
+//!      ▲                             │ stop asked                 │  │ Exited, unasked
+//!      │                             ▼                stop asked  │  │
+//!      │                        stop-sigterm ◀────────────────────┘  ├─ leaf empty ─▶ settled
+//!      │                          │      ▲                           │
+//!      │          deadline, kill  │      └── others left behind ─────┘
+//!      │                          ▼
+//!      │                        stop-sigkill ── deadline ─▶ stuck
+//!      │                          │                           │
+//!      └── settled ◀── main process exited AND leaf empty ────┘
+//!             │
+//!             └─▶ restart-wait ── deadline ─▶ starting
+//! ```
+//!
+//! A stop state is left only when the main process was reaped *and* the leaf is empty. That the main
+//! process is gone says nothing about what it forked, and an empty leaf says nothing about the status that
+//! was not collected yet. While a life is in any of these states no second one can begin, which is what
+//! keeps the promise of at most one live invocation per instance.
+//!
+//! # The stack
+//!
+//! `idle → up → tear-down → over`. Tear-down is *decided*: by an exit that the settings do not forgive, by a
+//! request, by a signal, or because nothing is left that could ever run again. It is never inferred from
+//! emptiness alone: a stack whose instances all wait for a restart, or were stopped by request, lives on.
+//! Once tear-down was decided nothing is spawned any more, and when every instance is over (or stuck
+//! beyond SIGKILL) `Exit` comes out, once.
+//!
+//! # Requests
+//!
+//! A request names a goal for some instances, and what answers it is where they stand, looked at after each
+//! fact: all there, one that cannot get there any more, or still on the way. Nobody has to remember who
+//! waits for what, so no path through the states can forget a client.
+
+mod action;
+mod event;
+mod instance;
+pub mod policy;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use action::{Action, Announcement, Ending, Outcome, Recipients, Reply};
+pub use event::{Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Request, Usage};
+pub use instance::{Instance, Main, State, Then, Time};
+
+use crate::config::{ExitCodeRule, KillMode, Policy, Signal, Stack};
+use policy::{SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+
+/// How long lpm waits for a leaf to become empty after `cgroup.kill`. Far above what a kill takes (1 ms);
+/// what is still there then is in uninterruptible sleep and nothing will end it soon.
+pub const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The state of a whole stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supervisor {
+    instances: Vec<Instance>,
+    phase: Phase,
+    exit_code: ExitCodeRule,
+    /// Whether SIGHUP means stop (there is a terminal to lose) or nothing.
+    stop_on_hangup: bool,
+    /// A signal asked for the end.
+    interrupted: bool,
+    /// The largest code of an unasked exit, for [`ExitCodeRule::Worst`].
+    worst: u8,
+    /// The code of the last unasked exit: the one that ended a stack in which every instance may die.
+    last: u8,
+    frozen_since: Option<Time>,
+    pending: Vec<Pending>,
+    #[serde(skip)]
+    actions: Vec<Action>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Phase {
+    Idle,
+    Up,
+    TearDown { ending: Ending },
+    Over,
+}
+
+/// A request that waits for its instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Pending {
+    client: Client,
+    goal: Goal,
+    /// Those that are not there yet.
+    on: Vec<InstanceId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Goal {
+    Up,
+    Down,
+    Over,
+}
+
+/// What an unasked exit leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Restart {
+        delay: Duration,
+    },
+    /// It stays down, and the stack may have to go with it.
+    Down {
+        clean: bool,
+    },
+}
+
+/// Where an instance stands against a request's goal.
+enum Standing {
+    There,
+    OnTheWay,
+    /// It will not get there.
+    Never(Reply),
+}
+
+impl Supervisor {
+    /// A core for these instances, all inactive. `stop_on_hangup`: lpm has a controlling terminal.
+    pub fn new(stack: &Stack, stop_on_hangup: bool) -> Supervisor {
+        let policies = stack.instances.iter().map(|instance| instance.policy.clone());
+        Supervisor::with_policies(policies, stack.exit_code, stop_on_hangup)
+    }
+
+    fn with_policies(
+        policies: impl IntoIterator<Item = Policy>,
+        exit_code: ExitCodeRule,
+        stop_on_hangup: bool,
+    ) -> Supervisor {
+        let instances =
+            policies.into_iter().zip(0..).map(|(policy, id)| Instance::new(InstanceId(id), policy)).collect();
+        Supervisor {
+            instances,
+            phase: Phase::Idle,
+            exit_code,
+            stop_on_hangup,
+            interrupted: false,
+            worst: 0,
+            last: 0,
+            frozen_since: None,
+            pending: Vec::new(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes one fact, answers with what is to be done about it, in order. `now` never goes back.
+    pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
+        match (self.phase, event) {
+            (Phase::Over, _) => {}
+            (_, Event::Begin) => self.on_begin(now),
+            (_, Event::Spawned { life, pid }) => self.on_spawned(now, life, pid),
+            (_, Event::SpawnFailed { life, failure }) => self.on_spawn_failed(now, life, failure),
+            (_, Event::Exited { life, exit, usage, left }) => self.on_exited(now, life, exit, usage, left),
+            (_, Event::Emptied { life, usage }) => self.on_emptied(now, life, usage),
+            (_, Event::Resource { life, usage }) => self.on_resource(life, usage),
+            (_, Event::Signal(signal)) => self.on_signal(now, signal),
+            (_, Event::ReaderLeft) => self.tear_down(now, Ending::Code(policy::signal_code(SIGPIPE))),
+            (_, Event::Request { client, request }) => self.on_request(now, client, request),
+            (_, Event::ClientLeft(client)) => self.pending.retain(|pending| pending.client != client),
+            (_, Event::TimePassed) => self.on_time_passed(now),
+        }
+        self.conclude(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When `TimePassed` is due; `None` while nothing waits for time.
+    pub fn deadline(&self) -> Option<Time> {
+        match self.frozen_since {
+            Some(_) => None,
+            None => self.instances.iter().filter_map(Instance::deadline).min(),
+        }
+    }
+
+    /// Every instance as it stands.
+    pub fn instances(&self) -> &[Instance] {
+        &self.instances
+    }
+
+    /// Whether tear-down was decided; from then on nothing is spawned.
+    pub fn is_tearing_down(&self) -> bool {
+        matches!(self.phase, Phase::TearDown { .. } | Phase::Over)
+    }
+
+    // ---- facts
+
+    fn on_begin(&mut self, now: Time) {
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Up;
+            for at in 0..self.instances.len() {
+                let instance = &self.instances[at];
+                // A client may have come first.
+                if instance.state == State::Inactive && !instance.stopped_by_request {
+                    self.enter_starting(now, at);
+                }
+            }
+        }
+    }
+
+    fn on_spawned(&mut self, now: Time, life: Life, pid: u32) {
+        let Some(at) = self.current(life) else { return };
+        let invocation = life.invocation;
+        match self.instances[at].state {
+            State::Starting { .. } => {
+                self.enter(now, at, State::Running { invocation, pid });
+                self.announce(Announcement::Started { life, pid });
+            }
+            // The stop came while the spawn was on its way: the process exists after all and is asked now.
+            State::StopSigterm { deadline, main: Main::NotYet, then, .. } => {
+                let main = Main::Alive { pid };
+                self.instances[at].state = State::StopSigterm { invocation, deadline, main, then };
+                self.announce(Announcement::Started { life, pid });
+                self.send_stop_signal(at, life);
+            }
+            State::StopSigkill { deadline, timed_out, main: Main::NotYet, then, .. } => {
+                let main = Main::Alive { pid };
+                self.instances[at].state = State::StopSigkill { invocation, deadline, timed_out, main, then };
+                self.announce(Announcement::Started { life, pid });
+                self.actions.push(Action::KillCgroup(life));
+            }
+            State::Stuck { main: Main::NotYet, then, .. } => {
+                self.instances[at].state = State::Stuck { invocation, main: Main::Alive { pid }, then };
+                self.actions.push(Action::KillCgroup(life));
+            }
+            State::Inactive
+            | State::Failed
+            | State::Running { .. }
+            | State::StopSigterm { .. }
+            | State::StopSigkill { .. }
+            | State::Stuck { .. }
+            | State::RestartWait { .. } => {}
+        }
+    }
+
+    fn on_spawn_failed(&mut self, now: Time, life: Life, failure: Failure) {
+        let Some(at) = self.current(life) else { return };
+        let then = match self.instances[at].state {
+            // Running: the kernel had begun it, and the ceiling killed it before its first instruction.
+            State::Starting { .. } | State::Running { .. } => None,
+            State::StopSigterm { main: Main::NotYet | Main::Alive { .. }, then, .. }
+            | State::StopSigkill { main: Main::NotYet | Main::Alive { .. }, then, .. }
+            | State::Stuck { main: Main::NotYet | Main::Alive { .. }, then, .. } => Some(then),
+            State::Inactive
+            | State::Failed
+            | State::StopSigterm { .. }
+            | State::StopSigkill { .. }
+            | State::Stuck { .. }
+            | State::RestartWait { .. } => return,
+        };
+        let kind = failure.kind;
+        if kind != FailureKind::Cancelled {
+            let oom = kind == FailureKind::OutOfMemory;
+            self.instances[at].outcome = Some(if oom { Outcome::OomKill } else { Outcome::Resources });
+            self.announce(Announcement::CannotStart { life, failure });
+        }
+        match then {
+            Some(then) => self.settle(now, at, then),
+            // What cannot be started now cannot be started in a moment either: no restart, whatever the policy.
+            None => {
+                self.settle(now, at, Then::Rest);
+                self.judge(now, at, policy::failure_code(kind), false);
+            }
+        }
+    }
+
+    fn on_exited(&mut self, now: Time, life: Life, exit: Exit, usage: Usage, left: u32) {
+        let Some(at) = self.current(life) else { return };
+        let invocation = life.invocation;
+        let stop_signal = self.instances[at].policy.stop_signal;
+        match self.instances[at].state {
+            State::Running { .. } => {
+                let outcome = policy::outcome_unasked(exit, &usage);
+                self.ended(at, life, exit, outcome, usage);
+                let verdict = self.verdict(now, at, exit);
+                let then = match verdict {
+                    Verdict::Restart { delay } => Then::Restart { delay },
+                    Verdict::Down { .. } => Then::Rest,
+                };
+                if left == 0 {
+                    self.leaf_empty(now, at, life, then);
+                } else {
+                    let instance = &mut self.instances[at];
+                    instance.leftovers = instance.leftovers.saturating_add(left);
+                    let deadline = now.saturating_add(instance.policy.timeout_stop);
+                    self.enter(now, at, State::StopSigterm { invocation, deadline, main: Main::Gone, then });
+                    self.announce(Announcement::LeftBehind { life, count: left, signal: stop_signal });
+                    self.actions.push(Action::Signal { life, signal: stop_signal, to: Recipients::All });
+                }
+                // Last, when this instance has its new state: tear-down must not ask a dead process to end.
+                if let Verdict::Down { clean } = verdict {
+                    self.judge(now, at, policy::code(exit), clean);
+                }
+            }
+            State::StopSigterm { deadline, main: Main::Alive { .. }, then, .. } => {
+                let outcome = policy::outcome_asked(exit, &usage, stop_signal, false);
+                self.ended(at, life, exit, outcome, usage);
+                if left == 0 {
+                    self.leaf_empty(now, at, life, then);
+                } else {
+                    let main = Main::Gone;
+                    self.instances[at].state = State::StopSigterm { invocation, deadline, main, then };
+                    // With `mixed` only the main process was asked; what it leaves is killed.
+                    if self.instances[at].policy.kill_mode == KillMode::Mixed {
+                        self.enter_kill(now, at, false);
+                    }
+                }
+            }
+            State::StopSigkill { deadline, timed_out, main: Main::Alive { .. }, then, .. } => {
+                let outcome = policy::outcome_asked(exit, &usage, stop_signal, timed_out);
+                self.ended(at, life, exit, outcome, usage);
+                if left == 0 {
+                    self.leaf_empty(now, at, life, then);
+                } else {
+                    let main = Main::Gone;
+                    self.instances[at].state =
+                        State::StopSigkill { invocation, deadline, timed_out, main, then };
+                }
+            }
+            State::Stuck { main: Main::Alive { .. }, then, .. } => {
+                self.ended(at, life, exit, Outcome::Timeout, usage);
+                if left == 0 {
+                    self.leaf_empty(now, at, life, then);
+                } else {
+                    self.instances[at].state = State::Stuck { invocation, main: Main::Gone, then };
+                }
+            }
+            State::Inactive
+            | State::Failed
+            | State::Starting { .. }
+            | State::StopSigterm { .. }
+            | State::StopSigkill { .. }
+            | State::Stuck { .. }
+            | State::RestartWait { .. } => {}
+        }
+    }
+
+    fn on_emptied(&mut self, now: Time, life: Life, usage: Usage) {
+        let Some(at) = self.current(life) else { return };
+        match self.instances[at].state {
+            State::StopSigterm { main: Main::Gone, then, .. }
+            | State::StopSigkill { main: Main::Gone, then, .. }
+            | State::Stuck { main: Main::Gone, then, .. } => {
+                self.instances[at].account(&usage);
+                self.leaf_empty(now, at, life, then);
+            }
+            State::Inactive
+            | State::Failed
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::StopSigterm { .. }
+            | State::StopSigkill { .. }
+            | State::Stuck { .. }
+            | State::RestartWait { .. } => {}
+        }
+    }
+
+    fn on_signal(&mut self, now: Time, signal: Signal) {
+        match signal {
+            SIGINT | SIGTERM => self.interrupt(now, signal),
+            SIGHUP if self.stop_on_hangup => self.interrupt(now, signal),
+            SIGHUP => self.announce(Announcement::HangUpIgnored),
+            SIGQUIT => {
+                self.announce(Announcement::Interrupted(signal));
+                self.decide(now, Ending::Code(policy::signal_code(SIGQUIT)));
+                self.kill_all(now);
+            }
+            SIGUSR1 | SIGUSR2 => self.forward(signal),
+            SIGTSTP => self.suspend(now),
+            SIGCONT => self.resume(now),
+            _ => {}
+        }
+    }
+
+    fn on_request(&mut self, now: Time, client: Client, request: Request) {
+        if self.is_tearing_down() && matches!(request, Request::Start(_) | Request::Restart(_)) {
+            return self.actions.push(Action::Reply { client, reply: Reply::ShuttingDown });
+        }
+        let (goal, on) = match &request {
+            Request::Start(on) | Request::Restart(on) => (Goal::Up, on.clone()),
+            Request::Stop(on) => (Goal::Down, on.clone()),
+            Request::ShutDown => (Goal::Over, Vec::new()),
+        };
+        self.pending.push(Pending { client, goal, on });
+        match request {
+            Request::Start(on) => on.iter().for_each(|&id| self.start_by_request(now, id)),
+            Request::Stop(on) => on.iter().for_each(|&id| self.stop_by_request(now, id, Then::Rest)),
+            Request::Restart(on) => on.iter().for_each(|&id| self.stop_by_request(now, id, Then::Start)),
+            Request::ShutDown => self.tear_down(now, self.by_rule(0)),
+        }
+    }
+
+    /// The kernel reported that a ceiling was felt while the life goes on.
+    fn on_resource(&mut self, life: Life, usage: Usage) {
+        let Some(at) = self.current(life) else { return };
+        let seen = self.instances[at].seen;
+        self.instances[at].account(&usage);
+        self.instances[at].seen = usage;
+        if usage.oom_kills > seen.oom_kills {
+            self.announce(Announcement::OomKill { life, kills: usage.oom_kills - seen.oom_kills });
+        }
+        // A fork bomb is refused thousands of times a second; people want to hear of it once.
+        if usage.tasks_refused > 0 && seen.tasks_refused == 0 {
+            self.announce(Announcement::TasksRefused { life });
+        }
+    }
+
+    fn on_time_passed(&mut self, now: Time) {
+        if self.frozen_since.is_some() {
+            return;
+        }
+        for at in 0..self.instances.len() {
+            if self.instances[at].deadline().is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            let Some(life) = self.instances[at].life() else {
+                self.enter_starting(now, at);
+                continue;
+            };
+            match self.instances[at].state {
+                State::StopSigterm { .. } => {
+                    let timeout = self.instances[at].policy.timeout_stop;
+                    self.announce(Announcement::Killing { life, timeout });
+                    self.enter_kill(now, at, true);
+                }
+                State::StopSigkill { main, then, .. } => {
+                    self.instances[at].timed_out();
+                    self.enter(now, at, State::Stuck { invocation: life.invocation, main, then });
+                    self.announce(Announcement::GivenUp { life });
+                }
+                State::Inactive
+                | State::Failed
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::Stuck { .. }
+                | State::RestartWait { .. } => {}
+            }
+        }
+    }
+
+    // ---- the life of one instance
+
+    fn enter(&mut self, now: Time, at: usize, state: State) {
+        self.instances[at].state = state;
+        self.instances[at].since = now;
+    }
+
+    fn enter_starting(&mut self, now: Time, at: usize) {
+        debug_assert!(!self.is_tearing_down(), "nothing begins once the end was decided");
+        let instance = &mut self.instances[at];
+        debug_assert!(instance.life().is_none(), "one live invocation at most");
+        instance.note_start(now);
+        instance.invocations += 1;
+        instance.stopped_by_request = false;
+        instance.usage_before = instance.usage;
+        instance.started = Some(now);
+        instance.ended = None;
+        instance.outcome = None;
+        instance.seen = Usage::default();
+        let invocation = instance.invocations;
+        let life = Life { instance: instance.id, invocation };
+        self.enter(now, at, State::Starting { invocation });
+        self.actions.push(Action::Spawn(life));
+    }
+
+    /// Asks an instance to end. What already ends keeps its deadline.
+    fn stop(&mut self, now: Time, at: usize, then: Then) {
+        let deadline = now.saturating_add(self.instances[at].policy.timeout_stop);
+        let Some(life) = self.instances[at].life() else {
+            match (self.instances[at].state, then) {
+                (_, Then::Start) => self.enter_starting(now, at),
+                (State::RestartWait { .. }, _) => self.settle(now, at, Then::Rest),
+                (_, Then::Rest | Then::Restart { .. }) => {}
+            }
+            return;
+        };
+        let invocation = life.invocation;
+        match &mut self.instances[at].state {
+            State::Starting { .. } => {
+                let main = Main::NotYet;
+                self.enter(now, at, State::StopSigterm { invocation, deadline, main, then });
+                self.actions.push(Action::CancelSpawn(life));
+            }
+            State::Running { pid, .. } => {
+                let main = Main::Alive { pid: *pid };
+                self.enter(now, at, State::StopSigterm { invocation, deadline, main, then });
+                self.send_stop_signal(at, life);
+            }
+            State::StopSigterm { then: after, .. }
+            | State::StopSigkill { then: after, .. }
+            | State::Stuck { then: after, .. } => *after = then,
+            State::Inactive | State::Failed | State::RestartWait { .. } => {}
+        }
+    }
+
+    fn send_stop_signal(&mut self, at: usize, life: Life) {
+        let policy = &self.instances[at].policy;
+        let to = match policy.kill_mode {
+            KillMode::ControlGroup => Recipients::All,
+            KillMode::Mixed => Recipients::Main,
+        };
+        self.actions.push(Action::Signal { life, signal: policy.stop_signal, to });
+    }
+
+    fn enter_kill(&mut self, now: Time, at: usize, timed_out: bool) {
+        let Some(life) = self.instances[at].life() else { return };
+        let (main, then) = match self.instances[at].state {
+            State::Starting { .. } => {
+                self.actions.push(Action::CancelSpawn(life));
+                (Main::NotYet, Then::Rest)
+            }
+            State::Running { pid, .. } => (Main::Alive { pid }, Then::Rest),
+            State::StopSigterm { main, then, .. } => (main, then),
+            State::Inactive
+            | State::Failed
+            | State::StopSigkill { .. }
+            | State::Stuck { .. }
+            | State::RestartWait { .. } => return,
+        };
+        if timed_out {
+            self.instances[at].timed_out();
+        }
+        let deadline = now.saturating_add(KILL_PATIENCE);
+        let invocation = life.invocation;
+        self.enter(now, at, State::StopSigkill { invocation, deadline, timed_out, main, then });
+        self.actions.push(Action::KillCgroup(life));
+    }
+
+    fn leaf_empty(&mut self, now: Time, at: usize, life: Life, then: Then) {
+        self.actions.push(Action::RemoveCgroup(life));
+        self.settle(now, at, then);
+    }
+
+    /// The life is over: its main process reaped, its leaf empty.
+    fn settle(&mut self, now: Time, at: usize, then: Then) {
+        let instance = &mut self.instances[at];
+        if instance.life().is_some() {
+            instance.ended = Some(now);
+        }
+        let rest = match instance.outcome {
+            None | Some(Outcome::Success) => State::Inactive,
+            Some(_) => State::Failed,
+        };
+        match then {
+            Then::Rest => self.enter(now, at, rest),
+            Then::Start => {
+                self.enter(now, at, rest);
+                self.enter_starting(now, at);
+            }
+            Then::Restart { delay } if delay.is_zero() => {
+                self.enter(now, at, rest);
+                self.enter_starting(now, at);
+            }
+            Then::Restart { delay } => {
+                self.enter(now, at, State::RestartWait { until: now.saturating_add(delay) })
+            }
+        }
+    }
+
+    fn ended(&mut self, at: usize, life: Life, exit: Exit, outcome: Outcome, usage: Usage) {
+        let instance = &mut self.instances[at];
+        instance.account(&usage);
+        instance.exit = Some(exit);
+        instance.outcome = Some(outcome);
+        self.announce(Announcement::Ended { life, exit, outcome, usage });
+    }
+
+    // ---- policy
+
+    /// What an unasked exit leads to.
+    fn verdict(&mut self, now: Time, at: usize, exit: Exit) -> Verdict {
+        let instance = &mut self.instances[at];
+        if !policy::wants_restart(&instance.policy.restart, exit) {
+            return Verdict::Down { clean: policy::code(exit) == 0 };
+        }
+        let id = instance.id;
+        if instance.start_limit_hit(now) {
+            instance.outcome = Some(Outcome::StartLimitHit);
+            self.announce(Announcement::StartLimitHit { instance: id });
+            return Verdict::Down { clean: false };
+        }
+        let lived = now.saturating_sub(instance.started.unwrap_or(now));
+        if lived >= instance.policy.restart.interval {
+            instance.streak = 0;
+        }
+        let delay = policy::restart_delay(&instance.policy.restart, instance.streak);
+        instance.streak = instance.streak.saturating_add(1);
+        instance.restarts = instance.restarts.saturating_add(1);
+        let restarts = instance.restarts;
+        self.announce(Announcement::RestartIn { instance: id, delay, restarts });
+        Verdict::Restart { delay }
+    }
+
+    /// Whether this unasked end brings the stack down.
+    fn judge(&mut self, now: Time, at: usize, code: u8, clean: bool) {
+        self.worst = self.worst.max(code);
+        self.last = code;
+        let policy = &self.instances[at].policy;
+        let forgiven = policy.can_die || (policy.oneshot && clean);
+        if !forgiven {
+            self.tear_down(now, self.by_rule(code));
+        }
+    }
+
+    /// How lpm ends when instances decide it. What lpm itself was told (a signal, a reader that left) is no
+    /// instance's status, and the rule has no say in it.
+    fn by_rule(&self, code: u8) -> Ending {
+        Ending::Code(match self.exit_code {
+            ExitCodeRule::First => code,
+            ExitCodeRule::Worst => code.max(self.worst),
+            ExitCodeRule::Zero => 0,
+        })
+    }
+
+    /// The first one asks for the end, a further one for the kill. What an exit or a request began counts as
+    /// no signal: the operator who presses Ctrl-C just then has not lost patience yet.
+    fn interrupt(&mut self, now: Time, signal: Signal) {
+        if std::mem::replace(&mut self.interrupted, true) && signal != SIGHUP {
+            return self.kill_all(now);
+        }
+        self.announce(Announcement::Interrupted(signal));
+        self.tear_down(now, Ending::Signal(signal));
+    }
+
+    /// The stack ends, this way, unless that was decided before. The caller asks or kills the instances.
+    fn decide(&mut self, now: Time, ending: Ending) {
+        if self.is_tearing_down() {
+            return;
+        }
+        self.resume(now);
+        self.phase = Phase::TearDown { ending };
+        // From here on no life is followed by another.
+        for at in 0..self.instances.len() {
+            match &mut self.instances[at].state {
+                State::RestartWait { .. } => self.settle(now, at, Then::Rest),
+                State::StopSigterm { then, .. }
+                | State::StopSigkill { then, .. }
+                | State::Stuck { then, .. } => *then = Then::Rest,
+                State::Inactive | State::Failed | State::Starting { .. } | State::Running { .. } => {}
+            }
+        }
+    }
+
+    fn tear_down(&mut self, now: Time, ending: Ending) {
+        if self.is_tearing_down() {
+            return;
+        }
+        self.decide(now, ending);
+        let mut signals = self.instances.iter().filter(|i| !i.is_over()).map(|i| i.policy.stop_signal);
+        if let Some(first) = signals.next() {
+            let same = signals.all(|signal| signal == first);
+            self.announce(Announcement::StoppingAll(same.then_some(first)));
+        }
+        for at in 0..self.instances.len() {
+            self.stop(now, at, Then::Rest);
+        }
+    }
+
+    fn kill_all(&mut self, now: Time) {
+        let killable = |i: &Instance| !i.is_over() && !matches!(i.state, State::StopSigkill { .. });
+        if !self.instances.iter().any(killable) {
+            return;
+        }
+        self.announce(Announcement::KillingAll);
+        for at in 0..self.instances.len() {
+            self.enter_kill(now, at, false);
+        }
+    }
+
+    fn forward(&mut self, signal: Signal) {
+        self.announce(Announcement::Forwarding(signal));
+        let lives = self.instances.iter().filter(|i| matches!(i.state, State::Running { .. }));
+        let orders: Vec<Action> = lives
+            .filter_map(Instance::life)
+            .map(|life| Action::Signal { life, signal, to: Recipients::Main })
+            .collect();
+        self.actions.extend(orders);
+    }
+
+    fn suspend(&mut self, now: Time) {
+        if self.frozen_since.is_none() && !self.is_tearing_down() {
+            self.frozen_since = Some(now);
+            self.announce(Announcement::Suspended);
+            self.actions.push(Action::Suspend);
+        }
+    }
+
+    fn resume(&mut self, now: Time) {
+        let Some(since) = self.frozen_since.take() else { return };
+        self.instances.iter_mut().for_each(|instance| instance.postpone(since, now));
+        self.actions.push(Action::Thaw);
+        self.announce(Announcement::Resumed);
+    }
+
+    // ---- requests
+
+    fn start_by_request(&mut self, now: Time, id: InstanceId) {
+        let at = id.0 as usize;
+        let Some(instance) = self.instances.get_mut(at) else { return };
+        match &mut instance.state {
+            State::Starting { .. } | State::Running { .. } => {}
+            State::StopSigterm { then, .. } | State::StopSigkill { then, .. } | State::Stuck { then, .. } => {
+                *then = Then::Start;
+                instance.forgive();
+            }
+            State::Inactive | State::Failed | State::RestartWait { .. } => {
+                instance.forgive();
+                self.enter_starting(now, at);
+            }
+        }
+    }
+
+    fn stop_by_request(&mut self, now: Time, id: InstanceId, then: Then) {
+        let at = id.0 as usize;
+        let Some(instance) = self.instances.get_mut(at) else { return };
+        instance.stopped_by_request = then == Then::Rest;
+        instance.forgive();
+        self.stop(now, at, then);
+    }
+
+    /// Replies to those whose request has come to an end.
+    fn answer(&mut self) {
+        let tearing_down = self.is_tearing_down();
+        let Supervisor { instances, pending, actions, .. } = self;
+        pending.retain_mut(|Pending { client, goal, on }| {
+            let mut never = None;
+            on.retain(|&id| match standing(*goal, instances.get(id.0 as usize), tearing_down) {
+                Standing::There => false,
+                Standing::OnTheWay => true,
+                Standing::Never(reply) => {
+                    never.get_or_insert(reply);
+                    true
+                }
+            });
+            let reply = match (never, *goal) {
+                (Some(reply), _) => reply,
+                (None, Goal::Up | Goal::Down) if on.is_empty() => Reply::Done,
+                // Answered at the very end.
+                (None, Goal::Up | Goal::Down | Goal::Over) => return true,
+            };
+            actions.push(Action::Reply { client: *client, reply });
+            false
+        });
+    }
+
+    // ---- the end
+
+    /// After each fact: has the stack come to its end?
+    fn conclude(&mut self, now: Time) {
+        let nothing_left = self.phase == Phase::Up
+            && self.instances.iter().all(Instance::at_rest)
+            && !self.instances.iter().any(|instance| instance.stopped_by_request);
+        if nothing_left {
+            self.tear_down(now, self.by_rule(self.last));
+        }
+        self.answer();
+        let Phase::TearDown { ending } = self.phase else { return };
+        if !self.instances.iter().all(Instance::is_over) {
+            return;
+        }
+        self.phase = Phase::Over;
+        for pending in std::mem::take(&mut self.pending) {
+            self.actions.push(Action::Reply { client: pending.client, reply: Reply::Done });
+        }
+        self.actions.push(Action::Exit(ending));
+    }
+
+    fn announce(&mut self, announcement: Announcement) {
+        self.actions.push(Action::Announce(announcement));
+    }
+
+    /// The index of the instance that this fact is about, unless the fact is about an old life.
+    fn current(&self, life: Life) -> Option<usize> {
+        let at = life.instance.0 as usize;
+        (self.instances.get(at)?.life()? == life).then_some(at)
+    }
+}
+
+/// Where an instance stands against the goal of a request; one that does not exist is in nobody's way.
+fn standing(goal: Goal, instance: Option<&Instance>, tearing_down: bool) -> Standing {
+    let Some(instance) = instance else { return Standing::There };
+    let superseded = if tearing_down { Reply::ShuttingDown } else { Reply::Superseded };
+    match (goal, instance.state) {
+        (Goal::Over, _) => Standing::OnTheWay,
+        (Goal::Up | Goal::Down, State::Stuck { .. }) | (Goal::Up, State::Failed) => {
+            Standing::Never(Reply::Failed(instance.id))
+        }
+
+        (Goal::Up, State::Running { .. }) => Standing::There,
+        (Goal::Up, State::Inactive) => Standing::Never(superseded),
+        (Goal::Up, State::Starting { .. } | State::RestartWait { .. }) => Standing::OnTheWay,
+        (Goal::Up, State::StopSigterm { then, .. } | State::StopSigkill { then, .. }) => match then {
+            Then::Start | Then::Restart { .. } => Standing::OnTheWay,
+            Then::Rest => Standing::Never(superseded),
+        },
+
+        (Goal::Down, State::Inactive | State::Failed) => Standing::There,
+        (Goal::Down, State::Starting { .. } | State::Running { .. } | State::RestartWait { .. }) => {
+            Standing::Never(superseded)
+        }
+        (Goal::Down, State::StopSigterm { then, .. } | State::StopSigkill { then, .. }) => match then {
+            Then::Rest => Standing::OnTheWay,
+            Then::Start | Then::Restart { .. } => Standing::Never(superseded),
+        },
+    }
+}

@@ -1,0 +1,15 @@
+//! The real binary, as people and their scripts meet it: through pipes, a terminal and signals.
+//!
+//! Runs as any user. Without cgroups some tests say `skipped NAME: reason`. After each, nothing of what it
+//! started may be there: no process, no cgroup, no record (see `stack.rs`).
+
+mod bad_input;
+mod commands;
+mod edges;
+mod ending;
+mod lines;
+mod one_off;
+mod signals;
+mod snapshot;
+mod stack;
+mod starting;
