@@ -146,7 +146,7 @@ impl Counts {
             }
             Verdict::Failed { why, output } => {
                 println!("FAIL: {name}: {why}");
-                output.lines().for_each(|line| println!("    {line}"));
+                output.trim().lines().for_each(|line| println!("    {line}"));
                 self.failed += 1;
             }
         }
