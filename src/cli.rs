@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -348,6 +349,14 @@ pub struct OutputArgs {
 pub fn parse(argv: Vec<OsString>) -> Result<(Cli, Origins), clap::Error> {
     let command = without_empty_variables(Cli::command());
     let argv = subcommand_first(argv, &command);
+    if let Some(first) = argv.get(1).and_then(|word| word.to_str())
+        && first.starts_with('-')
+        && !["-h", "--help", "-V", "-v", "--version"].contains(&first)
+    {
+        let typed: Vec<_> = argv[1..].iter().map(|word| word.to_string_lossy()).collect();
+        let hint = format!("no command (write lpm start {})\n", typed.join(" "));
+        return Err(command.clone().error(ErrorKind::MissingSubcommand, hint));
+    }
     let matches = command.clone().try_get_matches_from(argv)?;
     Ok((Cli::from_arg_matches(&matches)?, Origins::new(&matches, &command)))
 }

@@ -29,8 +29,8 @@ pub(super) struct Alive {
     pub exited: bool,
     /// Watched for its end; kept open so that the notification stays armed.
     pub events: Option<OwnedFd>,
-    /// Watched for ceilings that are felt.
-    pub pressure: Vec<OwnedFd>,
+    /// Watched for a ceiling that is felt.
+    pub felt: Option<OwnedFd>,
 }
 
 /// Where the processes of a life are.

@@ -163,6 +163,8 @@ struct Driver {
     /// Which streams of an instance come through pipes.
     streams: &'static [Stream],
     voice: Voice,
+    /// Lines begin with whose they are.
+    prefixed: bool,
 }
 
 impl Driver {
@@ -226,6 +228,7 @@ impl Driver {
             stop_by: None,
             streams,
             voice: setup.voice,
+            prefixed: setup.layout.prefix,
         })
     }
 
@@ -306,26 +309,18 @@ impl Driver {
             Some(leaf) => Leaf::Cgroup(leaf),
             None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
         };
-        let mut alive = Alive {
-            life,
-            pid,
-            main,
-            leaf,
-            counters: self.counters,
-            exited: false,
-            events: None,
-            pressure: Vec::new(),
-        };
+        let mut alive =
+            Alive { life, pid, main, leaf, counters: self.counters, exited: false, events: None, felt: None };
         if let Err(errno) = self.watch.add(alive.main.as_fd(), EventFlags::IN, Key::exit(life)) {
             // SIGCHLD tells of the exit too; only its promptness is lost.
             self.complain("watch", errno);
         }
         if let Leaf::Cgroup(leaf) = &alive.leaf {
-            for file in words::felt(&instance.ceilings) {
-                let Ok(fd) = leaf.watch(file) else { continue };
-                if self.watch.add(&fd, EventFlags::PRI, Key::resource(life)).is_ok() {
-                    alive.pressure.push(fd);
-                }
+            if let Some(file) = words::felt(&instance.ceilings) {
+                let watched = leaf.watch(file);
+                alive.felt = watched
+                    .ok()
+                    .filter(|fd| self.watch.add(fd, EventFlags::PRI, Key::resource(life)).is_ok());
             }
         }
         self.by_pid.insert(number(pid), life.instance);
@@ -417,7 +412,7 @@ impl Driver {
 
     fn on_resource(&mut self, id: InstanceId) {
         let Some(alive) = &self.lives[id.0 as usize] else { return };
-        alive.pressure.iter().for_each(rearm);
+        alive.felt.iter().for_each(rearm);
         let (life, usage) = (alive.life, alive.usage());
         self.hand_in(Event::Resource { life, usage });
     }
@@ -648,6 +643,9 @@ impl Driver {
                     // The obituary follows the last line.
                     self.sources(*life).for_each(|source| self.log.settle(source));
                 }
+                let name = &self.stack.instances[id.0 as usize].name;
+                // Without prefixes nothing else says whose line it is.
+                let text = if self.prefixed { text } else { format!("{name} {text}") };
                 self.log.say(&self.labels[id.0 as usize], text);
             }
             None => self.log.say(&self.system, text),

@@ -23,10 +23,9 @@ pub(super) fn usage(usage: &cgroup::Usage) -> Usage {
     }
 }
 
-/// The files that notify when one of these ceilings is felt (cgroup-v2.rst). A leaf without a ceiling is
-/// not watched: each watch is a descriptor.
-pub(super) fn felt(ceilings: &Ceilings) -> impl Iterator<Item = &'static str> {
-    let memory = ceilings.memory_max.is_some().then_some("memory.events");
-    let tasks = ceilings.tasks_max.is_some().then_some("pids.events");
-    [memory, tasks].into_iter().flatten()
+/// The files that notify when one of these ceilings is felt while the instance lives on (cgroup-v2.rst). An OOM
+/// kill takes the whole instance, so its obituary tells of it. A leaf without a ceiling is not watched: each
+/// watch is a descriptor.
+pub(super) fn felt(ceilings: &Ceilings) -> Option<&'static str> {
+    ceilings.tasks_max.is_some().then_some("pids.events")
 }

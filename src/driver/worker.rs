@@ -17,7 +17,7 @@ use rustix::process::Pid;
 
 use super::ceilings;
 use crate::config::{Command, Instance, Stack};
-use crate::linux::cgroup::Cgroup;
+use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::pidfd::PidFd;
 use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
 use crate::linux::tier;
@@ -225,24 +225,15 @@ impl Births {
             directory: Some(&directory),
             session,
             open_files: self.nursery.open_files,
+            // Better than nothing where no guardian could find it: it ends with this thread, which lives as long
+            // as lpm.
+            parent_death_signal: leaf.is_none().then_some(libc::SIGKILL),
             ignored: if self.nursery.ignore_hangup { &ignored } else { &[] },
             ..Birth::new(&argv, &environment, stdio)
         };
         let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd))
-            .map_err(|failure| self.birth_failure(instance, failure))?;
+            .map_err(|failure| birth_failure(failure, leaf.as_ref()))?;
         Ok(Born { life, pid: child.pid, main: PidFd::from(child.pidfd), leaf, pipes })
-    }
-
-    fn birth_failure(&self, instance: &Instance, failure: spawn::Failure) -> Failure {
-        let ceilings = [&instance.ceilings, &self.nursery.stack.ceilings];
-        let limited = self.nursery.memory && ceilings.iter().any(|ceilings| ceilings.memory_max.is_some());
-        let kind = match (failure.stage, failure.errno) {
-            (Stage::Exec, Errno::NOENT) => FailureKind::NotFound,
-            // Under a ceiling the kernel has no memory for it; without one the machine has none.
-            (Stage::Killed, _) | (_, Errno::NOMEM) if limited => FailureKind::OutOfMemory,
-            _ => FailureKind::NotExecutable,
-        };
-        Failure { stage: failure.stage.to_string(), reason: words(failure.errno), kind }
     }
 
     fn remove(&self, leaf: &str) {
@@ -271,6 +262,20 @@ fn command_line(command: &Command) -> Result<(Vec<CString>, Option<CString>), st
             Ok((words.iter().map(word).collect::<Result<_, _>>()?, None))
         }
     }
+}
+
+fn birth_failure(failure: spawn::Failure, leaf: Option<&Cgroup>) -> Failure {
+    let counters = Counters { memory: true, tasks: false };
+    // The kernel says "no memory" or, of the arguments, "too long" for want of room under the ceiling.
+    let at_the_ceiling = || leaf.is_some_and(|leaf| leaf.usage(counters).memory_max_hits > Some(0));
+    let kind = match (failure.stage, failure.errno) {
+        (Stage::Exec, Errno::NOENT) => FailureKind::NotFound,
+        (Stage::Killed, _) | (_, Errno::NOMEM | Errno::TOOBIG) if at_the_ceiling() => {
+            FailureKind::OutOfMemory
+        }
+        _ => FailureKind::NotExecutable,
+    };
+    Failure { stage: failure.stage.to_string(), reason: words(failure.errno), kind }
 }
 
 fn setup_failure(stage: &str, errno: Errno) -> Failure {

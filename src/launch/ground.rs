@@ -7,10 +7,10 @@ use crate::config::{Ceilings, Limits, Stack};
 use crate::driver::ceilings::settings;
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
-use crate::linux::tier::{self, Decision, Facts, Obstacle};
+use crate::linux::tier::{self, Decision, Facts, Obstacle, Place};
 use crate::linux::{scope, signals};
 
-/// The directory to build the tree in, named by the user.
+/// The directory to build the tree in, named by the user; `none` for no cgroups at all.
 pub const PLACE_VARIABLE: &str = "LPM_CGROUP";
 
 /// A ceiling that was asked for and cannot be enforced.
@@ -42,6 +42,24 @@ pub fn survey(around: &Surroundings) -> Result<Decision, Error> {
     let facts = Facts::gather(place, scope, within)
         .map_err(|error| Error::new(format!("cannot find out about cgroups: {}", words(error))))?;
     Ok(tier::decide(&facts))
+}
+
+/// Whether the place that was asked for can be had; one that cannot is no reason to use another.
+///
+/// # Errors
+/// Why it cannot.
+pub fn as_asked(around: &Surroundings, decision: &Decision) -> Result<(), Error> {
+    let asked = around.variable(PLACE_VARIABLE).filter(|path| !path.is_empty() && *path != "none");
+    match (asked, &decision.place, &decision.obstacle) {
+        (Some(_), Place::Nothing, Some(obstacle)) => {
+            let fix = obstacle.fix.replace('\n', "\n     ");
+            Err(Error::several([
+                format!("{PLACE_VARIABLE}: {}", obstacle.reason),
+                format!("to change that: {fix}"),
+            ]))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The ceilings of `stack` that `decision` leaves unenforced, each once for its process type.
@@ -116,6 +134,21 @@ pub fn ends_with_the_login(around: &Surroundings) -> Option<String> {
     (!lingers).then(|| format!("warning: the stack ends with your last login, in spite of nohup; {fix}"))
 }
 
+/// A line for each reason, with all the ceilings that it concerns.
+fn by_reason(lacks: &[Lack]) -> impl Iterator<Item = String> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for lack in lacks {
+        match reasons.iter_mut().find(|(reason, _)| *reason == lack.obstacle.reason) {
+            Some((_, ceilings)) => ceilings.push(&lack.ceiling),
+            None => reasons.push((&lack.obstacle.reason, vec![&lack.ceiling])),
+        }
+    }
+    let line = |(reason, ceilings): (&str, Vec<&str>)| {
+        format!("{} cannot be enforced: {reason}", ceilings.join(", "))
+    };
+    reasons.into_iter().map(line).collect::<Vec<_>>().into_iter()
+}
+
 /// Refuses what cannot be enforced, or under best-effort says so.
 ///
 /// # Errors
@@ -125,9 +158,9 @@ pub fn hold(stack: &Stack, lacks: &[Lack]) -> Result<Vec<String>, Error> {
         return Ok(Vec::new());
     }
     match stack.limits {
-        Limits::BestEffort => Ok(lacks.iter().map(|lack| format!("warning: {}", lack.sentence())).collect()),
+        Limits::BestEffort => Ok(by_reason(lacks).map(|line| format!("warning: {line}")).collect()),
         Limits::Strict => {
-            let mut lines: Vec<String> = lacks.iter().map(Lack::sentence).collect();
+            let mut lines: Vec<String> = by_reason(lacks).collect();
             let mut fixes: Vec<&str> = Vec::new();
             for lack in lacks {
                 if !fixes.contains(&lack.obstacle.fix.as_str()) {

@@ -108,6 +108,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         return Err(Error::new("nothing to start: the formation leaves no instance"));
     }
     let decision = ground::survey(around)?;
+    ground::as_asked(around, &decision)?;
     let mut preface = ground::hold(&stack, &ground::lacks(&stack, &decision))?;
     let summary_file = plan.summary.as_ref().map(|path| open_summary(around, path)).transpose()?;
 

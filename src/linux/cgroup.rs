@@ -42,7 +42,8 @@ pub enum Existing {
 pub struct Usage {
     /// `memory.peak`, bytes (Linux 5.19).
     pub memory_peak: Option<u64>,
-    /// Processes killed by any OOM killer (`memory.events`, `oom_kill`), also for a ceiling further up.
+    /// How often an OOM killer struck (`memory.events`, `oom_group_kill`, else the processes of `oom_kill`), also
+    /// for a ceiling further up.
     pub oom_kills: Option<u64>,
     /// How often its own `memory.max` left no way out (`oom`). Kills without this are not its ceiling's.
     pub ooms: Option<u64>,
@@ -439,7 +440,9 @@ impl Cgroup {
         if counters.memory {
             // Hierarchical, since a process may make cgroups below its own.
             read("memory.events", &mut |text| {
-                usage.oom_kills = value(text, "oom_kill");
+                // Of a group that is killed as one the victim is counted twice, and nobody needs the others.
+                let groups = value(text, "oom_group_kill").filter(|&groups| groups > 0);
+                usage.oom_kills = groups.or_else(|| value(text, "oom_kill"));
                 usage.ooms = value(text, "oom");
                 usage.memory_max_hits = value(text, "max");
                 usage.memory_high_hits = value(text, "high");

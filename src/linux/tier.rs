@@ -31,10 +31,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::cgroup::{Cgroup, Existing, Mount, Own};
 
 /// The controllers that ceilings need.
-pub const CONTROLLERS: [&str; 5] = ["memory", "cpu", "pids", "io", "cpuset"];
-
-/// Without one of these there is no full tier; the other two are for ceilings few ask for.
-const EXPECTED: [&str; 3] = ["memory", "cpu", "pids"];
+pub const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
 /// How much there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +131,7 @@ pub struct Facts {
     pub here: Option<Directory>,
     /// The topmost directory that can be seen.
     pub top: Option<Directory>,
-    /// `--cgroup-root` or `LPM_CGROUP`, and what is there.
+    /// `LPM_CGROUP`, and what is there.
     pub asked: Option<(PathBuf, Result<Directory, Errno>)>,
     /// The unit we were executed into (`LPM_SCOPE`). Its presence forbids another time.
     pub scope: Option<String>,
@@ -233,17 +230,12 @@ fn version_1(mountinfo: &str) -> Vec<String> {
         let options = fields.nth(1)?.split(',');
         Some(
             options
-                .filter(|option| CONTROLLERS.contains(&known_as(option)))
-                .map(|option| known_as(option).to_owned())
+                .filter(|option| CONTROLLERS.contains(option))
+                .map(|option| (*option).to_owned())
                 .collect(),
         )
     };
     mountinfo.lines().filter_map(of_line).flatten().collect()
-}
-
-/// Version 1 called it differently.
-fn known_as(name: &str) -> &str {
-    if name == "blkio" { "io" } else { name }
 }
 
 /// The last column of /proc/cgroups is 0.
@@ -252,7 +244,7 @@ fn disabled(cgroups: &str) -> Vec<String> {
     let off = rows.filter_map(|line| {
         let mut fields = line.split_whitespace();
         let name = fields.next()?;
-        (fields.next_back()? == "0").then(|| known_as(name).to_owned())
+        (fields.next_back()? == "0").then(|| name.to_owned())
     });
     off.collect()
 }
@@ -358,7 +350,7 @@ pub fn decide(facts: &Facts) -> Decision {
         CONTROLLERS.iter().map(|&name| Controller { name, missing: missing(facts, &place, name) }).collect();
     let lacking: Vec<&str> = controllers
         .iter()
-        .filter(|controller| controller.missing.is_some() && EXPECTED.contains(&controller.name))
+        .filter(|controller| controller.missing.is_some())
         .map(|controller| controller.name)
         .collect();
     let tier = match place {
@@ -402,10 +394,14 @@ fn choose(facts: &Facts, step: &mut impl FnMut(&'static str, String)) -> (Place,
              containerd 2.1 and later: cgroup_writable = true in the runtime's options",
         );
     }
-    step("can it be written to?", "it is mounted so".to_owned());
+    step("can it be written to?", "yes, it is mounted read-write".to_owned());
 
     if let Some((path, found)) = &facts.asked {
         const QUESTION: &str = "was a place named?";
+        if path == Path::new("none") {
+            step(QUESTION, "no cgroup is wanted (LPM_CGROUP=none)".to_owned());
+            return nothing("LPM_CGROUP=none asks for none".to_owned(), "unset LPM_CGROUP");
+        }
         return match found {
             Ok(directory) if directory.writable => {
                 step(QUESTION, format!("yes, {}", path.display()));
@@ -564,7 +560,7 @@ fn missing(facts: &Facts, place: &Place, name: &'static str) -> Option<Obstacle>
         Refusal::Occupied(others) => obstacle(
             format!("processes sit in the cgroup that would hand on {name} (EBUSY; {others} besides lpm)"),
             "start lpm as the only process there (in a container: as its first process), or name an empty \
-             cgroup with --cgroup-root",
+             cgroup in LPM_CGROUP",
         ),
         Refusal::NotHere if has(&facts.version_1) => obstacle(
             format!("the controller {name} is bound to a cgroup version 1 hierarchy"),
@@ -1120,7 +1116,8 @@ mod tests {
         );
         let decision = decide(&scope());
         assert_eq!(decision.available(), ["memory", "cpu", "pids"]);
-        assert_eq!(reason(&decision, "io"), "the controller io is not delegated to user 1000");
+        let old = Facts { manager_controllers: ["memory", "pids"].map(str::to_owned).into(), ..desktop() };
+        assert_eq!(reason(&decide(&old), "cpu"), "the controller cpu is not delegated to user 1000");
         let hybrid = Facts {
             top: Some(Directory { controllers: Vec::new(), ..plain_root().top.unwrap() }),
             here: None,
@@ -1145,7 +1142,7 @@ mod tests {
             text,
             [
                 "is cgroup version 2 mounted? yes, at /sys/fs/cgroup",
-                "can it be written to? it is mounted so",
+                "can it be written to? yes, it is mounted read-write",
                 "which cgroup is lpm in? /user.slice/user-1000.slice/user@1000.service/app.slice/lpm-shop-1.scope",
                 "is that ours to use? yes, it is the scope made for lpm, and nobody else is in it",
                 "are the controllers memory, cpu and pids to be had there? yes",
@@ -1159,10 +1156,10 @@ mod tests {
                          38 31 0:35 / /b rw - cgroup cgroup rw,blkio\n\
                          40 31 0:37 / /c rw - cgroup cgroup rw,name=systemd\n\
                          41 31 0:38 / /d rw - cgroup2 cgroup2 rw,memory_recursiveprot\n";
-        assert_eq!(version_1(mountinfo), ["cpu", "io"]);
+        assert_eq!(version_1(mountinfo), ["cpu"]);
         let cgroups =
             "#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t0\t1\t0\nblkio\t0\t1\t0\npids\t0\t9\t1\n";
-        assert_eq!(disabled(cgroups), ["memory", "io"]);
+        assert_eq!(disabled(cgroups), ["memory", "blkio"]);
     }
 
     #[test]

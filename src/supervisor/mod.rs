@@ -67,6 +67,9 @@ use policy::{SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR
 /// what is still there then is in uninterruptible sleep and nothing will end it soon.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Signals that ask for the end within this time of the first are the same one, told twice.
+pub const SAME_SIGNAL: Duration = Duration::from_millis(50);
+
 /// The state of a whole stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Supervisor {
@@ -75,8 +78,8 @@ pub struct Supervisor {
     exit_code: ExitCodeRule,
     /// Whether SIGHUP means stop (there is a terminal to lose) or nothing.
     stop_on_hangup: bool,
-    /// A signal asked for the end.
-    interrupted: bool,
+    /// When a signal first asked for the end.
+    interrupted: Option<Time>,
     /// The largest code of an unasked exit, for [`ExitCodeRule::Worst`].
     worst: u8,
     /// The code of the last unasked exit: the one that ended a stack in which every instance may die.
@@ -150,7 +153,7 @@ impl Supervisor {
             phase: Phase::Idle,
             exit_code,
             stop_on_hangup,
-            interrupted: false,
+            interrupted: None,
             worst: 0,
             last: 0,
             frozen_since: None,
@@ -627,11 +630,16 @@ impl Supervisor {
     }
 
     /// The first one asks for the end, a further one for the kill. What an exit or a request began counts as
-    /// no signal: the operator who presses Ctrl-C just then has not lost patience yet.
+    /// no signal: the operator who presses Ctrl-C just then has not lost patience yet. Nor has timeout(1), which
+    /// signals its child and then the group it is in.
     fn interrupt(&mut self, now: Time, signal: Signal) {
-        if std::mem::replace(&mut self.interrupted, true) && signal != SIGHUP {
-            return self.kill_all(now);
+        if let Some(first) = self.interrupted {
+            if signal != SIGHUP && now.saturating_sub(first) >= SAME_SIGNAL {
+                self.kill_all(now);
+            }
+            return;
         }
+        self.interrupted = Some(now);
         self.announce(Announcement::Interrupted(signal));
         self.tear_down(now, Ending::Signal(signal));
     }

@@ -148,7 +148,6 @@ const CASES: &[Case] = &[
     options("an unknown short option", &["start", "-z"]),
     options("an unknown subcommand", &["strat"]),
     options("an option without its value", &["start", "-f"]),
-    options("an option twice", &["start", "-p", "1", "-p", "2"]),
     options("a colour nobody knows", &["start", "--color", "sometimes"]),
     options("an option of another command", &["check", "--split-stderr"]),
     options("an argument too many", &["doctor", "web"]),
@@ -274,12 +273,21 @@ fn a_file_without_permission_is_named() {
 fn a_ceiling_that_cannot_be_enforced_is_refused_with_the_way_out() {
     let stack = Stack::new("no-such-ceiling").file("Procfile", GOOD);
     // No cgroup has this controller where there are none; where it is there, the ceiling is fine.
-    let ended = stack.lpm(&["start", "--mem", "web=64M"]).variable("LPM_CGROUP", "/nope").pipes().ends();
+    let ended = stack.lpm(&["start", "--mem", "web=64M"]).variable("LPM_CGROUP", "none").pipes().ends();
     assert_eq!(ended.code(), 1, "{}", ended.err);
     let lines: Vec<&str> = ended.err.lines().collect();
     assert!(lines[0].starts_with("lpm: memory ceiling 64M of web cannot be enforced: "), "{}", ended.err);
     assert!(lines[1].starts_with("lpm: to have it enforced: "), "{}", ended.err);
     assert_eq!(*lines.last().expect("it has lines"), "lpm: to go on without it: --limits best-effort");
+}
+
+#[test]
+fn a_place_that_cannot_be_had_is_not_replaced_by_another() {
+    let stack = Stack::new("no-such-place").file("Procfile", GOOD);
+    let ended = stack.lpm(&["start"]).variable("LPM_CGROUP", "/nope").pipes().ends();
+    assert_eq!(ended.code(), 1, "{}", ended.err);
+    assert!(ended.err.starts_with("lpm: LPM_CGROUP: "), "{}", ended.err);
+    assert!(ended.err.contains("\nlpm: to change that: "), "{}", ended.err);
 }
 
 #[test]

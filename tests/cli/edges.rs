@@ -51,7 +51,7 @@ fn few_descriptors_end_in_words() {
 fn without_cgroups_it_is_said_once_and_things_run() {
     let stack =
         Stack::with("no-cgroups", "a: (setsid sleep 1000 &) ; (sleep 1001 &) ; echo up; exec sleep 1000\n");
-    let mut run = stack.lpm(&["start"]).variable("LPM_CGROUP", "/nope").pipes();
+    let mut run = stack.lpm(&["start"]).variable("LPM_CGROUP", "none").pipes();
     run.wait_for(" | up");
     let ended = run.signal(Signal::INT).ends().by(Signal::INT);
     let said = ended.out.matches("system | no cgroups: ").count();
@@ -64,7 +64,7 @@ fn without_cgroups_who_ignores_the_signal_is_killed_too() {
     let script =
         "a: trap '' TERM; (trap '' TERM; setsid sh -c 'sleep 1000' &) ; echo up; while :; do sleep 1; done\n";
     let stack = Stack::with("no-cgroups", script);
-    let mut run = stack.lpm(&["start", "-t", "300ms"]).variable("LPM_CGROUP", "/nope").pipes();
+    let mut run = stack.lpm(&["start", "-t", "300ms"]).variable("LPM_CGROUP", "none").pipes();
     run.wait_for(" | up").signal(Signal::TERM);
     run.ends().by(Signal::TERM);
 }

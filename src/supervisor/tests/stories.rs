@@ -451,6 +451,17 @@ mod stopping {
     }
 
     #[test]
+    fn one_signal_told_twice_is_one() {
+        // timeout(1) signals its child and then the group that it is in.
+        let mut world = World::up("web:stubborn");
+        world.signal(TERM);
+        world.pass(ms(1));
+        world.signal(TERM);
+        world.pass(ms(1000));
+        assert_eq!(world.ending, None);
+    }
+
+    #[test]
     fn a_hang_up_after_ctrl_c_kills_nobody() {
         let mut world = World::with("web:stubborn", ExitCodeRule::First, true).begun();
         world.signal(INT);
@@ -955,6 +966,7 @@ mod births {
     fn a_spawn_that_hangs_for_good_is_given_up() {
         let mut world = World::up("web:spawn-hangs-forever");
         world.signal(INT);
+        world.pass(ms(300));
         world.signal(INT);
         world.run();
         world.tells(
@@ -962,10 +974,10 @@ mod births {
             0.002 "INT received"
             0.002 "TERM to all"
             0.002 cancel web#1
-            0.002 "killing all"
-            0.002 kill web#1
-            5.002 "web#1 given up"
-            5.002 exit by INT
+            0.302 "killing all"
+            0.302 kill web#1
+            5.302 "web#1 given up"
+            5.302 exit by INT
             "#,
         );
     }
@@ -974,6 +986,7 @@ mod births {
     fn a_birth_after_the_kill_is_killed_too() {
         let mut world = World::up("web:spawn-uncancellable-ms=1000");
         world.signal(INT);
+        world.pass(ms(300));
         world.signal(INT);
         world.run();
         world.tells(
@@ -981,8 +994,8 @@ mod births {
             0.002 "INT received"
             0.002 "TERM to all"
             0.002 cancel web#1
-            0.002 "killing all"
-            0.002 kill web#1
+            0.302 "killing all"
+            0.302 kill web#1
             1.000 "web#1 started"
             1.000 kill web#1
             1.001 "web#1 died by KILL: Signal"
