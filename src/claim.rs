@@ -190,12 +190,12 @@ fn open_private(path: &Path) -> Result<OwnedFd, String> {
     let shown = path.display();
     match fs::mkdir(path, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(format!("{shown}: cannot be made: {}", io::Error::from(error))),
+        Err(error) => return Err(format!("{shown}: cannot be made: {}", words(error))),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let directory = fs::open(path, flags, Mode::empty())
-        .map_err(|error| format!("{shown}: is not a directory of its own: {}", io::Error::from(error)))?;
-    let stat = fs::fstat(&directory).map_err(|error| format!("{shown}: {}", io::Error::from(error)))?;
+        .map_err(|error| format!("{shown}: is not a directory of its own: {}", words(error)))?;
+    let stat = fs::fstat(&directory).map_err(|error| format!("{shown}: {}", words(error)))?;
     if stat.st_uid != rustix::process::geteuid().as_raw() {
         return Err(format!(
             "{shown}: belongs to uid {}, not to us; remove it or set XDG_RUNTIME_DIR",
@@ -206,6 +206,12 @@ fn open_private(path: &Path) -> Result<OwnedFd, String> {
         return Err(format!("{shown}: is open to others; make it private: chmod 700 {shown}"));
     }
     Ok(directory)
+}
+
+/// What the kernel said, without its number.
+fn words(errno: Errno) -> String {
+    let text = io::Error::from(errno).to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ pub enum Command {
 
 /// `lpm start`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Start {
     /// Process types or instances to start; all of them if none is named
     #[arg(value_name = "NAME")]
@@ -82,7 +83,13 @@ pub struct Start {
 
 /// `lpm run`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Run {
+    // First, or it would stand under the heading of the last options.
+    /// The command and its arguments, or the name of one Procfile entry
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+
     /// Which stack.
     #[command(flatten)]
     pub stack: StackArgs,
@@ -90,14 +97,11 @@ pub struct Run {
     /// What it may use.
     #[command(flatten)]
     pub ceilings: CeilingArgs,
-
-    /// The command and its arguments, or the name of one Procfile entry
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<OsString>,
 }
 
 /// `lpm check`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct Check {
     /// Process types or instances, as for `start`
     #[arg(value_name = "NAME")]

@@ -21,11 +21,6 @@ impl Error {
         Error { messages: messages.into_iter().map(|message| message.to_string()).collect(), code: 1 }
     }
 
-    /// The same with another exit code.
-    pub fn with_code(self, code: u8) -> Error {
-        Error { code, ..self }
-    }
-
     /// lpm's exit code (`docs/exit-codes.md`).
     pub fn code(&self) -> u8 {
         self.code
@@ -44,3 +39,9 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// What the kernel said, without its number: `No such file or directory`.
+pub fn words(error: impl Into<std::io::Error>) -> String {
+    let text = error.into().to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
+}

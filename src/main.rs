@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lpm::cli::{self, Command};
 use lpm::commands::{check, doctor, run, start, version};
-use lpm::error::Error;
+use lpm::error::{Error, words};
 use lpm::launch::gather::Surroundings;
 use lpm::linux::{guardian, signals};
 use lpm::supervisor::{Ending, policy};
@@ -49,7 +49,7 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 fn surroundings(argv: Vec<std::ffi::OsString>) -> Result<Surroundings, Error> {
     let directory = std::env::current_dir()
-        .map_err(|error| Error::new(format!("the working directory cannot be found: {error}")))?;
+        .map_err(|error| Error::new(format!("the working directory cannot be found: {}", words(error))))?;
     Ok(Surroundings { argv, environment: std::env::vars_os().collect(), directory })
 }
 

@@ -3,9 +3,10 @@
 use crate::cli::{Origins, Run};
 use crate::config;
 use crate::driver::{Streams, Voice};
-use crate::error::Error;
+use crate::error::{Error, words};
 use crate::launch::gather::{self, Asked, Surroundings};
 use crate::launch::{self, Plan};
+use crate::linux::signals;
 use crate::output::Layout;
 use crate::supervisor::Ending;
 
@@ -21,16 +22,30 @@ pub fn run(around: &Surroundings, arguments: Run, origins: &Origins) -> Result<E
     let one_off = config::load_one_off(&gathered.sources, &command, pid.unsigned_abs());
     let loaded = launch::judged(one_off, gathered)?;
     let output = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)
-        .map_err(|errno| Error::new(format!("standard error: {}", std::io::Error::from(errno))))?;
+        .map_err(|errno| Error::new(format!("standard error: {}", words(errno))))?;
+    let terminal = foreground_terminal();
+    let lent = terminal.as_ref().and_then(|terminal| terminal.try_clone().ok());
     let plan = Plan {
-        streams: Streams::Ours { terminal: foreground_terminal() },
+        streams: Streams::Ours { terminal },
         voice: Voice::OneOff,
         output,
         layout: Layout { width: 0, timestamps: false, prefix: false, colour: false, escape_controls: false },
         table: false,
         summary: None,
     };
-    launch::start(around, loaded, plan)
+    let ending = launch::start(around, loaded, plan);
+    lent.iter().for_each(give_back);
+    ending
+}
+
+/// The command's group was the terminal's foreground; now it is ours again, for whoever shares it with us: a
+/// script that goes on after `lpm run`.
+fn give_back(terminal: &std::os::fd::OwnedFd) {
+    // A background group may do this only with SIGTTOU blocked (tcsetpgrp(3)).
+    let blocked = signals::block_all();
+    // The terminal may be gone, and nobody is there to care.
+    let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp());
+    drop(blocked);
 }
 
 /// The controlling terminal, if lpm is in its foreground and may hand that on.

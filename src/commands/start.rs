@@ -5,7 +5,7 @@ use rustix::stdio;
 use crate::cli::{Origins, OutputArgs, Start};
 use crate::config::Stack;
 use crate::driver::{Streams, Voice};
-use crate::error::Error;
+use crate::error::{Error, words};
 use crate::launch::gather::{Asked, Surroundings};
 use crate::launch::{self, Plan};
 use crate::output::Layout;
@@ -22,7 +22,7 @@ pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Resu
     let loaded = launch::load(around, asked, origins)?;
     let layout = layout(around, &output, &loaded.stack, origins)?;
     let stdout = rustix::io::fcntl_dupfd_cloexec(stdio::stdout(), 3)
-        .map_err(|errno| Error::new(format!("standard output: {}", std::io::Error::from(errno))))?;
+        .map_err(|errno| Error::new(format!("standard output: {}", words(errno))))?;
     let plan = Plan {
         streams: Streams::Pipes { split_stderr: output.split_stderr },
         voice: Voice::Stack,

@@ -85,7 +85,7 @@ pub(super) fn notes(name: &str, text: &str, unbuffered: bool) -> Vec<String> {
     if python && !unbuffered && !asked {
         notes.push(format!(
             "{name}: python holds its output back unless it writes to a terminal \
-             (set PYTHONUNBUFFERED=1 or use --pty)"
+             (set PYTHONUNBUFFERED=1)"
         ));
     }
     notes

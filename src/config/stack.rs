@@ -150,6 +150,7 @@ pub struct Signal(pub i32);
 
 /// Limits the kernel enforces (cgroup-v2.rst). `None` leaves the kernel's default untouched.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Ceilings {
     /// `memory.max`, bytes.
     pub memory_max: Option<Ceiling>,

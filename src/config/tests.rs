@@ -834,7 +834,7 @@ fn notes_are_located_and_fail_nothing() {
         [
             "Procfile:1: web: docker hands its work to another daemon, where no ceiling and no stop of lpm reaches it",
             "Procfile:2: \"all\" means every process type in options and cannot name this one alone",
-            "Procfile:3: worker: python holds its output back unless it writes to a terminal (set PYTHONUNBUFFERED=1 or use --pty)",
+            "Procfile:3: worker: python holds its output back unless it writes to a terminal (set PYTHONUNBUFFERED=1)",
         ]
     );
     assert_eq!(warnings(&sources, Severity::Warning), [""; 0]);

@@ -46,6 +46,12 @@ pub use worker::Streams;
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
+/// How long the last line before lpm stops itself (Ctrl-Z) may take to be written.
+const BEFORE_STOPPING: Duration = Duration::from_millis(200);
+
+/// Asks the log for the moment to stop.
+const STOP: u64 = 1;
+
 /// After this long, people are told who is still being waited for, and again after each `STILL_WAITING`.
 const WAITING: Duration = Duration::from_secs(1);
 const STILL_WAITING: Duration = Duration::from_secs(5);
@@ -54,10 +60,6 @@ const STILL_WAITING: Duration = Duration::from_secs(5);
 pub struct Setup {
     /// What to run.
     pub stack: Arc<Stack>,
-    /// Where the leaves go; `None` in the tier without cgroups.
-    pub tree: Option<Tree>,
-    /// The one who cleans up after us if we cannot.
-    pub guardian: Option<Guardian>,
     /// Where output goes.
     pub output: OwnedFd,
     /// How it looks.
@@ -79,6 +81,16 @@ pub struct Setup {
     pub held: Blocked,
 }
 
+/// What the stack stands on. The driver borrows it for a run and gives it back, whatever became of that, for
+/// it has to be taken away in the end.
+#[derive(Debug, Default)]
+pub struct Ground {
+    /// Where the leaves go; `None` in the tier without cgroups.
+    pub tree: Option<Tree>,
+    /// The one who cleans up after us if we cannot.
+    pub guardian: Option<Guardian>,
+}
+
 /// How much lpm says about what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voice {
@@ -94,10 +106,6 @@ pub struct Run {
     pub ending: Ending,
     /// The core in its last state, for the summary.
     pub core: Supervisor,
-    /// The tree, empty unless something could not be killed.
-    pub tree: Option<Tree>,
-    /// The guardian, to be sent away.
-    pub guardian: Option<Guardian>,
     /// Processes found outside every leaf after the end, and killed: number and name.
     pub strays: Vec<(u32, String)>,
     /// From the first birth to the last leaf.
@@ -108,9 +116,15 @@ pub struct Run {
 ///
 /// # Errors
 /// What the kernel refuses before the first process is started: descriptors, threads. Nothing runs then.
-pub fn run(setup: Setup) -> std::io::Result<Run> {
+pub fn run(setup: Setup, ground: &mut Ground) -> std::io::Result<Run> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    runtime.block_on(async { Driver::new(setup)?.run().await })
+    runtime.block_on(async {
+        let mut driver = Driver::new(setup, ground)?;
+        driver.ground = std::mem::take(ground);
+        let (run, given_back) = driver.run().await;
+        *ground = given_back;
+        Ok(run)
+    })
 }
 
 /// What the threads report to the loop.
@@ -124,8 +138,7 @@ struct Driver {
     core: Supervisor,
     clock: Clock,
     worker: Worker,
-    tree: Option<Tree>,
-    guardian: Option<Guardian>,
+    ground: Ground,
     log: Log,
     labels: Vec<Label>,
     system: Label,
@@ -141,15 +154,19 @@ struct Driver {
     /// Facts that turned up while orders were carried out, to be handed in next.
     found: Vec<Event>,
     ending: Option<Ending>,
+    /// What `lpm run` lent the command.
+    terminal: Option<OwnedFd>,
     /// When people are next told who is being waited for.
     progress: Option<Duration>,
+    /// Ctrl-Z: lpm stops itself when what it says about that is written, at the latest now.
+    stop_by: Option<Duration>,
     /// Which streams of an instance come through pipes.
     streams: &'static [Stream],
     voice: Voice,
 }
 
 impl Driver {
-    fn new(setup: Setup) -> std::io::Result<Driver> {
+    fn new(setup: Setup, ground: &Ground) -> std::io::Result<Driver> {
         let signals = Signals::new(setup.ignore_hangup)?;
         let (outbox, inbox) = unbounded_channel();
         let log_outbox = outbox.clone();
@@ -163,10 +180,14 @@ impl Driver {
             Streams::Pipes { split_stderr: true } => &[Stream::Out, Stream::Err],
             Streams::Ours { .. } => &[],
         };
+        let terminal = match &setup.streams {
+            Streams::Ours { terminal: Some(terminal) } => Some(terminal.try_clone()?),
+            Streams::Ours { terminal: None } | Streams::Pipes { .. } => None,
+        };
         let nursery = Nursery {
             stack: Arc::clone(&setup.stack),
-            app: setup.tree.as_ref().map(|tree| tree.app().try_clone()).transpose()?,
-            memory: setup.tree.as_ref().is_some_and(|tree| tree.has("memory")),
+            app: ground.tree.as_ref().map(|tree| tree.app().try_clone()).transpose()?,
+            memory: ground.tree.as_ref().is_some_and(|tree| tree.has("memory")),
             streams: setup.streams,
             open_files: setup.open_files,
             ignore_hangup: setup.ignore_hangup,
@@ -176,10 +197,10 @@ impl Driver {
         let system = Label::system();
         setup.preface.iter().for_each(|line| log.say(&system, line.as_str()));
         let watch = Watch::new()?;
-        if let Some(guardian) = &setup.guardian {
+        if let Some(guardian) = &ground.guardian {
             watch.add(guardian, EventFlags::IN, Key::guardian())?;
         }
-        let has = |controller| setup.tree.as_ref().is_some_and(|tree| tree.has(controller));
+        let has = |controller| ground.tree.as_ref().is_some_and(|tree| tree.has(controller));
         let counters = Counters { memory: has("memory"), tasks: has("pids") };
         drop(setup.held);
         Ok(Driver {
@@ -189,8 +210,7 @@ impl Driver {
             core,
             clock: Clock::start(),
             worker,
-            tree: setup.tree,
-            guardian: setup.guardian,
+            ground: Ground::default(),
             log,
             labels,
             system,
@@ -201,24 +221,26 @@ impl Driver {
             cancels: HashMap::new(),
             found: Vec::new(),
             ending: None,
+            terminal,
             progress: None,
+            stop_by: None,
             streams,
             voice: setup.voice,
         })
     }
 
-    async fn run(mut self) -> std::io::Result<Run> {
+    async fn run(mut self) -> (Run, Ground) {
         let began = self.clock.now();
         self.hand_in(Event::Begin);
         while self.ending.is_none() {
             self.wait().await;
         }
-        Ok(self.finish(began).await)
+        self.finish(began).await
     }
 
     /// Waits for one thing to happen and deals with it.
     async fn wait(&mut self) {
-        let wake = [self.core.deadline(), self.progress].into_iter().flatten().min();
+        let wake = [self.core.deadline(), self.progress, self.stop_by].into_iter().flatten().min();
         let timer = self.clock.sleep_until(wake);
         tokio::select! {
             biased;
@@ -252,7 +274,10 @@ impl Driver {
 
     fn on_signal(&mut self, signal: i32) {
         match signal {
-            libc::SIGCHLD => self.reap(),
+            libc::SIGCHLD => {
+                self.reap();
+                self.follow_into_stop();
+            }
             signal => self.hand_in(Event::Signal(Signal(signal))),
         }
     }
@@ -315,6 +340,7 @@ impl Driver {
         match notice {
             Notice::ReaderLeft => self.hand_in(Event::ReaderLeft),
             Notice::Failed(errno) => self.complain("standard output", errno),
+            Notice::Flushed(STOP) => self.stop_now(),
             Notice::Flushed(_) => {}
         }
     }
@@ -398,6 +424,9 @@ impl Driver {
 
     fn on_timer(&mut self) {
         let now = self.clock.now();
+        if self.stop_by.is_some_and(|latest| latest <= now) {
+            return self.stop_now();
+        }
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.hand_in(Event::TimePassed);
         }
@@ -417,7 +446,7 @@ impl Driver {
                 if self.by_pid.contains_key(&number) {
                     break;
                 }
-            } else if self.guardian.as_ref().is_some_and(|guardian| guardian.pid() == pid) {
+            } else if self.ground.guardian.as_ref().is_some_and(|guardian| guardian.pid() == pid) {
                 self.replace_guardian();
             } else if self.worker.is_bearing() {
                 // It may be one of ours that nobody has introduced yet. Its birth is about to be reported,
@@ -429,13 +458,43 @@ impl Driver {
             }
         }
         // Without cgroups an orphan's end is the only sign that an instance may be empty.
-        if self.tree.is_none() {
+        if self.ground.tree.is_none() {
             for at in 0..self.lives.len() {
                 if self.lives[at].as_ref().is_some_and(|alive| alive.exited) {
                     self.on_emptied(InstanceId(at as u32));
                 }
             }
         }
+    }
+
+    /// Ctrl-Z on the terminal of `lpm run` stops the command, whose group is in the foreground, and not lpm, for
+    /// which the shell waits. So lpm takes the terminal back and stops too; and when the shell continues it,
+    /// lpm hands the terminal on as before and the command goes on.
+    fn follow_into_stop(&mut self) {
+        let (Some(terminal), Some(alive)) = (&self.terminal, self.lives.iter().flatten().next()) else {
+            return;
+        };
+        if alive.exited {
+            return;
+        }
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        if !matches!(rustix::process::waitid(WaitId::Pid(alive.pid), options), Ok(Some(_))) {
+            return;
+        }
+        let own = rustix::process::getpgrp();
+        let hand_to = |group| {
+            // A background group may do this only with SIGTTOU blocked (tcsetpgrp(3)).
+            let blocked = signals::block_all();
+            let _ = rustix::termios::tcsetpgrp(terminal, group);
+            drop(blocked);
+        };
+        hand_to(own);
+        signals::stop_self();
+        // `fg` made our group the foreground, `bg` did not.
+        if rustix::termios::tcgetpgrp(terminal) == Ok(own) {
+            hand_to(alive.pid);
+        }
+        let _ = alive.signal_all(libc::SIGCONT);
     }
 
     // ---- orders
@@ -474,7 +533,10 @@ impl Driver {
             }
             Action::RemoveCgroup(life) => self.bury(life),
             Action::Suspend => self.suspend(),
-            Action::Thaw => self.freeze(false),
+            Action::Thaw => {
+                self.stop_by = None;
+                self.freeze(false);
+            }
             Action::Announce(announcement) => self.announce(&announcement),
             Action::Reply { .. } => {}
             Action::Exit(ending) => self.ending = Some(ending),
@@ -487,7 +549,7 @@ impl Driver {
 
     fn kill_unborn(&self, life: Life) -> Result<(), Errno> {
         let name = &self.stack.instances[life.instance.0 as usize].name;
-        match self.tree.as_ref().map(|tree| tree.app().child(name)) {
+        match self.ground.tree.as_ref().map(|tree| tree.app().child(name)) {
             Some(Ok(leaf)) => leaf.kill(),
             Some(Err(Errno::NOENT)) | None => Ok(()),
             Some(Err(errno)) => Err(errno),
@@ -506,13 +568,21 @@ impl Driver {
 
     fn suspend(&mut self) {
         self.freeze(true);
-        // The whole process stops here, and goes on when somebody sends SIGCONT, which is then the next
-        // fact that is handed in.
-        signals::stop_self();
+        // A stopped log thread writes nothing, and people would wonder what has become of their prompt.
+        self.log.flush(STOP);
+        self.stop_by = Some(self.clock.now() + BEFORE_STOPPING);
+    }
+
+    /// The whole process stops here, and goes on when somebody sends SIGCONT, which is then the next fact that
+    /// is handed in.
+    fn stop_now(&mut self) {
+        if self.stop_by.take().is_some() {
+            signals::stop_self();
+        }
     }
 
     fn freeze(&self, frozen: bool) {
-        match &self.tree {
+        match &self.ground.tree {
             Some(tree) => drop(tree.app().freeze(frozen)),
             None => {
                 let number = if frozen { libc::SIGSTOP } else { libc::SIGCONT };
@@ -527,14 +597,14 @@ impl Driver {
     }
 
     fn replace_guardian(&mut self) {
-        let (Some(guardian), Some(tree)) = (self.guardian.take(), &self.tree) else { return };
+        let (Some(guardian), Some(tree)) = (self.ground.guardian.take(), &self.ground.tree) else { return };
         self.watch.remove(&guardian);
         let _ = guardian.pidfd().reap();
         match Guardian::start(&guardian::PROGRAM, tree) {
             Ok(guardian) => {
                 let _ = self.watch.add(&guardian, EventFlags::IN, Key::guardian());
                 self.log.say(&self.system, "the guardian was killed and is replaced");
-                self.guardian = Some(guardian);
+                self.ground.guardian = Some(guardian);
             }
             Err(error) => {
                 let text = format!("the guardian was killed and cannot be replaced: {error}");
@@ -606,12 +676,12 @@ impl Driver {
 
     // ---- the end
 
-    async fn finish(mut self, began: Duration) -> Run {
+    async fn finish(mut self, began: Duration) -> (Run, Ground) {
         let took = self.clock.now() - began;
         // Nothing is left that the guardian would have to end, unless something could not be killed; it goes
         // while lpm tidies up.
         if self.lives.iter().all(Option::is_none)
-            && let Some(guardian) = &self.guardian
+            && let Some(guardian) = &self.ground.guardian
         {
             self.watch.remove(guardian);
             guardian.release();
@@ -636,12 +706,12 @@ impl Driver {
         }
         let strays = self.end_strays();
         let ending = self.ending.expect("the loop ends with an ending");
-        Run { ending, core: self.core, tree: self.tree, guardian: self.guardian, strays, took }
+        (Run { ending, core: self.core, strays, took }, self.ground)
     }
 
     /// Whoever is still below us is outside every leaf: moved out by somebody, or started by nobody we know.
     fn end_strays(&self) -> Vec<(u32, String)> {
-        let spared: Vec<_> = self.guardian.iter().map(Guardian::pid).collect();
+        let spared: Vec<_> = self.ground.guardian.iter().map(Guardian::pid).collect();
         if !descendants::have_children_besides(&spared) {
             return Vec::new();
         }

@@ -17,9 +17,10 @@ use rustix::process::Pid;
 
 use super::ceilings;
 use crate::config::{Command, Instance, Stack};
-use crate::linux::cgroup::{Cgroup, Existing};
+use crate::linux::cgroup::Cgroup;
 use crate::linux::pidfd::PidFd;
 use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
+use crate::linux::tier;
 use crate::output::{self, Stream};
 use crate::supervisor::{Failure, FailureKind, Life};
 
@@ -174,7 +175,7 @@ impl Births {
         let Some(app) = &self.nursery.app else { return Ok(None) };
         let refused = |stage: &str, errno: Errno| setup_failure(stage, errno);
         let _ = app.remove(&instance.name);
-        let leaf = app.create(&instance.name, Existing::Refuse).map_err(|errno| refused("cgroup", errno))?;
+        let leaf = tier::leaf(app, &instance.name).map_err(|errno| refused("cgroup", errno))?;
         for setting in ceilings::settings(&instance.ceilings) {
             match leaf.write(setting.file, &setting.value) {
                 Ok(()) => {}
@@ -227,8 +228,21 @@ impl Births {
             ignored: if self.nursery.ignore_hangup { &ignored } else { &[] },
             ..Birth::new(&argv, &environment, stdio)
         };
-        let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd)).map_err(birth_failure)?;
+        let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd))
+            .map_err(|failure| self.birth_failure(instance, failure))?;
         Ok(Born { life, pid: child.pid, main: PidFd::from(child.pidfd), leaf, pipes })
+    }
+
+    fn birth_failure(&self, instance: &Instance, failure: spawn::Failure) -> Failure {
+        let ceilings = [&instance.ceilings, &self.nursery.stack.ceilings];
+        let limited = self.nursery.memory && ceilings.iter().any(|ceilings| ceilings.memory_max.is_some());
+        let kind = match (failure.stage, failure.errno) {
+            (Stage::Exec, Errno::NOENT) => FailureKind::NotFound,
+            // Under a ceiling the kernel has no memory for it; without one the machine has none.
+            (Stage::Killed, _) | (_, Errno::NOMEM) if limited => FailureKind::OutOfMemory,
+            _ => FailureKind::NotExecutable,
+        };
+        Failure { stage: failure.stage.to_string(), reason: words(failure.errno), kind }
     }
 
     fn remove(&self, leaf: &str) {
@@ -261,15 +275,6 @@ fn command_line(command: &Command) -> Result<(Vec<CString>, Option<CString>), st
 
 fn setup_failure(stage: &str, errno: Errno) -> Failure {
     Failure { stage: stage.to_owned(), reason: words(errno), kind: FailureKind::NotExecutable }
-}
-
-fn birth_failure(failure: spawn::Failure) -> Failure {
-    let kind = match (failure.stage, failure.errno) {
-        (Stage::Exec, Errno::NOENT) => FailureKind::NotFound,
-        (Stage::Killed, _) => FailureKind::OutOfMemory,
-        _ => FailureKind::NotExecutable,
-    };
-    Failure { stage: failure.stage.to_string(), reason: words(failure.errno), kind }
 }
 
 /// What the kernel said, without the number: `No such file or directory`.

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{CeilingArgs, LifeArgs, Origins, StackArgs};
 use crate::config::{Given, Machine, Options, Sources, Text, choose_procfile, dotenv};
-use crate::error::Error;
+use crate::error::{Error, words};
+use crate::linux::scope;
 
 /// The largest file that is read, bytes.
 const LARGEST: u64 = 64 << 20;
@@ -80,7 +81,7 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
     let base = if option.is_some() { &around.directory } else { start };
     let path = base.join(&chosen);
     let procfile = if from_stdin {
-        Text::new("standard input", read_all(io::stdin().lock(), "standard input")?)
+        Text::new("standard input", standard_input(around)?)
     } else {
         let label = chosen.display().to_string();
         let bytes = read_file(&path, &label).map_err(|error| match error {
@@ -179,7 +180,7 @@ fn directory(around: &Surroundings, root: &Path, origins: &Origins) -> Result<Pa
         Ok(found) if found.is_dir() => return Ok(path),
         Ok(_) => "is not a directory".to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
-        Err(error) => format!("cannot be entered: {}", without_number(&error)),
+        Err(error) => format!("cannot be entered: {}", words(error)),
     };
     let (origin, root) = (origins.of("root"), root.display());
     Err(Error::new(format!("{origin}: {root} {wrong} (name the directory that processes are to run in)")))
@@ -209,9 +210,19 @@ enum Unreadable {
 fn read_file(path: &Path, label: &str) -> Result<Vec<u8>, Unreadable> {
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unreadable::Missing,
-        _ => Unreadable::Other(unreadable(label, &error)),
+        _ => Unreadable::Other(unreadable(label, error)),
     })?;
     read_all(file, label).map_err(Unreadable::Other)
+}
+
+/// Standard input, or what was read of it before lpm was executed again.
+fn standard_input(around: &Surroundings) -> Result<Vec<u8>, Error> {
+    match around.variable(scope::STDIN).and_then(|number| number.to_str()) {
+        Some(number) => {
+            scope::stdin_handed_over(number).map_err(|error| Error::new(format!("standard input: {error}")))
+        }
+        None => read_all(io::stdin().lock(), "standard input"),
+    }
 }
 
 /// A file that need not be there. Something else of that name, a directory for instance, is not it.
@@ -228,7 +239,7 @@ fn read_default(path: &Path, label: &str) -> Result<Option<Text>, Error> {
 
 fn read_all(reader: impl Read, label: &str) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    reader.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(label, &error))?;
+    reader.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(label, error))?;
     match bytes.len() as u64 > LARGEST {
         true => {
             Err(Error::new(format!("{label}: is larger than {} MiB (is it the right file?)", LARGEST >> 20)))
@@ -237,17 +248,11 @@ fn read_all(reader: impl Read, label: &str) -> Result<Vec<u8>, Error> {
     }
 }
 
-fn unreadable(label: &str, error: &io::Error) -> Error {
+fn unreadable(label: &str, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::IsADirectory => Error::new(format!("{label}: is a directory, not a file")),
-        _ => Error::new(format!("{label}: cannot be read: {}", without_number(error))),
+        _ => Error::new(format!("{label}: cannot be read: {}", words(error))),
     }
-}
-
-/// What the kernel said, without the number: `No such file or directory`.
-pub fn without_number(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
 }
 
 /// Without `.` and `..`, links resolved where the path exists, so that one directory has one identity.

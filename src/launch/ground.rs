@@ -5,9 +5,10 @@ use std::path::Path;
 use crate::config::quantity::{format_cpu, format_memory, format_tasks};
 use crate::config::{Ceilings, Limits, Stack};
 use crate::driver::ceilings::settings;
-use crate::error::Error;
+use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
 use crate::linux::tier::{self, Decision, Facts, Obstacle};
+use crate::linux::{scope, signals};
 
 /// The directory to build the tree in, named by the user.
 pub const PLACE_VARIABLE: &str = "LPM_CGROUP";
@@ -36,9 +37,10 @@ impl Lack {
 /// `/proc` cannot be read.
 pub fn survey(around: &Surroundings) -> Result<Decision, Error> {
     let place = around.variable(PLACE_VARIABLE).filter(|path| !path.is_empty()).map(Path::new);
-    let scope = around.variable(crate::linux::scope::GUARD).and_then(|unit| unit.to_str());
-    let facts = Facts::gather(place, scope)
-        .map_err(|error| Error::new(format!("cannot find out about cgroups: {error}")))?;
+    let scope = around.variable(scope::GUARD).and_then(|unit| unit.to_str());
+    let within = around.variable("LPM_INSTANCE").and_then(|name| name.to_str());
+    let facts = Facts::gather(place, scope, within)
+        .map_err(|error| Error::new(format!("cannot find out about cgroups: {}", words(error))))?;
     Ok(tier::decide(&facts))
 }
 
@@ -58,7 +60,7 @@ pub fn lacks_in(stack: &Stack, enabled: &[String], refused: &[(String, rustix::i
             return None;
         }
         let errno = refused.iter().find(|(known, _)| known == name);
-        let why = errno.map_or(String::new(), |(_, errno)| format!(" ({})", std::io::Error::from(*errno)));
+        let why = errno.map_or(String::new(), |(_, errno)| format!(" ({})", words(*errno)));
         Some(Obstacle {
             reason: format!("the kernel did not enable the controller {name} here{why}"),
             fix: "see lpm doctor".to_owned(),
@@ -98,6 +100,20 @@ fn named(file: &str, ceilings: &Ceilings) -> String {
         _ => None,
     };
     text.unwrap_or_else(|| file.to_owned())
+}
+
+/// Whether the user's manager, and with it the scope that lpm is in, ends with the user's last login, although
+/// somebody asked for more (nohup): a user without lingering (logind.conf(5), loginctl(1)).
+pub fn ends_with_the_login(around: &Surroundings) -> Option<String> {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() || around.variable(scope::GUARD).is_none() || !signals::is_ignored(libc::SIGHUP) {
+        return None;
+    }
+    let known = std::fs::read_to_string(format!("/run/systemd/users/{}", uid.as_raw())).ok()?;
+    let name = known.lines().find_map(|line| line.strip_prefix("NAME="))?;
+    let lingers = Path::new("/var/lib/systemd/linger").join(name).exists();
+    let fix = format!("to keep it: loginctl enable-linger {name}");
+    (!lingers).then(|| format!("warning: the stack ends with your last login, in spite of nohup; {fix}"))
 }
 
 /// Refuses what cannot be enforced, or under best-effort says so.

@@ -19,8 +19,8 @@ use rustix::process::{Pid, Resource, Rlimit};
 use crate::claim::Identity;
 use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Severity, Stack};
-use crate::driver::{self, Setup, Streams, Voice};
-use crate::error::Error;
+use crate::driver::{self, Ground, Setup, Streams, Voice};
+use crate::error::{Error, words};
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::scope::Scope;
 use crate::linux::signals;
@@ -115,13 +115,15 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if let Place::Scope { user } = place {
         // Returns only if that could not be done; then the stack runs as well as it can without.
         let error = execute_in_scope(around, &stack, user, stdin.as_deref());
-        preface.push(format!("warning: systemd-run: {error}"));
+        preface.push(format!("warning: systemd-run: {}", words(error)));
         (place, tier) = (Place::Nothing, Tier::None);
         preface.extend(ground::hold(&stack, &ground::lacks_in(&stack, &[], &[]))?);
     }
     // From here on things are made that have to be taken away again: a signal waits until the driver can
     // act on it.
     let held = signals::block_all();
+    let open_files = raise_open_files();
+    enough_open_files(&stack, &plan.streams)?;
     let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
     let own = own_pid().as_raw_pid();
     // One-off commands run beside their stack and beside each other.
@@ -138,39 +140,39 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         preface.push(format!("no cgroups: {why}; containment is best effort (lpm doctor says more)"));
     }
     if plan.voice == Voice::Stack {
+        preface.extend(ground::ends_with_the_login(around));
         preface.extend(ports(&stack));
     }
 
-    let cannot = |error: io::Error| Error::new(format!("cannot start: {error}"));
+    let cannot = |error: io::Error| Error::new(format!("cannot start: {}", words(error)));
     rustix::process::set_child_subreaper(Some(own_pid())).map_err(|errno| cannot(errno.into()))?;
     let tree = grow(&place, &directory)?;
     if let Some(claim) = &claim
         && let Err(error) = claim.record(&owner::record(tree.as_ref()))
     {
-        preface.push(format!("warning: the record of this run cannot be written: {error}"));
+        preface.push(format!("warning: the record of this run cannot be written: {}", words(error)));
     }
-    let raised = match tree {
+    let mut ground = match tree {
         Some(tree) => raise(&stack, tree, &mut preface)?,
-        None => Raised { tree: None, guardian: None },
+        None => Ground::default(),
     };
     let stack = Arc::new(stack);
-    let run = driver::run(Setup {
+    let setup = Setup {
         stack: Arc::clone(&stack),
-        tree: raised.tree,
-        guardian: raised.guardian,
         output: plan.output,
         layout: plan.layout,
         streams: plan.streams,
         voice: plan.voice,
         terminal: has_terminal(),
         ignore_hangup: signals::is_ignored(libc::SIGHUP),
-        open_files: raise_open_files(),
+        open_files,
         preface,
         held,
-    })
-    .map_err(cannot)?;
-    let left = take_down(run.tree, run.guardian);
+    };
+    let run = driver::run(setup, &mut ground);
+    let left = take_down(ground);
     drop(claim);
+    let run = run.map_err(cannot)?;
 
     if let Err(trouble) = left {
         eprintln!("lpm: {trouble}");
@@ -196,20 +198,16 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             strays: run.strays.len(),
             instances: rows,
         };
-        if let Err(error) = serde_json::to_writer_pretty(&file, &summary) {
-            eprintln!("lpm: {}: cannot be written: {error}", path.display());
+        let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
+        if let Err(error) = (&file).write_all(text.as_bytes()) {
+            eprintln!("lpm: {}: the summary cannot be written: {}", path.display(), words(error));
         }
     }
     Ok(run.ending)
 }
 
-struct Raised {
-    tree: Option<Tree>,
-    guardian: Option<Guardian>,
-}
-
 /// The stack's own ceilings, and the guardian, which is up before the first instance.
-fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Raised, Error> {
+fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Ground, Error> {
     let lacks = ground::lacks_in(stack, tree.enabled(), tree.refused());
     let known = preface.len();
     let prepared = ground::hold(stack, &lacks).and_then(|warnings| {
@@ -220,7 +218,7 @@ fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Rai
             match tree.app().write(setting.file, &setting.value) {
                 Ok(()) | Err(rustix::io::Errno::NOENT) => {}
                 Err(errno) => {
-                    let why = io::Error::from(errno);
+                    let why = words(errno);
                     return Err(Error::new(format!("{} of the stack: {why}", setting.file)));
                 }
             }
@@ -229,7 +227,7 @@ fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Rai
             .map_err(|failure| Error::new(format!("cannot start the guardian: {failure}")))
     });
     match prepared {
-        Ok(guardian) => Ok(Raised { tree: Some(tree), guardian: Some(guardian) }),
+        Ok(guardian) => Ok(Ground { tree: Some(tree), guardian: Some(guardian) }),
         Err(error) => {
             // It is empty; what cannot be removed here is found by the next start.
             let _ = tree.leave();
@@ -240,7 +238,8 @@ fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Rai
 
 /// Takes away what was made. If something in it could not be killed, the guardian stays with it, and ends
 /// what lpm could not.
-fn take_down(tree: Option<Tree>, guardian: Option<Guardian>) -> Result<(), String> {
+fn take_down(ground: Ground) -> Result<(), String> {
+    let Ground { tree, guardian } = ground;
     let Some(mut tree) = tree else { return Ok(()) };
     if tree.app().populated().unwrap_or(false) {
         return Err(format!(
@@ -249,10 +248,9 @@ fn take_down(tree: Option<Tree>, guardian: Option<Guardian>) -> Result<(), Strin
         ));
     }
     if let Some(guardian) = guardian {
-        guardian.dismiss().map_err(|errno| format!("the guardian: {}", io::Error::from(errno)))?;
+        guardian.dismiss().map_err(|errno| format!("the guardian: {}", words(errno)))?;
     }
-    tree.leave()
-        .map_err(|errno| format!("{}: cannot be removed: {}", tree.path().display(), io::Error::from(errno)))
+    tree.leave().map_err(|errno| format!("{}: cannot be removed: {}", tree.path().display(), words(errno)))
 }
 
 /// `name`: of the directory, where lpm makes one of its own.
@@ -326,13 +324,32 @@ fn raise_open_files() -> Option<(u64, u64)> {
     Some((number(before.current), number(before.maximum)))
 }
 
+/// What lpm has open for itself, the guardian's birth included, and for each instance: its process, its leaf,
+/// its output, and, while it ends, its leaf's notifications.
+const OWN_FILES: u64 = 32;
+const FILES_OF_INSTANCE: u64 = 4;
+
+/// Whether the limit of open files leaves room for this stack. Half of it running would be worse than none.
+fn enough_open_files(stack: &Stack, streams: &Streams) -> Result<(), Error> {
+    let split = matches!(streams, Streams::Pipes { split_stderr: true });
+    let instances = u64::try_from(stack.instances.len()).unwrap_or(u64::MAX);
+    let needed = OWN_FILES + instances * (FILES_OF_INSTANCE + u64::from(split));
+    match rustix::process::getrlimit(Resource::Nofile).current {
+        Some(allowed) if allowed < needed => Err(Error::new(format!(
+            "{needed} open files are needed for this stack and {allowed} are allowed \
+             (raise the hard limit: ulimit -n {needed})"
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Opened before anything runs, so that a path that cannot be written is found in time.
 fn open_summary(around: &Surroundings, path: &Path) -> Result<(File, PathBuf), Error> {
     let path = around.directory.join(path);
     match File::create(&path) {
         Ok(file) => Ok((file, path)),
         Err(error) => {
-            let why = gather::without_number(&error);
+            let why = words(error);
             Err(Error::new(format!("{}: the summary cannot be written: {why}", path.display())))
         }
     }
@@ -346,6 +363,6 @@ pub fn print(text: &str) -> Result<Ending, Error> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Ok(Ending::Code(0)),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Ending::Code(141)),
-        Err(error) => Err(Error::new(format!("standard output: {error}"))),
+        Err(error) => Err(Error::new(format!("standard output: {}", words(error)))),
     }
 }

@@ -4,7 +4,7 @@
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::claim::{self, Claim, Found, Record};
-use crate::error::Error;
+use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
 use crate::linux::abandoned;
 use crate::linux::tier::Tree;
@@ -48,7 +48,7 @@ pub fn claim(
             Err(Error::new(text))
         }
         Err(error) => {
-            preface.push(unnoticed(format!("{}: {error}", path.display())));
+            preface.push(unnoticed(format!("{}: {}", path.display(), words(error))));
             Ok(None)
         }
     }
@@ -77,7 +77,7 @@ fn clean_up_after(record: &Record) -> Option<String> {
             Some(format!("cleaned up after pid {}, which was killed: {processes} ended", record.pid))
         }
         Err(errno) => {
-            let why = std::io::Error::from(errno);
+            let why = words(errno);
             Some(format!("warning: {}, left by pid {}, cannot be removed: {why}", path.display(), record.pid))
         }
     }

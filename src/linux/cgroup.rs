@@ -99,11 +99,17 @@ impl Cgroup {
     /// `EEXIST` as chosen, `EACCES` and `EROFS` where we may not, `EAGAIN` at `cgroup.max.descendants`,
     /// `ENOENT` if this cgroup is gone.
     pub fn create(&self, name: &str, existing: Existing) -> Result<Cgroup, Errno> {
-        match rustix::fs::mkdirat(&self.directory, one_component(name)?, Mode::from_raw_mode(0o755)) {
-            Err(Errno::EXIST) if existing == Existing::Accept => {}
-            result => result?,
-        }
-        self.child(name)
+        let made =
+            match rustix::fs::mkdirat(&self.directory, one_component(name)?, Mode::from_raw_mode(0o755)) {
+                Err(Errno::EXIST) if existing == Existing::Accept => false,
+                result => result.map(|()| true)?,
+            };
+        self.child(name).inspect_err(|_| {
+            // Made, and no descriptor left to open it with.
+            if made {
+                let _ = self.unlink(name);
+            }
+        })
     }
 
     /// A child that is there.

@@ -138,6 +138,8 @@ pub struct Facts {
     pub asked: Option<(PathBuf, Result<Directory, Errno>)>,
     /// The unit we were executed into (`LPM_SCOPE`). Its presence forbids another time.
     pub scope: Option<String>,
+    /// The instance of another lpm that we are part of (`LPM_INSTANCE`): its leaf has that name.
+    pub within: Option<String>,
     /// Effective user.
     pub euid: u32,
     /// Whether systemd is init here (sd_booted(3)), and whether the manager in charge of us answers.
@@ -181,11 +183,11 @@ pub struct Directory {
 }
 
 impl Facts {
-    /// Look at the machine. `asked` is `--cgroup-root` or `LPM_CGROUP`, `scope` is `LPM_SCOPE`.
+    /// Look at the machine. `asked` is `LPM_CGROUP`, `scope` is `LPM_SCOPE`, `within` is `LPM_INSTANCE`.
     ///
     /// # Errors
     /// `/proc` cannot be read.
-    pub fn gather(asked: Option<&Path>, scope: Option<&str>) -> io::Result<Facts> {
+    pub fn gather(asked: Option<&Path>, scope: Option<&str>, within: Option<&str>) -> io::Result<Facts> {
         let mount = Mount::find()?;
         let own = Own::find()?;
         let located = match (&mount, &own) {
@@ -208,6 +210,7 @@ impl Facts {
             top: mount.as_ref().and_then(|mount| look(&mount.point)),
             asked: asked.map(|path| (path.to_owned(), Directory::look(path))),
             scope: scope.map(str::to_owned),
+            within: within.map(str::to_owned),
             euid,
             systemd: Systemd::ask(euid),
             manager_controllers: manager
@@ -450,6 +453,11 @@ fn choose(facts: &Facts, step: &mut impl FnMut(&'static str, String)) -> (Place,
             step(OURS, format!("yes, {why}, and nobody else is in it"));
             return (Place::Delegated(here.path.clone()), None);
         }
+        // A scope would lead out of the other lpm's leaf, and what leaves that outlives it.
+        Some((here, _)) if facts.within.as_ref().is_some_and(|name| here.path.ends_with(name)) => {
+            step(OURS, format!("yes, it is the leaf of another lpm, which {} share", processes(here.others)));
+            return (Place::OwnDirectory(here.path.clone()), None);
+        }
         Some((here, why)) => step(OURS, format!("{why}, but {} are in it", processes(here.others))),
         None => {
             let moved =
@@ -666,8 +674,13 @@ impl Tree {
             None => parent.try_clone().map_err(trouble)?,
         };
         let root = parent.create(name, Existing::Refuse).map_err(trouble)?;
-        // Whether that worked is seen from below. It stays enabled: others may rely on it by then.
-        let _: Vec<_> = controllers.iter().map(|controller| parent.enable(controller)).collect();
+        // Only the root of all may hold processes and hand on controllers. Elsewhere the kernel refuses some and
+        // makes of others a threaded cgroup, below which no process can be born ("domain invalid").
+        let is_root = matches!(parent.read("cgroup.type"), Err(Errno::NOENT));
+        if is_root || parent.procs().is_ok_and(|procs| procs.is_empty()) {
+            // Whether that works is seen from below. It stays enabled: others may rely on it by then.
+            let _: Vec<_> = controllers.iter().map(|controller| parent.enable(controller)).collect();
+        }
         Tree::grow(root, Some(OwnDirectory { parent, name: name.to_owned(), home }), &path, controllers)
     }
 
@@ -754,10 +767,7 @@ impl Tree {
     /// # Errors
     /// `EEXIST` if the last invocation's was not removed.
     pub fn leaf(&self, name: &str) -> Result<Cgroup, Errno> {
-        let leaf = self.app.create(name, Existing::Refuse)?;
-        // Before Linux 5.6 there are no such marks.
-        let _ = rustix::fs::fsetxattr(&leaf, "user.delegate", b"1", XattrFlags::empty());
-        Ok(leaf)
+        leaf(&self.app, name)
     }
 
     /// Remove everything that was made, and go back to where lpm came from. May be called again.
@@ -771,6 +781,17 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// [`Tree::leaf`] for who has no more than the cgroup above the leaves.
+///
+/// # Errors
+/// `EEXIST` if the last invocation's was not removed.
+pub fn leaf(app: &Cgroup, name: &str) -> Result<Cgroup, Errno> {
+    let leaf = app.create(name, Existing::Refuse)?;
+    // Before Linux 5.6 there are no such marks.
+    let _ = rustix::fs::fsetxattr(&leaf, "user.delegate", b"1", XattrFlags::empty());
+    Ok(leaf)
 }
 
 /// Take a tree down: the leaves; then the controllers, because a cgroup that hands them on may hold no
@@ -846,6 +867,7 @@ mod tests {
             }),
             asked: None,
             scope: None,
+            within: None,
             euid: 1000,
             systemd: Systemd::Reachable,
             manager_controllers: ["cpu", "memory", "pids"].map(str::to_owned).into(),
@@ -946,6 +968,16 @@ mod tests {
                 Facts { scope: None, ..here(scope(), |here| here.others = 1) },
                 Place::Scope { user: true },
                 Tier::Full,
+            ),
+            (
+                "a leaf of another lpm, with others in it",
+                Facts {
+                    scope: None,
+                    within: Some("lpm-shop-1.scope".into()),
+                    ..here(scope(), |here| here.others = 1)
+                },
+                own_directory(scope_path.to_str().unwrap()),
+                Tier::Tracking,
             ),
             (
                 "the scope, with others in it",
@@ -1142,7 +1174,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_an_answer() {
-        let facts = Facts::gather(None, None).unwrap();
+        let facts = Facts::gather(None, None, None).unwrap();
         let decision = decide(&facts);
         assert_eq!(decision.controllers.len(), CONTROLLERS.len());
         for step in &decision.steps {
@@ -1205,7 +1237,7 @@ mod tests {
     fn in_a_given_cgroup() {
         let Some(path) = std::env::var_os("LPM_TEST_PLACE").map(PathBuf::from) else { return };
         let before = Own::find().unwrap();
-        let facts = Facts::gather(None, None).unwrap();
+        let facts = Facts::gather(None, None, None).unwrap();
         let here = facts.here.clone().unwrap();
         assert_eq!((&here.path, here.others, here.writable, here.has_type), (&path, 0, true, true));
         if facts.systemd == Systemd::Absent {

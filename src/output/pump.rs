@@ -111,7 +111,6 @@ impl Pump {
     fn turn(&mut self, events: &[Event]) -> bool {
         for event in events {
             match event.data.u64() {
-                BELL => self.orders.silence(),
                 STDOUT => {
                     epoll::delete(&self.epoll, self.page.stdout()).ok();
                     self.page.reader_left();
@@ -166,6 +165,8 @@ impl Pump {
         if self.orders.is_empty() {
             return false;
         }
+        // Not before: an order that has to wait for a long line keeps the bell ringing.
+        self.orders.silence();
         let queue = self.orders.take();
         for order in queue.orders {
             match order {

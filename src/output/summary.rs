@@ -9,6 +9,7 @@ use crate::supervisor::{Instance, Outcome};
 
 /// The run as a JSON object (`--summary FILE`); the fields are documented in `docs/summary.md`.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Summary<'a> {
     /// The stack's label.
     pub stack: &'a str,
@@ -26,6 +27,7 @@ pub struct Summary<'a> {
 
 /// One instance of the summary; amounts are over all its lives.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Row<'a> {
     name: &'a str,
     /// Why its last life ended.

@@ -262,7 +262,7 @@ fn a_file_without_permission_is_named() {
     use std::os::unix::fs::PermissionsExt;
     for (name, arguments) in [("Procfile", ["start"]), (".env", ["start"]), ("lpm.toml", ["check"])] {
         let stack = Stack::new("unreadable").file("Procfile", GOOD).file(name, GOOD);
-        let none = PermissionsExt::from_mode(0);
+        let none = PermissionsExt::from_mode(0o000);
         std::fs::set_permissions(stack.path().join(name), none).expect("it is ours");
         let ended = stack.runs(&arguments).with_code(1);
         assert_eq!(ended.err, format!("lpm: {name}: cannot be read: Permission denied\n"));

@@ -1,1 +1,149 @@
-//! to come
+//! Odd surroundings: descriptors that are closed or scarce, a runtime directory that is not ours, no cgroups.
+
+use rustix::process::Signal;
+
+use crate::stack::{Stack, has_cgroups, is_root};
+
+const HELLO: &str = "a: echo hello\n";
+
+#[test]
+fn standard_streams_may_be_closed() {
+    let stack = Stack::with("closed", "a: echo hello > file; echo hello; echo err >&2\n");
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- >&- 2>&-"] {
+        let ended = stack.shell(&format!("exec $LPM start {closed}")).pipes().ends();
+        assert_eq!(ended.code(), 0, "{closed}: {} {}", ended.out, ended.err);
+        let file = stack.path().join("file");
+        assert_eq!(std::fs::read_to_string(&file).expect("it ran"), "hello\n", "{closed}");
+        std::fs::remove_file(&file).expect("it is there");
+    }
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let ended = stack.shell(&format!("exec $LPM run 'exit 3' {closed}")).pipes().ends();
+        assert_eq!(ended.code(), 3, "{closed}: {} {}", ended.out, ended.err);
+    }
+}
+
+/// However few there are, lpm runs or says what it lacks, and leaves nothing.
+#[test]
+fn few_descriptors_end_in_words() {
+    let stack = Stack::with("descriptors", "a: echo hello\nb: echo hello\nc: echo hello\n");
+    let mut refused = 0;
+    for limit in (3..46).chain([100]) {
+        let script = format!("ulimit -n {limit}; exec $LPM start --can-die all");
+        let ended = stack.shell(&script).pipes().ends();
+        // Fewer than the loader needs: lpm never began.
+        if ended.err.contains("error while loading shared libraries") || ended.err.contains("Cannot open") {
+            continue;
+        }
+        assert!(!ended.err.contains("panicked"), "{limit}: {}", ended.err);
+        let code = ended.code();
+        let needed = format!("lpm: 44 open files are needed for this stack and {limit} are allowed (");
+        match code {
+            0 => assert_eq!(ended.out.matches("| hello").count(), 3, "{limit}: {} {}", ended.out, ended.err),
+            1 if ended.err.starts_with(&needed) => refused += 1,
+            1 if limit < 8 => assert!(ended.err.ends_with("Too many open files\n"), "{limit}: {}", ended.err),
+            code => panic!("{limit}: exit {code}: {} {}", ended.out, ended.err),
+        }
+    }
+    assert!(refused > 30, "{refused}");
+}
+
+#[test]
+fn without_cgroups_it_is_said_once_and_things_run() {
+    let stack =
+        Stack::with("no-cgroups", "a: (setsid sleep 1000 &) ; (sleep 1001 &) ; echo up; exec sleep 1000\n");
+    let mut run = stack.lpm(&["start"]).variable("LPM_CGROUP", "/nope").pipes();
+    run.wait_for(" | up");
+    let ended = run.signal(Signal::INT).ends().by(Signal::INT);
+    let said = ended.out.matches("system | no cgroups: ").count();
+    assert_eq!(said, 1, "{}", ended.out);
+    assert!(ended.out.contains("; containment is best effort (lpm doctor says more)\n"), "{}", ended.out);
+}
+
+#[test]
+fn without_cgroups_who_ignores_the_signal_is_killed_too() {
+    let script =
+        "a: trap '' TERM; (trap '' TERM; setsid sh -c 'sleep 1000' &) ; echo up; while :; do sleep 1; done\n";
+    let stack = Stack::with("no-cgroups", script);
+    let mut run = stack.lpm(&["start", "-t", "300ms"]).variable("LPM_CGROUP", "/nope").pipes();
+    run.wait_for(" | up").signal(Signal::TERM);
+    run.ends().by(Signal::TERM);
+}
+
+#[test]
+fn a_runtime_directory_that_is_open_to_others_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let stack = Stack::with("runtime", HELLO);
+    let directory = stack.path().join(".run/lpm");
+    std::fs::create_dir(&directory).expect("a directory");
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let ended = stack.runs(&["start"]).with_code(0);
+    let said = stack.normal(&ended.out);
+    let wanted = "system | warning: DIR/.run/lpm: is open to others; make it private: chmod 700 DIR/.run/lpm; \
+                  a second start of this stack will not be noticed\n";
+    assert!(said.contains(wanted), "{said}");
+    assert!(said.contains("a.1    | hello\n"), "{said}");
+}
+
+#[test]
+fn a_runtime_directory_behind_a_link_is_not_used() {
+    let stack = Stack::with("runtime-link", HELLO);
+    std::fs::create_dir(stack.path().join("elsewhere")).expect("a directory");
+    std::os::unix::fs::symlink("../elsewhere", stack.path().join(".run/lpm")).expect("a link");
+    let ended = stack.runs(&["start"]).with_code(0);
+    let said = stack.normal(&ended.out);
+    let wanted = "system | warning: DIR/.run/lpm: is not a directory of its own: Not a directory; \
+                  a second start of this stack will not be noticed\n";
+    assert!(said.contains(wanted), "{said}");
+}
+
+/// A label is only a label.
+#[test]
+fn any_name_will_do_for_a_stack() {
+    let stack = Stack::with("names", HELLO);
+    for name in ["../../../x", "a/b", ".", "-x", "ünïcödé", "with blanks", "cgroup.procs", &"x".repeat(300)]
+    {
+        let name = format!("{name}{}", stack.mark());
+        let ended = stack.runs(&["start", &format!("--name={name}")]).with_code(0);
+        assert!(ended.out.contains("a.1    | hello\n"), "{name}: {} {}", ended.out, ended.err);
+    }
+}
+
+#[test]
+fn many_instances_at_once() {
+    let stack = Stack::with("many", "a: echo hello\n");
+    let ended = stack.runs(&["start", "-m", "a=60", "--can-die", "a", "-q"]).with_code(0);
+    assert_eq!(ended.out.matches("| hello\n").count(), 60, "{}", ended.out);
+}
+
+#[test]
+fn a_name_of_the_greatest_length_has_its_leaf() {
+    let name = "n".repeat(249);
+    let stack = Stack::with("long-name", &format!("{name}: echo hello\n"));
+    let ended = stack.runs(&["start"]).with_code(0);
+    assert!(ended.out.contains(&format!("{name}.1 | hello\n")), "{}", ended.out);
+    let stack = Stack::with("long-name", &format!("{name}n: echo hello\n"));
+    let ended = stack.runs(&["start"]).with_code(1);
+    assert!(ended.err.starts_with("lpm: Procfile:1: "), "{}", ended.err);
+}
+
+/// The place is taken away while it runs: nothing to be proud of, but it ends.
+#[test]
+fn a_leaf_moved_out_of_its_place_is_swept_up() {
+    if !is_root() || !has_cgroups("a_leaf_moved_out_of_its_place_is_swept_up") {
+        return eprintln!("skipped a_leaf_moved_out_of_its_place_is_swept_up: root moves processes");
+    }
+    let stack =
+        Stack::with("moved", "a: mkfifo go; (setsid sh -c 'echo up; read x < go' &) ; exec sleep 1001\n");
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for(" | up");
+    let (pid, _) =
+        stack.processes().into_iter().find(|(_, line)| line.starts_with("sh -c echo up")).expect("it runs");
+    let Some(app) = stack.cgroups().into_iter().find(|path| path.ends_with("app")) else {
+        panic!("no app: {:#?}", stack.cgroups())
+    };
+    let above = app.parent().and_then(|own| own.parent()).expect("it is in a mount");
+    std::fs::write(above.join("cgroup.procs"), pid.to_string()).expect("root may");
+    let ended = run.signal(Signal::TERM).ends().by(Signal::TERM);
+    let said = format!("lpm: {pid} (sh) was outside every cgroup of the stack, and was killed\n");
+    assert!(ended.err.contains(&said), "{}", ended.err);
+}

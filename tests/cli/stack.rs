@@ -114,6 +114,13 @@ impl Stack {
         self.lpm(arguments).pipes().ends()
     }
 
+    /// `lpm ARGUMENTS` until something prints `up`, then SIGTERM; what it printed.
+    pub fn runs_until_up(&self, arguments: &[&str]) -> String {
+        let mut run = self.lpm(arguments).pipes();
+        run.wait_for(" | up").signal(Signal::TERM);
+        run.ends().by(Signal::TERM).out
+    }
+
     /// Everything of this stack that is there: processes, cgroups, records.
     pub fn left(&self) -> Vec<String> {
         let processes = self.processes().into_iter().map(|(pid, name)| format!("process {pid} ({name})"));
@@ -121,12 +128,6 @@ impl Stack {
         let records = std::fs::read_dir(self.path().join(".run/lpm")).into_iter().flatten().flatten();
         let records = records.map(|entry| format!("record {}", entry.path().display()));
         processes.chain(cgroups).chain(records).collect()
-    }
-
-    /// Fails if anything is left.
-    pub fn assert_nothing_left(&self) {
-        let left = self.left();
-        assert!(left.is_empty(), "left behind: {left:#?}");
     }
 
     /// Processes that carry the mark: number and command line.
@@ -390,17 +391,6 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Waits until it prints `text` to standard error.
-    #[track_caller]
-    pub fn wait_for_error(&mut self, text: &str) -> &mut Self {
-        let deadline = now() + PATIENCE;
-        while memchr::memmem::find(&self.text[1], text.as_bytes()).is_none() {
-            let said = String::from_utf8_lossy(&self.text[1]).into_owned();
-            assert!(self.read(deadline), "{text:?} does not come on standard error:\n{said}");
-        }
-        self
-    }
-
     /// Reads what is there, or waits for it; `false` when there is nothing more to come.
     fn read(&mut self, deadline: Duration) -> bool {
         let at: Vec<usize> = (0..2).filter(|&at| self.streams[at].is_some()).collect();
@@ -447,9 +437,11 @@ impl<'a> Running<'a> {
         self
     }
 
-    /// The terminal, from outside.
-    pub fn screen(&self) -> &OwnedFd {
-        self.terminal.as_ref().expect("it has a terminal")
+    /// Its terminal goes away, as when a window is closed.
+    pub fn close_terminal(&mut self) -> &mut Self {
+        self.streams[0] = None;
+        self.terminal = None;
+        self
     }
 
     /// Whether it has ended.

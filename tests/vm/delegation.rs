@@ -67,6 +67,17 @@ pub fn an_lpm_within_an_lpm_builds_its_tree_below() {
     running.end().killed_by(Signal::INT);
 }
 
+pub fn an_lpm_behind_a_shell_within_an_lpm_stays_below_too() {
+    let lpm = crate::stack::lpm();
+    let text = format!("outer: {} start -f inner; true\n", lpm.display());
+    let stack = Stack::new(&text).file("inner", "inner: cat /proc/self/cgroup; exec sleep 1000\n");
+    let mut running = stack.start(&["start"]);
+    let cgroup = running.line("inner.1 | 0::");
+    assert!(cgroup.contains("/app/outer.1/lpm-") && cgroup.ends_with("/app/inner.1"), "{cgroup}");
+    running.signal(Signal::INT);
+    running.end().killed_by(Signal::INT);
+}
+
 pub fn two_checkouts_of_one_name_run_side_by_side() {
     let text = "web: echo up; exec sleep 1000\n";
     let (one, other) =

@@ -35,6 +35,7 @@ const CLAIMS: &[Claim] = claims! {
     delegation::children_do_not_see_what_is_lpms_own: Root Dev Runner;
     delegation::run_has_the_ceilings_too: Root Dev Runner;
     delegation::an_lpm_within_an_lpm_builds_its_tree_below: Root Dev;
+    delegation::an_lpm_behind_a_shell_within_an_lpm_stays_below_too: Root Dev;
     delegation::two_checkouts_of_one_name_run_side_by_side: Root Dev Runner;
     delegation::a_container_with_read_only_cgroups_is_recognised_and_named: Root;
     ceilings::a_worker_over_its_memory_ceiling_is_killed_and_it_is_said_why: Root Dev Runner;

@@ -1,0 +1,368 @@
+//! The documents held against the program: what they name exists, and what exists is named.
+//!
+//! It does not judge prose, and follows no link that leaves the repository.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use lpm::cli::{self, Cli};
+use lpm::config::{self, Machine, Sources, Text};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The files below `folder` with this ending, relative to the repository.
+fn files(folder: &str, ending: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is there") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == ending) {
+                let path = path.strip_prefix(root()).expect("it is below the root");
+                found.insert(path.to_str().expect("our names are UTF-8").to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// README, change log, everything in docs, and the examples' own pages.
+fn pages() -> BTreeSet<String> {
+    let mut pages = files("docs", "md");
+    pages.extend(files("examples", "md"));
+    pages.extend(["README.md".to_owned(), "CHANGELOG.md".to_owned()]);
+    pages
+}
+
+/// The lines of the fenced blocks in this language.
+fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let mut inside = None;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        match (line.strip_prefix("```"), inside) {
+            (Some(opened), None) => inside = Some(opened.trim() == language),
+            (Some(_), Some(_)) => inside = None,
+            (None, Some(true)) => lines.push(line),
+            (None, Some(false) | None) => {}
+        }
+    }
+    lines
+}
+
+/// The prose and the tables: everything outside of fenced blocks.
+fn unfenced(text: &str) -> String {
+    let mut inside = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+        } else if !inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Targets of `[text](target)`.
+fn links(text: &str) -> Vec<String> {
+    let text = unfenced(text);
+    let after = text.split("](").skip(1);
+    after.filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect()
+}
+
+/// The anchor of a heading, as hosting sites make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .collect::<String>()
+        .replace(' ', "-")
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    let text = unfenced(text);
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#'))).collect()
+}
+
+/// Words of a command line as a shell would split it: blanks, quotes, a comment at the end.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), c) => word.get_or_insert_default().push(c),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// The arguments after the program in a line that runs lpm, directly or through cargo.
+fn arguments(line: &str) -> Option<Vec<String>> {
+    let words = words(line);
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["lpm", ..] => Some(words[1..].to_vec()),
+        ["cargo", "run", rest @ ..] => {
+            let at = rest.iter().position(|word| *word == "--")?;
+            Some(words[at + 3..].to_vec())
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn the_file_map_has_every_source_file_and_no_other() {
+    let text = read("docs/architecture.md");
+    let mapped: Vec<String> = text
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| `src/")?.split_once('`')?.0))
+        .map(|name| format!("src/{name}"))
+        .collect();
+    let unique: BTreeSet<String> = mapped.iter().cloned().collect();
+    assert_eq!(mapped.len(), unique.len(), "a file stands in the map twice");
+    let there = files("src", "rs");
+    let missing: Vec<_> = there.difference(&unique).collect();
+    let gone: Vec<_> = unique.difference(&there).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "not in the map: {missing:?}; not there: {gone:?}");
+}
+
+#[test]
+fn every_option_and_variable_is_documented() {
+    let text = read("docs/configuration.md");
+    let known: BTreeSet<&str> =
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')).collect();
+    let mut missing = BTreeSet::new();
+    for command in Cli::command().get_subcommands() {
+        for argument in command.get_arguments() {
+            let longs = argument.get_long_and_visible_aliases().unwrap_or_default();
+            let longs = longs.iter().map(|long| format!("--{long}"));
+            let short = argument.get_short().map(|short| format!("-{short}"));
+            let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+            missing.extend(longs.chain(short).chain(variable).filter(|name| !known.contains(name.as_str())));
+        }
+    }
+    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
+}
+
+#[test]
+fn every_option_and_variable_that_is_documented_exists() {
+    let command = Cli::command();
+    let arguments = || command.get_subcommands().flat_map(clap::Command::get_arguments);
+    let variables: BTreeSet<String> =
+        arguments().filter_map(|argument| Some(argument.get_env()?.to_string_lossy().into_owned())).collect();
+    // Said by lpm to its children, to itself, or to the place it builds in; no options.
+    let others = ["LPM_INSTANCE", "LPM_PROCESS", "LPM_STACK", "LPM_SCOPE", "LPM_STDIN_FD", "LPM_CGROUP"];
+    let mut unknown = BTreeSet::new();
+    for page in pages() {
+        let text = read(&page);
+        for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+            let known = variables.contains(word) || others.contains(&word) || word.starts_with("LPM_PORT_");
+            if word.starts_with("LPM_") && word.len() > 4 && !known {
+                unknown.insert(format!("{page}: {word}"));
+            }
+        }
+    }
+    let options: BTreeSet<String> = arguments()
+        .filter_map(clap::Arg::get_long_and_visible_aliases)
+        .flatten()
+        .chain(["version", "help"])
+        .map(|long| format!("--{long}"))
+        .collect();
+    // The first column of the options table: what is not ours stands in other columns and other pages.
+    for line in read("docs/configuration.md").lines().filter(|line| line.starts_with("| `-")) {
+        let first = line.split('|').nth(1).unwrap_or_default();
+        for word in first.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
+            if word.starts_with("--") && !options.contains(word) {
+                unknown.insert(format!("docs/configuration.md: {word}"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "no such thing: {unknown:?}");
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = read(&page);
+        let folder = root().join(&page).parent().expect("a file has a folder").to_path_buf();
+        for link in links(&text).iter().filter(|link| !link.contains("://")) {
+            let (path, fragment) = link.split_once('#').map_or((link.as_str(), None), |(p, f)| (p, Some(f)));
+            let target = if path.is_empty() { root().join(&page) } else { folder.join(path) };
+            let leads = target.exists()
+                && fragment.is_none_or(|fragment| {
+                    fs::read_to_string(&target).is_ok_and(|text| anchors(&text).contains(fragment))
+                });
+            if !leads {
+                broken.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_page_can_be_reached_from_the_readme() {
+    let mut reached = BTreeSet::new();
+    let mut next = vec![root().join("README.md").canonicalize().expect("it is there")];
+    while let Some(page) = next.pop() {
+        if reached.insert(page.clone()) && page.extension().is_some_and(|extension| extension == "md") {
+            let folder = page.parent().expect("a file has a folder");
+            let text = fs::read_to_string(&page).expect("links lead somewhere");
+            let paths = links(&text).into_iter().filter_map(|link| {
+                folder.join(link.split('#').next().unwrap_or_default()).canonicalize().ok()
+            });
+            next.extend(paths.filter(|path| path.is_file()));
+        }
+    }
+    let lonely: Vec<String> = pages()
+        .into_iter()
+        .filter(|page| !reached.contains(&root().join(page).canonicalize().expect("it is there")))
+        .collect();
+    assert!(lonely.is_empty(), "no way leads from README.md to {lonely:?}");
+}
+
+#[test]
+fn every_command_that_is_shown_can_be_typed() {
+    let mut seen = 0;
+    for page in pages() {
+        for line in fenced(&read(&page), "sh") {
+            let Some(arguments) = arguments(line) else { continue };
+            seen += 1;
+            let argv = std::iter::once("lpm".to_owned()).chain(arguments).map(OsString::from).collect();
+            if let Err(error) = cli::parse(argv) {
+                panic!("{page}: {line}\n{error}");
+            }
+        }
+    }
+    assert!(seen >= 8, "only {seen} commands were found: is the test blind?");
+}
+
+/// What comes of a Procfile and an lpm.toml.
+fn loaded(procfile: &str, manifest: &str) -> Result<config::Loaded, String> {
+    let sources = Sources {
+        procfile: Text::new("Procfile", procfile),
+        env_files: Vec::new(),
+        manifest: Some(Text::new("lpm.toml", manifest)),
+        environment: Vec::new(),
+        root: "/srv/shop".into(),
+        options: config::Options::default(),
+        machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+    };
+    config::load(&sources).map_err(|problems| problems.iter().map(|problem| format!("{problem}\n")).collect())
+}
+
+#[test]
+fn every_lpm_toml_that_is_shown_is_one() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = fenced(&read(&page), "toml").join("\n");
+        seen += usize::from(!text.is_empty());
+        if let Err(problems) = loaded("web: x\nworker: x\nclock: x\nredis: x\n", &text) {
+            panic!("{page}: {problems}");
+        }
+    }
+    assert!(seen >= 2, "no lpm.toml was found: is the test blind?");
+}
+
+#[test]
+fn every_key_of_lpm_toml_is_documented() {
+    let text = read("docs/configuration.md");
+    for table in ["stack", "defaults"] {
+        let problems = loaded("web: x", &format!("[{table}]\nzzzzzzzzzz = 1")).expect_err("no such key");
+        let known = problems.split_once("known here: ").expect("it lists them").1;
+        let missing: Vec<&str> = known
+            .trim_end_matches(")\n")
+            .split(", ")
+            .filter(|key| !text.contains(&format!("`{key}`")))
+            .collect();
+        assert!(missing.is_empty(), "[{table}]: not in docs/configuration.md: {missing:?}");
+    }
+}
+
+#[test]
+fn the_examples_are_valid() {
+    for example in ["examples/shop", "examples/redis"] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lpm"))
+            .args(["check", "-f"])
+            .arg(root().join(example).join("Procfile"))
+            .env_clear()
+            .output()
+            .expect("lpm was built");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.is_empty(), "{example}: {errors}");
+    }
+}
+
+/// The names of all fields, whatever they are nested in.
+fn fields(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            found.extend(object.keys().cloned());
+            object.values().for_each(|value| fields(value, found));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_for_machines_is_documented() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    fs::write(temp.path().join("Procfile"), "web: /bin/true\n").expect("it can be written");
+    let lpm = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lpm"))
+            .args(arguments)
+            .current_dir(temp.path())
+            .output()
+            .expect("lpm was built");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let mut found = BTreeSet::new();
+    let mut read_in = |bytes: &[u8]| fields(&serde_json::from_slice(bytes).expect("it is JSON"), &mut found);
+    read_in(&lpm(&["check", "--json", "--mem", "64M"]));
+    read_in(&lpm(&["doctor", "--json"]));
+    lpm(&["start", "--summary", "summary.json"]);
+    read_in(&fs::read(temp.path().join("summary.json")).expect("it was written"));
+    let text = read("docs/summary.md");
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|field| !text.contains(&format!("`{field}`")) && !text.contains(&format!("\"{field}\"")))
+        .collect();
+    assert!(missing.is_empty(), "not in docs/summary.md: {missing:?}");
+}
+
+/// What the examples run is executable, also after a checkout.
+#[test]
+fn the_examples_programs_are_executable() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = root().join("examples/shop/bin");
+    for entry in fs::read_dir(&folder).expect("the folder is there") {
+        let path = entry.expect("an entry").path();
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert!(mode & 0o111 == 0o111, "{} is not executable", Path::display(&path));
+    }
+}
