@@ -45,7 +45,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "claim", may: &[], never: &["tokio", "clap"] },
     Layer { module: "error", may: &[], never: &["tokio", "rustix", "std::fs"] },
     Layer { module: "cli", may: &[], never: &["tokio", "rustix", "libc", "std::fs"] },
-    Layer { module: "driver", may: &["config", "supervisor", "linux", "output"], never: &["clap"] },
+    Layer { module: "driver", may: &["config", "supervisor", "linux", "output", "error"], never: &["clap"] },
     Layer {
         module: "launch",
         may: &["config", "supervisor", "linux", "output", "driver", "claim", "cli", "error"],

@@ -7,9 +7,7 @@
 use super::error::{Diagnostic, quote};
 use super::options::{Given, Options, unknown};
 use super::procfile::Entry;
-
-/// The most instances one stack may have; what is above is a slip of the finger.
-pub const MOST_INSTANCES: u32 = 10_000;
+use super::stack::MOST_INSTANCES;
 
 /// How many instances each entry gets, in the order of the entries, before names select among them.
 ///

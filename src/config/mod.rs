@@ -30,7 +30,6 @@ pub use stack::*;
 
 use environment::{Merged, Precedence, Variables, port_variable};
 use error::quote;
-use formation::MOST_INSTANCES;
 use manifest::Manifest;
 use options::{Target, unknown};
 use procfile::Entry;

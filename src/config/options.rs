@@ -4,8 +4,8 @@
 //! variable; both arrive here, told apart by their origin alone. Nothing is parsed here.
 
 use super::error::{Diagnostic, Place, list, quote};
-use super::formation::MOST_INSTANCES;
 use super::procfile::Entry;
+use super::stack::MOST_INSTANCES;
 
 /// The values of one option; none if it was not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

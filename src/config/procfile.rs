@@ -346,7 +346,7 @@ mod tests {
     fn a_name_is_at_most_as_long_as_its_directory_may_be() {
         let longest = "n".repeat(LONGEST_NAME);
         assert_eq!(entries(format!("{longest}: x").as_bytes()).len(), 1);
-        assert!(format!("{longest}.{}", super::super::formation::MOST_INSTANCES).len() <= 255);
+        assert!(format!("{longest}.{}", super::super::stack::MOST_INSTANCES).len() <= 255);
         let message = &says(format!("{longest}n: x").as_bytes())[0];
         assert!(message.ends_with("has more than 249 letters"), "{message}");
     }

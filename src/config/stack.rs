@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// The most instances one stack may have; what is above is a slip of the finger.
+pub const MOST_INSTANCES: u32 = 10_000;
+
 /// Everything one `lpm` runs: all instances of one Procfile, in file order, then by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stack {

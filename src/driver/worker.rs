@@ -17,6 +17,7 @@ use rustix::process::Pid;
 
 use super::ceilings;
 use crate::config::{Command, Instance, Stack};
+use crate::error::words;
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::pidfd::PidFd;
 use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
@@ -280,12 +281,6 @@ fn birth_failure(failure: spawn::Failure, leaf: Option<&Cgroup>) -> Failure {
 
 fn setup_failure(stage: &str, errno: Errno) -> Failure {
     Failure { stage: stage.to_owned(), reason: words(errno), kind: FailureKind::NotExecutable }
-}
-
-/// What the kernel said, without the number: `No such file or directory`.
-pub(super) fn words(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

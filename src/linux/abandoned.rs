@@ -30,8 +30,12 @@ pub fn remove(path: &Path, own: bool) -> Result<Option<usize>, Errno> {
     for part in app.iter().chain(root.child(SUPERVISOR).iter()) {
         ended += population(part)?;
         part.kill()?;
-        if !part.events()?.wait_empty(Some(PATIENCE))? {
-            return Err(Errno::BUSY);
+        match part.events() {
+            Ok(events) if events.wait_empty(Some(PATIENCE))? => {}
+            Ok(_) => return Err(Errno::BUSY),
+            // Its owner was faster: systemd removes a scope once nobody is in it.
+            Err(Errno::NOENT | Errno::NODEV) => {}
+            Err(errno) => return Err(errno),
         }
     }
     root.remove(APP)?;

@@ -110,12 +110,9 @@ impl Pump {
     /// Returns whether it was the last turn.
     fn turn(&mut self, events: &[Event]) -> bool {
         for event in events {
-            match event.data.u64() {
-                STDOUT => {
-                    epoll::delete(&self.epoll, self.page.stdout()).ok();
-                    self.page.reader_left();
-                }
-                _ => {}
+            if event.data.u64() == STDOUT {
+                epoll::delete(&self.epoll, self.page.stdout()).ok();
+                self.page.reader_left();
             }
         }
         if !self.others_may_go(events) {

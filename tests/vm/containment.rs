@@ -102,6 +102,11 @@ pub fn frozen_by_ctrl_z_and_thawed_by_fg() {
     waiting::until("the leaf is frozen", PATIENCE, || {
         (cgroups::value(&leaf, "cgroup.events", "frozen") == 1).then_some(())
     });
+    // As a shell does, which continues what it has seen stopped.
+    waiting::until("lpm is stopped", PATIENCE, || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).ok()?;
+        stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
+    });
     running.signal(Signal::CONT);
     waiting::until("the leaf is thawed", PATIENCE, || {
         (cgroups::value(&leaf, "cgroup.events", "frozen") == 0).then_some(())

@@ -1,0 +1,237 @@
+//! Facts: what woke the loop, turned into what the core is told.
+//!
+//! Looking comes before telling: who exited is looked at before it is reaped, whether a leaf is empty after its
+//! notification was armed. A fact that turns out to be none is dropped here.
+
+use std::os::fd::AsFd;
+
+use rustix::event::epoll::EventFlags;
+use rustix::process::{WaitId, WaitIdOptions};
+
+use super::life::{Alive, INSTANCE_VARIABLE, Leaf, number};
+use super::wake::{Key, Kind, rearm};
+use super::worker::{Answer, Born};
+use super::{Driver, STILL_WAITING, STOP, words};
+use crate::config::Signal;
+use crate::linux::{pidfd, signals};
+use crate::output::Notice;
+use crate::supervisor::{Event, Failure, FailureKind, InstanceId};
+
+impl Driver {
+    pub(super) fn on_signal(&mut self, signal: i32) {
+        match signal {
+            libc::SIGCHLD => {
+                self.reap();
+                self.follow_into_stop();
+            }
+            signal => self.hand_in(Event::Signal(Signal(signal))),
+        }
+    }
+
+    pub(super) fn on_birth(&mut self, answer: Answer) {
+        self.worker.answered();
+        match answer {
+            Ok(born) => self.on_born(born),
+            Err((life, failure)) => {
+                self.cancels.remove(&life);
+                self.hand_in(Event::SpawnFailed { life, failure });
+            }
+        }
+        // A child that died while this birth was under way may have been taken for a stranger and left.
+        if !self.worker.is_bearing() {
+            self.reap();
+        }
+    }
+
+    pub(super) fn on_born(&mut self, born: Born) {
+        let Born { life, pid, main, leaf, pipes } = born;
+        self.cancels.remove(&life);
+        let at = life.instance.0 as usize;
+        let instance = &self.stack.instances[at];
+        let leaf = match leaf {
+            Some(leaf) => Leaf::Cgroup(leaf),
+            None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
+        };
+        let mut alive =
+            Alive { life, pid, main, leaf, counters: self.counters, exited: false, events: None, felt: None };
+        if let Err(errno) = self.watch.add(alive.main.as_fd(), EventFlags::IN, Key::exit(life)) {
+            // SIGCHLD tells of the exit too; only its promptness is lost.
+            self.complain("watch", errno);
+        }
+        if let Leaf::Cgroup(leaf) = &alive.leaf {
+            if let Some(file) = words::felt(&instance.ceilings) {
+                let watched = leaf.watch(file);
+                alive.felt = watched
+                    .ok()
+                    .filter(|fd| self.watch.add(fd, EventFlags::PRI, Key::resource(life)).is_ok());
+            }
+        }
+        self.by_pid.insert(number(pid), life.instance);
+        self.lives[at] = Some(alive);
+        self.hand_in(Event::Spawned { life, pid: number(pid) });
+        for (stream, pipe) in pipes {
+            self.open(life, pipe, stream);
+        }
+    }
+
+    pub(super) fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::ReaderLeft => self.hand_in(Event::ReaderLeft),
+            Notice::Failed(errno) => self.complain("standard output", errno),
+            Notice::Flushed(STOP) => self.stop_now(),
+            Notice::Flushed(_) => {}
+        }
+    }
+
+    pub(super) fn on_ready(&mut self, key: Key) {
+        match key.kind() {
+            Kind::Guardian => self.replace_guardian(),
+            Kind::Exit => self.on_exit(key.instance()),
+            Kind::Emptied => self.on_emptied(key.instance()),
+            Kind::Resource => self.on_resource(key.instance()),
+        }
+    }
+
+    /// The main process may have ended.
+    pub(super) fn on_exit(&mut self, id: InstanceId) {
+        let Some(alive) = &mut self.lives[id.0 as usize] else { return };
+        if alive.exited {
+            return;
+        }
+        // A leaf's OOM kills are counted before its main process can be seen dead. Only then may that have
+        // been killed before it began, which its zombie knows.
+        let mut usage = alive.usage();
+        let never_began = usage.oom_kills > 0 && alive.main.never_began();
+        let Ok(Some(reaped)) = alive.main.reap() else { return };
+        self.by_pid.remove(&number(alive.pid));
+        alive.exited = true;
+        let life = alive.life;
+        if let Leaf::Descendants { .. } = alive.leaf {
+            usage.cpu_usec = u64::try_from(reaped.cpu.as_micros()).unwrap_or(u64::MAX);
+        }
+        if never_began {
+            let failure = Failure {
+                stage: "program".into(),
+                reason: "killed before it began".into(),
+                kind: FailureKind::OutOfMemory,
+            };
+            self.bury(life);
+            return self.hand_in(Event::SpawnFailed { life, failure });
+        }
+        let left = self.watch_for_the_end(id);
+        self.hand_in(Event::Exited { life, exit: words::exit(reaped.exit), usage, left });
+    }
+
+    /// Arms the notification of the empty leaf, then looks; the other order would miss what happens between.
+    pub(super) fn watch_for_the_end(&mut self, id: InstanceId) -> u32 {
+        let Some(alive) = &mut self.lives[id.0 as usize] else { return 0 };
+        if alive.left() == 0 {
+            return 0;
+        }
+        // It stays readable, and would be reported for ever.
+        self.watch.remove(alive.main.as_fd());
+        if let Leaf::Cgroup(leaf) = &alive.leaf {
+            match leaf.watch("cgroup.events") {
+                Ok(fd) => {
+                    let added = self.watch.add(&fd, EventFlags::PRI, Key::emptied(alive.life));
+                    alive.events = added.is_ok().then_some(fd);
+                }
+                Err(_) => return 0,
+            }
+        }
+        alive.left()
+    }
+
+    pub(super) fn on_emptied(&mut self, id: InstanceId) {
+        let Some(alive) = &self.lives[id.0 as usize] else { return };
+        if let Some(events) = &alive.events {
+            rearm(events);
+        }
+        if alive.exited && alive.left() == 0 {
+            let (life, usage) = (alive.life, alive.usage());
+            self.hand_in(Event::Emptied { life, usage });
+        }
+    }
+
+    pub(super) fn on_resource(&mut self, id: InstanceId) {
+        let Some(alive) = &self.lives[id.0 as usize] else { return };
+        alive.felt.iter().for_each(rearm);
+        let (life, usage) = (alive.life, alive.usage());
+        self.hand_in(Event::Resource { life, usage });
+    }
+
+    pub(super) fn on_timer(&mut self) {
+        let now = self.clock.now();
+        if self.stop_by.is_some_and(|latest| latest <= now) {
+            return self.stop_now();
+        }
+        if self.core.deadline().is_some_and(|deadline| deadline <= now) {
+            self.hand_in(Event::TimePassed);
+        }
+        if self.progress.is_some_and(|due| due <= now) && self.ending.is_none() {
+            self.progress = Some(now + STILL_WAITING);
+            self.say_who_is_waited_for();
+        }
+    }
+
+    /// SIGCHLD: look who it was before taking anybody. A child of ours is handled as its exit at once; an
+    /// orphan of an instance, which came to us because we are the subreaper, is reaped and forgotten.
+    pub(super) fn reap(&mut self) {
+        while let Some(pid) = pidfd::peek() {
+            let number = number(pid);
+            if let Some(&id) = self.by_pid.get(&number) {
+                self.on_exit(id);
+                if self.by_pid.contains_key(&number) {
+                    break;
+                }
+            } else if self.ground.guardian.as_ref().is_some_and(|guardian| guardian.pid() == pid) {
+                self.replace_guardian();
+            } else if self.worker.is_bearing() {
+                // It may be one of ours that nobody has introduced yet. Its birth is about to be reported,
+                // and then we come back.
+                break;
+            } else {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+                let _ = rustix::process::waitid(WaitId::Pid(pid), options);
+            }
+        }
+        // Without cgroups an orphan's end is the only sign that an instance may be empty.
+        if self.ground.tree.is_none() {
+            for at in 0..self.lives.len() {
+                if self.lives[at].as_ref().is_some_and(|alive| alive.exited) {
+                    self.on_emptied(InstanceId(at as u32));
+                }
+            }
+        }
+    }
+
+    /// Ctrl-Z on the terminal of `lpm run` stops the command, whose group is in the foreground, and not lpm, for
+    /// which the shell waits. So lpm takes the terminal back and stops too; and when the shell continues it,
+    /// lpm hands the terminal on as before and the command goes on.
+    pub(super) fn follow_into_stop(&mut self) {
+        let (Some(terminal), Some(alive)) = (&self.terminal, self.lives.iter().flatten().next()) else {
+            return;
+        };
+        if alive.exited {
+            return;
+        }
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        if !matches!(rustix::process::waitid(WaitId::Pid(alive.pid), options), Ok(Some(_))) {
+            return;
+        }
+        let own = rustix::process::getpgrp();
+        let hand_to = |group| {
+            // A background group may do this only with SIGTTOU blocked (tcsetpgrp(3)).
+            let blocked = signals::block_all();
+            let _ = rustix::termios::tcsetpgrp(terminal, group);
+            drop(blocked);
+        };
+        hand_to(own);
+        signals::stop_self();
+        // `fg` made our group the foreground, `bg` did not.
+        if rustix::termios::tcgetpgrp(terminal) == Ok(own) {
+            hand_to(alive.pid);
+        }
+        let _ = alive.signal_all(libc::SIGCONT);
+    }
+}

@@ -1,0 +1,202 @@
+//! Orders: what the core wants, done; in the order it wants it, and without a second thought.
+//!
+//! What cannot be done because its object is gone is done. What the kernel refuses is said.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+
+use super::life::{self, Alive, Leaf};
+use super::wake::Key;
+use super::worker::Order;
+use super::{BEFORE_STOPPING, Driver, STOP, Voice};
+use crate::error::words;
+use crate::linux::guardian::{self, Guardian};
+use crate::linux::signals;
+use crate::output::{Source, SourceId, Stream, Treatment, announce};
+use crate::supervisor::{Action, Announcement, Life, Recipients};
+
+impl Driver {
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn(life) => {
+                let cancelled = Arc::new(AtomicBool::new(false));
+                self.cancels.insert(life, Arc::clone(&cancelled));
+                self.worker.order(Order::Spawn { life, cancelled });
+            }
+            Action::CancelSpawn(life) => {
+                if let Some(cancelled) = self.cancels.get(&life) {
+                    cancelled.store(true, Ordering::Release);
+                }
+            }
+            Action::Signal { life, signal, to } => {
+                let Some(alive) = self.alive(life) else { return };
+                let sent = match to {
+                    Recipients::All => alive.signal_all(signal.0),
+                    Recipients::Main => alive.main.send(signal.0).map(|_| ()),
+                };
+                if let Err(errno) = sent {
+                    self.complain_about(life, "signal", errno);
+                }
+            }
+            Action::KillCgroup(life) => {
+                let killed = match self.alive(life) {
+                    Some(alive) => alive.kill(),
+                    // Its birth is still on its way, but its leaf may be there.
+                    None => self.kill_unborn(life),
+                };
+                if let Err(errno) = killed {
+                    self.complain_about(life, "kill", errno);
+                }
+            }
+            Action::RemoveCgroup(life) => self.bury(life),
+            Action::Suspend => self.suspend(),
+            Action::Thaw => {
+                self.stop_by = None;
+                self.freeze(false);
+            }
+            Action::Announce(announcement) => self.announce(&announcement),
+            Action::Reply { .. } => {}
+            Action::Exit(ending) => self.ending = Some(ending),
+        }
+    }
+
+    pub(super) fn alive(&self, life: Life) -> Option<&Alive> {
+        self.lives[life.instance.0 as usize].as_ref().filter(|alive| alive.life == life)
+    }
+
+    pub(super) fn kill_unborn(&self, life: Life) -> Result<(), Errno> {
+        let name = &self.stack.instances[life.instance.0 as usize].name;
+        match self.ground.tree.as_ref().map(|tree| tree.app().child(name)) {
+            Some(Ok(leaf)) => leaf.kill(),
+            Some(Err(Errno::NOENT)) | None => Ok(()),
+            Some(Err(errno)) => Err(errno),
+        }
+    }
+
+    /// The life is over: its last lines are printed, its descriptors closed, its leaf removed.
+    pub(super) fn bury(&mut self, life: Life) {
+        let at = life.instance.0 as usize;
+        self.sources(life).for_each(|source| self.log.close(source));
+        if self.alive(life).is_some() {
+            self.lives[at] = None;
+            self.worker.order(Order::Remove { leaf: self.stack.instances[at].name.clone() });
+        }
+    }
+
+    pub(super) fn suspend(&mut self) {
+        self.freeze(true);
+        // A stopped log thread writes nothing, and people would wonder what has become of their prompt.
+        self.log.flush(STOP);
+        self.stop_by = Some(self.clock.now() + BEFORE_STOPPING);
+    }
+
+    /// The whole process stops here, and goes on when somebody sends SIGCONT, which is then the next fact that
+    /// is handed in.
+    pub(super) fn stop_now(&mut self) {
+        if self.stop_by.take().is_some() {
+            signals::stop_self();
+        }
+    }
+
+    pub(super) fn freeze(&self, frozen: bool) {
+        match &self.ground.tree {
+            Some(tree) => drop(tree.app().freeze(frozen)),
+            None => {
+                let number = if frozen { libc::SIGSTOP } else { libc::SIGCONT };
+                for alive in self.lives.iter().flatten() {
+                    let _ = alive.main.send(number);
+                    if let Leaf::Descendants { mark } = &alive.leaf {
+                        life::signal_marked(mark, number, Some(alive.pid));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn replace_guardian(&mut self) {
+        let (Some(guardian), Some(tree)) = (self.ground.guardian.take(), &self.ground.tree) else { return };
+        self.watch.remove(&guardian);
+        let _ = guardian.pidfd().reap();
+        match Guardian::start(&guardian::PROGRAM, tree) {
+            Ok(guardian) => {
+                let _ = self.watch.add(&guardian, EventFlags::IN, Key::guardian());
+                self.log.say(&self.system, "the guardian was killed and is replaced");
+                self.ground.guardian = Some(guardian);
+            }
+            Err(error) => {
+                let text = format!("the guardian was killed and cannot be replaced: {error}");
+                self.log.say(&self.system, text);
+            }
+        }
+    }
+
+    // ---- telling
+
+    pub(super) fn open(&self, life: Life, fd: OwnedFd, stream: Stream) {
+        let at = life.instance.0 as usize;
+        let treatment = match self.stack.instances[at].quiet {
+            true => Treatment::Discard,
+            false => Treatment::Print,
+        };
+        let source =
+            Source { id: source_id(life, stream), label: self.labels[at].clone(), stream, treatment };
+        self.log.open(source, fd);
+    }
+
+    pub(super) fn sources(&self, life: Life) -> impl Iterator<Item = SourceId> + use<> {
+        self.streams.iter().map(move |&stream| source_id(life, stream))
+    }
+
+    pub(super) fn announce(&self, announcement: &Announcement) {
+        let text = announce::wording(announcement, &self.stack);
+        if self.voice == Voice::OneOff {
+            if announce::explains_a_bad_end(announcement) {
+                self.log.say(&self.system, format!("lpm: {text}"));
+            }
+            return;
+        }
+        match announce::subject(announcement) {
+            Some(id) => {
+                if let Announcement::Ended { life, .. } = announcement {
+                    // The obituary follows the last line.
+                    self.sources(*life).for_each(|source| self.log.settle(source));
+                }
+                let name = &self.stack.instances[id.0 as usize].name;
+                // Without prefixes nothing else says whose line it is.
+                let text = if self.prefixed { text } else { format!("{name} {text}") };
+                self.log.say(&self.labels[id.0 as usize], text);
+            }
+            None => self.log.say(&self.system, text),
+        }
+    }
+
+    pub(super) fn say_who_is_waited_for(&self) {
+        for alive in self.lives.iter().flatten() {
+            let name = &self.stack.instances[alive.life.instance.0 as usize].name;
+            let text = announce::waiting_for(name, &alive.processes());
+            self.log.say(&self.system, text);
+        }
+    }
+
+    pub(super) fn complain(&self, what: &str, errno: Errno) {
+        self.log.say(&self.system, format!("{what}: {}", words(errno)));
+    }
+
+    pub(super) fn complain_about(&self, life: Life, what: &str, errno: Errno) {
+        // A process that is gone before its signal is no news.
+        if errno != Errno::SRCH && errno != Errno::NOENT && errno != Errno::NODEV {
+            let label = &self.labels[life.instance.0 as usize];
+            self.log.say(label, format!("cannot {what}: {}", words(errno)));
+        }
+    }
+}
+
+/// The reading end of a life's stream.
+fn source_id(life: Life, stream: Stream) -> SourceId {
+    let bit = u64::from(stream == Stream::Err);
+    SourceId(u64::from(life.instance.0) << 32 | u64::from(life.invocation) << 1 | bit)
+}

@@ -1,0 +1,165 @@
+//! What wakes the loop: signals, the clock, and readiness.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+
+use crate::supervisor::{InstanceId, Life};
+
+/// A cgroup file notifies again only after it was read.
+pub(super) fn rearm(file: &OwnedFd) {
+    let _ = rustix::io::pread(file, &mut [0; 256], 0);
+}
+
+/// The driver's clock: the one place where the time comes from.
+pub(super) struct Clock {
+    start: tokio::time::Instant,
+}
+
+impl Clock {
+    pub(super) fn start() -> Clock {
+        Clock { start: tokio::time::Instant::now() }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(super) async fn sleep_until(&self, time: Option<Duration>) {
+        match time {
+            Some(time) => tokio::time::sleep_until(self.start + time).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// One epoll for everything that belongs to the stack.
+pub(super) struct Watch {
+    epoll: AsyncFd<OwnedFd>,
+}
+
+impl Watch {
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; an OwnedFd stays open as long as it is registered"
+    )]
+    pub(super) fn new() -> std::io::Result<Watch> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Watch { epoll: AsyncFd::with_interest(epoll, Interest::READABLE)? })
+    }
+
+    pub(super) fn add(&self, fd: impl AsFd, flags: EventFlags, key: Key) -> Result<(), Errno> {
+        epoll::add(self.epoll.get_ref(), fd, EventData::new_u64(key.0), flags)
+    }
+
+    pub(super) fn remove(&self, fd: impl AsFd) {
+        let _ = epoll::delete(self.epoll.get_ref(), fd);
+    }
+
+    /// Waits until something is ready; what it is, at most 64 at a time.
+    pub(super) async fn ready(&self) -> Vec<(Key, EventFlags)> {
+        loop {
+            let Ok(mut guard) = self.epoll.readable().await else { std::future::pending().await };
+            let mut events = Vec::with_capacity(64);
+            let none = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let spare = rustix::buffer::spare_capacity(&mut events);
+            let _ = epoll::wait(self.epoll.get_ref(), spare, Some(&none));
+            if events.is_empty() {
+                guard.clear_ready();
+                continue;
+            }
+            return events.iter().map(|event| (Key(event.data.u64()), event.flags)).collect();
+        }
+    }
+}
+
+/// What a watched descriptor is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key(u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Exit,
+    Emptied,
+    Resource,
+    Guardian,
+}
+
+impl Key {
+    pub(super) fn new(kind: u64, life: Life) -> Key {
+        Key(kind << 32 | u64::from(life.instance.0))
+    }
+
+    pub(super) fn exit(life: Life) -> Key {
+        Key::new(0, life)
+    }
+
+    pub(super) fn emptied(life: Life) -> Key {
+        Key::new(1, life)
+    }
+
+    pub(super) fn resource(life: Life) -> Key {
+        Key::new(2, life)
+    }
+
+    pub(super) fn guardian() -> Key {
+        Key(3 << 32)
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        match self.0 >> 32 {
+            0 => Kind::Exit,
+            1 => Kind::Emptied,
+            2 => Kind::Resource,
+            _ => Kind::Guardian,
+        }
+    }
+
+    pub(super) fn instance(self) -> InstanceId {
+        InstanceId(self.0 as u32)
+    }
+}
+
+/// The signals lpm acts on. SIGCHLD only wakes the reaper.
+pub(super) struct Signals {
+    streams: Vec<(i32, SignalStream)>,
+}
+
+impl Signals {
+    pub(super) fn new(ignore_hangup: bool) -> std::io::Result<Signals> {
+        let mut numbers = vec![
+            libc::SIGINT,
+            libc::SIGTERM,
+            libc::SIGQUIT,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+            libc::SIGTSTP,
+            libc::SIGCONT,
+            libc::SIGCHLD,
+        ];
+        // nohup asked for this, and it stays so.
+        if !ignore_hangup {
+            numbers.push(libc::SIGHUP);
+        }
+        let stream = |number| signal(SignalKind::from_raw(number)).map(|stream| (number, stream));
+        Ok(Signals { streams: numbers.into_iter().map(stream).collect::<Result<_, _>>()? })
+    }
+
+    /// The next signal that arrived.
+    pub(super) async fn next(&mut self) -> i32 {
+        std::future::poll_fn(|context| {
+            for (number, stream) in &mut self.streams {
+                if let std::task::Poll::Ready(Some(())) = stream.poll_recv(context) {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
