@@ -31,7 +31,7 @@ use crate::linux::cgroup::Counters;
 use crate::linux::descendants;
 use crate::linux::guardian::Guardian;
 use crate::linux::signals::Blocked;
-use crate::linux::tier::Tree;
+use crate::linux::tree::Tree;
 use crate::output::{Label, Log, Notice, Stream};
 use crate::supervisor::{Ending, Event, InstanceId, Life, Supervisor};
 use life::{Alive, number};

@@ -21,7 +21,7 @@ use crate::error::words;
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::pidfd::PidFd;
 use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
-use crate::linux::tier;
+use crate::linux::tree;
 use crate::output::{self, Stream};
 use crate::supervisor::{Failure, FailureKind, Life};
 
@@ -176,7 +176,7 @@ impl Births {
         let Some(app) = &self.nursery.app else { return Ok(None) };
         let refused = |stage: &str, errno: Errno| setup_failure(stage, errno);
         let _ = app.remove(&instance.name);
-        let leaf = tier::leaf(app, &instance.name).map_err(|errno| refused("cgroup", errno))?;
+        let leaf = tree::leaf(app, &instance.name).map_err(|errno| refused("cgroup", errno))?;
         for setting in ceilings::settings(&instance.ceilings) {
             match leaf.write(setting.file, &setting.value) {
                 Ok(()) => {}

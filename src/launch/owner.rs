@@ -6,8 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::claim::{self, Claim, Found, Record};
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
-use crate::linux::abandoned;
-use crate::linux::tier::Tree;
+use crate::linux::tree::{self, Tree};
 use crate::output::announce;
 
 /// Claims the stack called `slug`; `name` is for people. What is worth telling goes into `preface`. Without
@@ -70,7 +69,7 @@ fn clean_up_after(record: &Record) -> Option<String> {
     let path = record.cgroup.as_ref().filter(|_| record.boot == boot())?;
     // A record is a hint: only a directory that carries lpm's own name is removed as a whole.
     let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lpm-"));
-    match abandoned::remove(path, record.own && named) {
+    match tree::remove_abandoned(path, record.own && named) {
         Ok(None) => None,
         Ok(Some(ended)) => {
             let processes = announce::processes(u32::try_from(ended).unwrap_or(u32::MAX));

@@ -26,7 +26,7 @@ use rustix::process::Pid;
 use super::cgroup::Cgroup;
 use super::pidfd::PidFd;
 use super::spawn::{self, Birth, Environment, Failure, Session, Stage};
-use super::tier::{self, OwnDirectory, Tree};
+use super::tree::{self, OwnDirectory, Tree};
 
 /// How lpm starts itself as the guardian: the file that is running, also if it was replaced since.
 pub const PROGRAM: [&CStr; 2] = [c"/proc/self/exe", c"__guard"];
@@ -200,7 +200,7 @@ fn guard<W: AsRef<OsStr>>(words: &[W]) -> Result<(), Errno> {
             Err(errno) => return Err(*errno),
         }
     }
-    tier::prune(&root, own.as_ref())
+    tree::prune(&root, own.as_ref())
 }
 
 /// Wait for the byte, or for lpm's death. The byte counts, if both are there. The pipe's end without a byte

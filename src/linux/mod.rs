@@ -4,7 +4,6 @@
 //! where one needs the other's handle. A thing that went away (a process, a cgroup) is an answer, not an
 //! error. `unsafe` lives in `spawn`, `pidfd` and `signals` alone.
 
-pub mod abandoned;
 pub mod cgroup;
 pub mod descendants;
 pub mod guardian;
@@ -13,3 +12,4 @@ pub mod scope;
 pub mod signals;
 pub mod spawn;
 pub mod tier;
+pub mod tree;

@@ -6,7 +6,6 @@
 //! can only be judged from outside it. It has no parallelism and no further options.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -21,8 +20,6 @@ use crate::{cgroups, processes, waiting};
 const BOUND: Duration = Duration::from_secs(60);
 /// How long what a claim started may need to vanish after it.
 const CLEAN_WITHIN: Duration = Duration::from_secs(2);
-/// How a claim says that it cannot run here.
-const SKIPPED: i32 = 77;
 /// The claim that this process is to run: set by the harness for its children.
 const ONE: &str = "LPM_VM_CLAIM";
 
@@ -75,12 +72,6 @@ macro_rules! claims {
     };
 }
 pub(crate) use claims;
-
-/// Ends this claim: it cannot be checked here.
-pub fn skip(reason: impl Display) -> ! {
-    println!("{reason}");
-    std::process::exit(SKIPPED)
-}
 
 /// The whole run. Arguments are parts of claims' names, as with libtest; its flags are ignored, because
 /// `cargo test` hands them to every target, except `--list`.
@@ -140,10 +131,6 @@ impl Counts {
                 println!("pass: {name} ({:.2} s)", took.as_secs_f64());
                 self.passed += 1;
             }
-            Verdict::Skipped { reason } => {
-                println!("skip: {name} ({reason})");
-                self.skipped += 1;
-            }
             Verdict::Failed { why, output } => {
                 println!("FAIL: {name}: {why}");
                 output.trim().lines().for_each(|line| println!("    {line}"));
@@ -156,7 +143,6 @@ impl Counts {
 enum Verdict {
     Passed { took: Duration },
     Failed { why: String, output: String },
-    Skipped { reason: String },
 }
 
 /// One claim in its own process, tagged, then the look at what is left.
@@ -187,7 +173,7 @@ fn run(claim: &Claim) -> Verdict {
     let mut problems = Vec::new();
     if !in_time {
         problems.push(format!("still running after {BOUND:?}"));
-    } else if !status.success() && status.code() != Some(SKIPPED) {
+    } else if !status.success() {
         problems.push(if status.code() == Some(101) { "not so".to_owned() } else { status.to_string() });
     }
     problems.extend(left_behind(&tag, &cgroups_before));
@@ -201,8 +187,6 @@ fn run(claim: &Claim) -> Verdict {
     });
     if !problems.is_empty() {
         Verdict::Failed { why: problems.join("; "), output: text }
-    } else if status.code() == Some(SKIPPED) {
-        Verdict::Skipped { reason: text.lines().last().unwrap_or("no reason given").to_owned() }
     } else {
         Verdict::Passed { took }
     }

@@ -2,7 +2,6 @@
 //! show. `vagrant/vm test` runs this executable in a guest, once as each [`harness::Role`]; anywhere else every
 //! claim is listed as skipped. A claim that a user's own process can check belongs in `tests/cli/`.
 #![expect(clippy::disallowed_methods, reason = "a test has a clock, an environment and a way out")]
-#![allow(dead_code, reason = "some of what watches lpm waits for the claims about lpm")]
 
 mod ceilings;
 mod cgroups;

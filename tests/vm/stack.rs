@@ -81,7 +81,6 @@ pub struct Running {
     pidfd: OwnedFd,
     pipe: fs::File,
     said: Vec<u8>,
-    started: Instant,
 }
 
 /// How a command ended.
@@ -90,8 +89,6 @@ pub struct Ended {
     pub status: ExitStatus,
     /// All that it and its children said on both streams.
     pub output: String,
-    /// From its start to its end.
-    pub took: Duration,
 }
 
 impl Ended {
@@ -115,14 +112,13 @@ impl Running {
     pub fn spawn(mut command: Command) -> Running {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe can be made");
         let also = write.try_clone().expect("descriptors are left");
-        let started = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(write).stderr(also).spawn();
         // Dropped with its ends of the pipe: else we would never see the end of it.
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         drop(command);
         let pidfd =
             pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("our child is not reaped");
-        Running { child, pidfd, pipe: read.into(), said: Vec::new(), started }
+        Running { child, pidfd, pipe: read.into(), said: Vec::new() }
     }
 
     /// Its process number.
@@ -178,7 +174,7 @@ impl Running {
             }
         }
         let status = self.child.wait().expect("our child can be waited for");
-        Ended { status, output: self.output(), took: self.started.elapsed() }
+        Ended { status, output: self.output() }
     }
 
     /// What it said so far.
