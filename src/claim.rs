@@ -12,8 +12,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{Timespec, poll};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 /// What makes two starts the same stack. The name shown to people is only a label, so two checkouts called
@@ -73,6 +75,16 @@ pub struct Record {
     pub own: bool,
 }
 
+impl Record {
+    fn is_alive(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+    }
+}
+
+/// How often a lock whose holder is not the owner is tried again, 20 ms apart.
+const LOOKS: u32 = 150;
+
 /// What was found when a stack was claimed.
 #[derive(Debug)]
 pub enum Found {
@@ -100,11 +112,21 @@ impl Claim {
     pub fn take(directory: OwnedFd, slug: &str) -> io::Result<Found> {
         let name = format!("{slug}.json");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut looks = LOOKS;
         loop {
             let file = fs::openat(&directory, &name, flags, Mode::RUSR | Mode::WUSR)?;
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(Found::Held(read_record(&file))),
+                Err(Errno::WOULDBLOCK) => {
+                    let owner = read_record(&file);
+                    // Somebody else may just be looking whether the owner is dead, or be cleaning up after him.
+                    if owner.as_ref().is_some_and(Record::is_alive) || looks == 0 {
+                        return Ok(Found::Held(owner));
+                    }
+                    looks -= 1;
+                    let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 }));
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             }
             // The previous owner may have removed the file between our open and our lock.
@@ -165,8 +187,9 @@ fn read_record(file: &OwnedFd) -> Option<Record> {
     serde_json::from_slice(&text[..length]).ok()
 }
 
-/// Opens lpm's private runtime directory, making it where it is missing: `$XDG_RUNTIME_DIR/lpm` if that
-/// variable names a directory of ours, else `/run/lpm` for root, else a private one under `/tmp`.
+/// Opens lpm's private runtime directory, making it where it is missing: below `/run` for root and
+/// `/run/user/UID` for others, else below `xdg` (`XDG_RUNTIME_DIR`) if that is ours, else a private one in
+/// `/tmp`.
 ///
 /// # Errors
 /// A sentence that names the directory and what is wrong with it.
@@ -177,7 +200,10 @@ pub fn runtime_directory(xdg: Option<&OsStr>) -> Result<(OwnedFd, PathBuf), Stri
         let stat = fs::open(path, flags, Mode::empty()).and_then(fs::fstat);
         stat.is_ok_and(|stat| stat.st_uid == uid.as_raw())
     };
-    let parents = [xdg.map(PathBuf::from), uid.is_root().then(|| PathBuf::from("/run"))];
+    // One place for a user however he comes (a login, cron, sudo), or two starts would not meet.
+    let given =
+        PathBuf::from(if uid.is_root() { "/run".to_owned() } else { format!("/run/user/{}", uid.as_raw()) });
+    let parents = [Some(given), xdg.map(PathBuf::from)];
     let parent = parents.into_iter().flatten().find(|path| path.is_absolute() && ours(path));
     let path = match parent {
         Some(parent) => parent.join("lpm"),
@@ -225,7 +251,13 @@ mod tests {
     }
 
     fn record() -> Record {
-        Record { pid: 7, since: 1, boot: "b".into(), cgroup: Some("/sys/fs/cgroup/x".into()), own: true }
+        Record {
+            pid: std::process::id(),
+            since: 1,
+            boot: "b".into(),
+            cgroup: Some("/sys/fs/cgroup/x".into()),
+            own: true,
+        }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 /// Why lpm ends without having run the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
@@ -44,4 +47,28 @@ impl std::error::Error for Error {}
 pub fn words(error: impl Into<std::io::Error>) -> String {
     let text = error.into().to_string();
     text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
+}
+
+/// Says a line on standard error, to whoever can be told: a reader that does not read is given a second, and
+/// one that left, or a full disk, is no reason for another error.
+pub fn tell(line: impl fmt::Display) {
+    let text = format!("{line}\n");
+    let mut bytes = text.as_bytes();
+    let stderr = rustix::stdio::stderr();
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    while !bytes.is_empty() {
+        match poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&second)) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(_) => return,
+        }
+        // So little never blocks a pipe that can be written to (pipe(7), PIPE_BUF).
+        match rustix::io::write(stderr, &bytes[..bytes.len().min(4096)]) {
+            Ok(0) => return,
+            Ok(length) => bytes = &bytes[length..],
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
 }

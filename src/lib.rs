@@ -4,6 +4,9 @@
 //! (from `linux` to `supervisor`), orders go down, and only the middle decides; `docs/architecture.md`
 //! has the picture.
 
+// `eprintln!` panics where standard error cannot be written; `error::tell` does not.
+#![deny(clippy::print_stderr)]
+
 pub mod claim;
 pub mod cli;
 pub mod commands;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use lpm::cli::{self, Command};
 use lpm::commands::{check, doctor, run, start, version};
-use lpm::error::{Error, words};
+use lpm::error::{Error, tell, words};
 use lpm::launch::gather::Surroundings;
 use lpm::linux::{guardian, signals};
 use lpm::supervisor::{Ending, policy};
@@ -15,10 +15,12 @@ fn main() -> ExitCode {
     if argv.get(1).is_some_and(|word| word == "__guard") {
         return ExitCode::from(guardian::run(&argv[2..]));
     }
+    // Whoever started us may have blocked signals; lpm lives by them.
+    signals::unblock_all();
     match parsed(argv) {
         Ok(ending) => end(ending),
         Err(error) => {
-            eprintln!("{error}");
+            tell(&error);
             ExitCode::from(error.code())
         }
     }

@@ -43,7 +43,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "linux", may: &[], never: &["tokio", "clap"] },
     Layer { module: "output", may: &["config", "supervisor"], never: &["tokio", "clap"] },
     Layer { module: "claim", may: &[], never: &["tokio", "clap"] },
-    Layer { module: "error", may: &[], never: &["tokio", "rustix", "std::fs"] },
+    Layer { module: "error", may: &[], never: &["tokio", "std::fs"] },
     Layer { module: "cli", may: &[], never: &["tokio", "rustix", "libc", "std::fs"] },
     Layer { module: "driver", may: &["config", "supervisor", "linux", "output", "error"], never: &["clap"] },
     Layer {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::{Check, Origins};
 use crate::config::quantity::{format_cpu, format_duration, format_memory, format_tasks};
 use crate::config::{self, Ceilings, Command, Diagnostic, Loaded, Severity, Stack};
-use crate::error::Error;
+use crate::error::{Error, tell};
 use crate::launch::gather::{self, Asked, Surroundings};
 use crate::launch::ground::{self, Lack};
 use crate::launch::{print, refused, shown};
@@ -39,8 +39,8 @@ pub fn check(around: &Surroundings, arguments: Check, origins: &Origins) -> Resu
         return Ok(ending);
     }
     let of = |severity| loaded.warnings.iter().filter(move |problem| problem.severity == severity);
-    shown(of(Severity::Warning)).iter().for_each(|line| eprintln!("lpm: {line}"));
-    shown(of(Severity::Note)).iter().for_each(|line| eprintln!("lpm: note: {line}"));
+    shown(of(Severity::Warning)).iter().for_each(|line| tell(format_args!("lpm: {line}")));
+    shown(of(Severity::Note)).iter().for_each(|line| tell(format_args!("lpm: note: {line}")));
     if valid {
         print(&report(&loaded.stack, &decision, &lacks))?;
     }
@@ -99,7 +99,7 @@ fn in_words(ceilings: &Ceilings) -> String {
 }
 
 fn told(problems: &[Diagnostic]) -> Vec<Value> {
-    let tell = |problem: &Diagnostic| {
+    let object = |problem: &Diagnostic| {
         let severity = match problem.severity {
             Severity::Note => "note",
             Severity::Warning => "warning",
@@ -112,7 +112,7 @@ fn told(problems: &[Diagnostic]) -> Vec<Value> {
             "message": problem.message,
         })
     };
-    problems.iter().map(tell).collect()
+    problems.iter().map(object).collect()
 }
 
 /// Values of environment variables stay out of it: they may be secrets.

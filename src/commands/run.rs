@@ -50,6 +50,11 @@ fn give_back(terminal: &std::os::fd::OwnedFd) {
 
 /// The controlling terminal, if lpm is in its foreground and may hand that on.
 fn foreground_terminal() -> Option<std::os::fd::OwnedFd> {
+    // In a pipeline others in lpm's group read the terminal or write to it.
+    let ours = [rustix::stdio::stdin(), rustix::stdio::stdout()];
+    if !ours.iter().all(rustix::termios::isatty) {
+        return None;
+    }
     let terminal = launch::controlling_terminal()?;
     let foreground = rustix::termios::tcgetpgrp(&terminal).ok()?;
     (foreground == rustix::process::getpgrp()).then_some(terminal)

@@ -11,8 +11,11 @@ use rustix::process::{WaitId, WaitIdOptions};
 use super::life::{Alive, INSTANCE_VARIABLE, Leaf, number};
 use super::wake::{Key, Kind, rearm};
 use super::worker::{Answer, Born};
-use super::{Driver, STILL_WAITING, STOP, words};
+use super::{Driver, STILL_WAITING, STOP, Voice, words};
 use crate::config::Signal;
+use crate::error::{self, tell};
+use crate::linux::guardian::Guardian;
+use crate::linux::spawn::Failure as Failed;
 use crate::linux::{pidfd, signals};
 use crate::output::Notice;
 use crate::supervisor::{Event, Failure, FailureKind, InstanceId};
@@ -38,8 +41,33 @@ impl Driver {
             }
         }
         // A child that died while this birth was under way may have been taken for a stranger and left.
-        if !self.worker.is_bearing() {
-            self.reap();
+        self.after_birth();
+    }
+
+    /// A new guardian, or none.
+    pub(super) fn on_guarded(&mut self, guardian: Result<Guardian, Failed>) {
+        self.worker.answered();
+        match guardian {
+            Ok(guardian) => {
+                let _ = self.watch.add(&guardian, EventFlags::IN, Key::guardian());
+                self.log.say(&self.system, "the guardian was killed and is replaced");
+                self.ground.guardian = Some(guardian);
+            }
+            Err(failure) => {
+                let text = format!("the guardian was killed and cannot be replaced: {failure}");
+                self.log.say(&self.system, text);
+            }
+        }
+        self.after_birth();
+    }
+
+    fn after_birth(&mut self) {
+        if self.worker.is_bearing() {
+            return;
+        }
+        self.reap();
+        if self.suspending {
+            self.suspend();
         }
     }
 
@@ -76,8 +104,10 @@ impl Driver {
 
     pub(super) fn on_notice(&mut self, notice: Notice) {
         match notice {
+            // The output of a command that is run once is its own, and so is the reader.
+            Notice::ReaderLeft if self.voice == Voice::OneOff => {}
             Notice::ReaderLeft => self.hand_in(Event::ReaderLeft),
-            Notice::Failed(errno) => self.complain("standard output", errno),
+            Notice::Failed(errno) => tell(format_args!("lpm: standard output: {}", error::words(errno))),
             Notice::Flushed(STOP) => self.stop_now(),
             Notice::Flushed(_) => {}
         }
@@ -227,7 +257,8 @@ impl Driver {
             drop(blocked);
         };
         hand_to(own);
-        signals::stop_self();
+        // All of it, as the terminal would have: a script that runs lpm is in it too.
+        let _ = rustix::process::kill_current_process_group(rustix::process::Signal::STOP);
         // `fg` made our group the foreground, `bg` did not.
         if rustix::termios::tcgetpgrp(terminal) == Ok(own) {
             hand_to(alive.pid);

@@ -46,12 +46,9 @@ impl Alive {
         match &self.leaf {
             Leaf::Cgroup(leaf) => leaf.signal_all(signal, AndContinue::Yes, main).map(|_| ()),
             Leaf::Descendants { mark } => {
-                if let Some((_, main)) = main {
-                    main.send(signal)?;
-                    main.send(libc::SIGCONT)?;
-                }
+                let told = main.map_or(Ok(()), |_| self.signal_main(signal, true));
                 signal_marked(mark, signal, main.map(|(pid, _)| pid));
-                Ok(())
+                told
             }
         }
     }
@@ -61,11 +58,9 @@ impl Alive {
         match &self.leaf {
             Leaf::Cgroup(leaf) => leaf.kill(),
             Leaf::Descendants { mark } => {
-                if !self.exited {
-                    self.main.send(libc::SIGKILL)?;
-                }
+                let killed = if self.exited { Ok(true) } else { self.main.send(libc::SIGKILL) };
                 signal_marked(mark, libc::SIGKILL, None);
-                Ok(())
+                killed.map(|_| ())
             }
         }
     }
@@ -75,20 +70,30 @@ impl Alive {
         match &self.leaf {
             // Zombies are listed in no cgroup and keep none populated.
             Leaf::Cgroup(leaf) => match leaf.populated() {
+                Ok(false) => 0,
                 Ok(true) => leaf.procs().map_or(1, |procs| procs.len().max(1) as u32),
-                Ok(false) | Err(_) => 0,
+                // It could not be seen (EMFILE); a leaf is not empty because of that.
+                Err(_) => 1,
             },
             Leaf::Descendants { mark } => descendants::marked(mark).len() as u32,
         }
     }
 
-    /// Who is there: number and command line.
-    pub fn processes(&self) -> Vec<(u32, String)> {
-        let pids = match &self.leaf {
+    /// Who is there.
+    pub fn pids(&self) -> Vec<Pid> {
+        match &self.leaf {
             Leaf::Cgroup(leaf) => leaf.procs().unwrap_or_default(),
             Leaf::Descendants { mark } => descendants::marked(mark).iter().map(|one| one.pid).collect(),
-        };
-        pids.into_iter().map(|pid| (number(pid), descendants::command_line(pid))).collect()
+        }
+    }
+
+    /// Sends `signal` to the main process, and SIGCONT if it is to act on it even though it was stopped.
+    pub fn signal_main(&self, signal: i32, and_continue: bool) -> Result<(), Errno> {
+        self.main.send(signal)?;
+        if and_continue {
+            self.main.send(libc::SIGCONT)?;
+        }
+        Ok(())
     }
 
     /// What it has used so far.

@@ -24,6 +24,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
+use rustix::process::Pid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::Stack;
@@ -46,7 +47,9 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 /// How long the last line before lpm stops itself (Ctrl-Z) may take to be written.
 const BEFORE_STOPPING: Duration = Duration::from_millis(200);
 
-/// Asks the log for the moment to stop.
+/// What the log is asked to tell: that everything was written.
+const LAST: u64 = 0;
+/// That lpm can stop itself.
 const STOP: u64 = 1;
 
 /// After this long, people are told who is still being waited for, and again after each `STILL_WAITING`.
@@ -73,6 +76,8 @@ pub struct Setup {
     pub open_files: Option<(u64, u64)>,
     /// Said before anything else, in lpm's own name.
     pub preface: Vec<String>,
+    /// Children that this process had before lpm started any.
+    pub inherited: Vec<Pid>,
     /// Signals that came while all this was prepared; let through once they can be acted on. The driver's
     /// threads inherit the mask, so that handlers run on the loop's thread alone.
     pub held: Blocked,
@@ -83,7 +88,7 @@ pub struct Setup {
 #[derive(Debug, Default)]
 pub struct Ground {
     /// Where the leaves go; `None` in the tier without cgroups.
-    pub tree: Option<Tree>,
+    pub tree: Option<Arc<Tree>>,
     /// The one who cleans up after us if we cannot.
     pub guardian: Option<Guardian>,
 }
@@ -128,6 +133,8 @@ pub fn run(setup: Setup, ground: &mut Ground) -> std::io::Result<Run> {
 enum Message {
     Worker(Report),
     Log(Notice),
+    /// Who is being waited for, looked up.
+    Waiting(Vec<String>),
 }
 
 struct Driver {
@@ -143,13 +150,19 @@ struct Driver {
     counters: Counters,
     watch: Watch,
     inbox: UnboundedReceiver<Message>,
+    /// For threads that are started later.
+    outbox: UnboundedSender<Message>,
+    /// Guardians that had to be replaced.
+    replaced: u32,
+    /// Ctrl-Z waits for births that are under way.
+    suspending: bool,
+    /// Children that lpm had before its first birth: whoever executed lpm left them.
+    inherited: Vec<Pid>,
     signals: Signals,
     /// By instance.
     lives: Vec<Option<Alive>>,
     by_pid: HashMap<u32, InstanceId>,
     cancels: HashMap<Life, Arc<AtomicBool>>,
-    /// Facts that turned up while orders were carried out, to be handed in next.
-    found: Vec<Event>,
     ending: Option<Ending>,
     /// What `lpm run` lent the command.
     terminal: Option<OwnedFd>,
@@ -185,13 +198,13 @@ impl Driver {
         };
         let nursery = Nursery {
             stack: Arc::clone(&setup.stack),
-            app: ground.tree.as_ref().map(|tree| tree.app().try_clone()).transpose()?,
+            tree: ground.tree.clone(),
             memory: ground.tree.as_ref().is_some_and(|tree| tree.has("memory")),
             streams: setup.streams,
             open_files: setup.open_files,
             ignore_hangup: setup.ignore_hangup,
         };
-        let births: UnboundedSender<Message> = outbox;
+        let births = outbox.clone();
         let worker = Worker::start(nursery, move |report| drop(births.send(Message::Worker(report))))?;
         let system = Label::system();
         setup.preface.iter().for_each(|line| log.say(&system, line.as_str()));
@@ -215,10 +228,13 @@ impl Driver {
             system,
             watch,
             inbox,
+            outbox,
+            replaced: 0,
+            suspending: false,
+            inherited: setup.inherited,
             signals,
             by_pid: HashMap::new(),
             cancels: HashMap::new(),
-            found: Vec::new(),
             ending: None,
             terminal,
             progress: None,
@@ -247,23 +263,21 @@ impl Driver {
             signal = self.signals.next() => self.on_signal(signal),
             message = self.inbox.recv() => match message {
                 Some(Message::Worker(Report::Answered(answer))) => self.on_birth(answer),
+                Some(Message::Worker(Report::Guarded(guardian))) => self.on_guarded(guardian),
                 Some(Message::Worker(Report::Finished)) => unreachable!("nobody told it to"),
+                Some(Message::Waiting(lines)) => lines.into_iter().for_each(|line| self.log.say(&self.system, line)),
                 Some(Message::Log(notice)) => self.on_notice(notice),
                 None => unreachable!("the worker and the log thread hold their ends while we run"),
             },
-            ready = self.watch.ready() => for (key, _) in ready { self.on_ready(key) },
+            ready = self.watch.ready() => for key in ready { self.on_ready(key) },
             () = timer => self.on_timer(),
         }
     }
 
-    /// Hands one fact in and carries out what comes back; then what turned up meanwhile.
+    /// Hands one fact in and carries out what comes back.
     fn hand_in(&mut self, event: Event) {
-        let mut event = Some(event);
-        while let Some(fact) = event {
-            for action in self.core.handle(self.clock.now(), fact) {
-                self.perform(action);
-            }
-            event = if self.found.is_empty() { None } else { Some(self.found.remove(0)) };
+        for action in self.core.handle(self.clock.now(), event) {
+            self.perform(action);
         }
         if self.core.is_tearing_down() && self.progress.is_none() {
             self.progress = Some(self.clock.now() + WAITING);
@@ -274,7 +288,10 @@ impl Driver {
         let took = self.clock.now() - began;
         // Nothing is left that the guardian would have to end, unless something could not be killed; it goes
         // while lpm tidies up.
+        let empty = |tree: &Arc<Tree>| !tree.app().populated().unwrap_or(true);
         if self.lives.iter().all(Option::is_none)
+            && !self.worker.is_bearing()
+            && self.ground.tree.as_ref().is_some_and(empty)
             && let Some(guardian) = &self.ground.guardian
         {
             self.watch.remove(guardian);
@@ -283,7 +300,7 @@ impl Driver {
         // The last leaves go while the last lines are written; should the kernel, or the reader of the
         // output, take too long for either, lpm goes on without.
         self.worker.finish();
-        self.log.flush(0);
+        self.log.flush(LAST);
         let (mut removed, mut written) = (false, false);
         let patience = tokio::time::sleep(LAST_LINES);
         tokio::pin!(patience);
@@ -291,8 +308,8 @@ impl Driver {
             tokio::select! {
                 message = self.inbox.recv() => match message {
                     Some(Message::Worker(Report::Finished)) => removed = true,
-                    Some(Message::Log(Notice::Flushed(_) | Notice::ReaderLeft)) => written = true,
-                    Some(Message::Log(Notice::Failed(_)) | Message::Worker(Report::Answered(_))) => {}
+                    Some(Message::Log(Notice::Flushed(LAST) | Notice::ReaderLeft)) => written = true,
+                    Some(_) => {}
                     None => break,
                 },
                 () = &mut patience => break,
@@ -303,9 +320,11 @@ impl Driver {
         (Run { ending, core: self.core, strays, took }, self.ground)
     }
 
-    /// Whoever is still below us is outside every leaf: moved out by somebody, or started by nobody we know.
+    /// Whoever is still below us, was not there before us and is in no leaf, was moved out by somebody.
     fn end_strays(&self) -> Vec<(u32, String)> {
-        let spared: Vec<_> = self.ground.guardian.iter().map(Guardian::pid).collect();
+        let stuck = self.lives.iter().flatten().map(|alive| alive.pid);
+        let guardian = self.ground.guardian.iter().map(Guardian::pid);
+        let spared: Vec<_> = guardian.chain(stuck).chain(self.inherited.iter().copied()).collect();
         if !descendants::have_children_besides(&spared) {
             return Vec::new();
         }

@@ -6,16 +6,15 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::life::{self, Alive, Leaf};
-use super::wake::Key;
 use super::worker::Order;
-use super::{BEFORE_STOPPING, Driver, STOP, Voice};
+use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice};
+use crate::config::Signal;
 use crate::error::words;
-use crate::linux::guardian::{self, Guardian};
-use crate::linux::signals;
+use crate::linux::{descendants, signals};
 use crate::output::{Source, SourceId, Stream, Treatment, announce};
 use crate::supervisor::{Action, Announcement, Life, Recipients};
 
@@ -36,7 +35,7 @@ impl Driver {
                 let Some(alive) = self.alive(life) else { return };
                 let sent = match to {
                     Recipients::All => alive.signal_all(signal.0),
-                    Recipients::Main => alive.main.send(signal.0).map(|_| ()),
+                    Recipients::Main => alive.signal_main(signal.0, self.is_stop_signal(life, signal)),
                 };
                 if let Err(errno) = sent {
                     self.complain_about(life, "signal", errno);
@@ -55,6 +54,7 @@ impl Driver {
             Action::RemoveCgroup(life) => self.bury(life),
             Action::Suspend => self.suspend(),
             Action::Thaw => {
+                self.suspending = false;
                 self.stop_by = None;
                 self.freeze(false);
             }
@@ -62,6 +62,10 @@ impl Driver {
             Action::Reply { .. } => {}
             Action::Exit(ending) => self.ending = Some(ending),
         }
+    }
+
+    fn is_stop_signal(&self, life: Life, signal: Signal) -> bool {
+        self.stack.instances[life.instance.0 as usize].policy.stop_signal == signal
     }
 
     pub(super) fn alive(&self, life: Life) -> Option<&Alive> {
@@ -81,13 +85,22 @@ impl Driver {
     pub(super) fn bury(&mut self, life: Life) {
         let at = life.instance.0 as usize;
         self.sources(life).for_each(|source| self.log.close(source));
-        if self.alive(life).is_some() {
-            self.lives[at] = None;
+        if let Some(alive) = self.lives[at].take_if(|alive| alive.life == life) {
+            // Closing is not enough: a child that is being born has copies until it executes its program.
+            self.watch.remove(&alive.main);
+            alive.events.iter().chain(&alive.felt).for_each(|fd| self.watch.remove(fd));
             self.worker.order(Order::Remove { leaf: self.stack.instances[at].name.clone() });
         }
     }
 
+    /// Ctrl-Z. Not while a birth is under way: a child born into a frozen cgroup would hold the worker in the
+    /// kernel, where a stop does not reach it, and the shell would wait for the whole process.
     pub(super) fn suspend(&mut self) {
+        self.suspending = true;
+        if self.worker.is_bearing() {
+            return;
+        }
+        self.suspending = false;
         self.freeze(true);
         // A stopped log thread writes nothing, and people would wonder what has become of their prompt.
         self.log.flush(STOP);
@@ -118,19 +131,16 @@ impl Driver {
     }
 
     pub(super) fn replace_guardian(&mut self) {
-        let (Some(guardian), Some(tree)) = (self.ground.guardian.take(), &self.ground.tree) else { return };
+        /// Whatever kills so many is stronger than we are.
+        const MOST: u32 = 10;
+        let Some(guardian) = self.ground.guardian.take() else { return };
         self.watch.remove(&guardian);
         let _ = guardian.pidfd().reap();
-        match Guardian::start(&guardian::PROGRAM, tree) {
-            Ok(guardian) => {
-                let _ = self.watch.add(&guardian, EventFlags::IN, Key::guardian());
-                self.log.say(&self.system, "the guardian was killed and is replaced");
-                self.ground.guardian = Some(guardian);
-            }
-            Err(error) => {
-                let text = format!("the guardian was killed and cannot be replaced: {error}");
-                self.log.say(&self.system, text);
-            }
+        self.replaced += 1;
+        if self.replaced > MOST {
+            self.log.say(&self.system, "the guardian keeps being killed; going on without one");
+        } else {
+            self.worker.order(Order::Guard);
         }
     }
 
@@ -174,12 +184,26 @@ impl Driver {
         }
     }
 
+    /// On a thread of its own: the command line of a process in uninterruptible sleep may not be had, and whoever
+    /// asks for it waits with it (proc_pid_cmdline(5) needs the memory map's lock).
     pub(super) fn say_who_is_waited_for(&self) {
-        for alive in self.lives.iter().flatten() {
-            let name = &self.stack.instances[alive.life.instance.0 as usize].name;
-            let text = announce::waiting_for(name, &alive.processes());
-            self.log.say(&self.system, text);
-        }
+        const MOST: usize = 20;
+        let alive = self.lives.iter().flatten();
+        let waiting: Vec<_> = alive
+            .take(MOST)
+            .map(|alive| (self.stack.instances[alive.life.instance.0 as usize].name.clone(), alive.pids()))
+            .collect();
+        let outbox = self.outbox.clone();
+        let look = move || {
+            let line = |(name, pids): (String, Vec<Pid>)| {
+                let processes: Vec<_> =
+                    pids.into_iter().map(|pid| (life::number(pid), descendants::command_line(pid))).collect();
+                announce::waiting_for(&name, &processes)
+            };
+            let _ = outbox.send(Message::Waiting(waiting.into_iter().map(line).collect()));
+        };
+        // Without a thread nobody is told, and nothing else is lost.
+        let _ = std::thread::Builder::new().name("lpm-look".into()).spawn(look);
     }
 
     pub(super) fn complain(&self, what: &str, errno: Errno) {

@@ -62,7 +62,7 @@ impl Watch {
     }
 
     /// Waits until something is ready; what it is, at most 64 at a time.
-    pub(super) async fn ready(&self) -> Vec<(Key, EventFlags)> {
+    pub(super) async fn ready(&self) -> Vec<Key> {
         loop {
             let Ok(mut guard) = self.epoll.readable().await else { std::future::pending().await };
             let mut events = Vec::with_capacity(64);
@@ -73,7 +73,7 @@ impl Watch {
                 guard.clear_ready();
                 continue;
             }
-            return events.iter().map(|event| (Key(event.data.u64()), event.flags)).collect();
+            return events.iter().map(|event| Key(event.data.u64())).collect();
         }
     }
 }
@@ -138,10 +138,13 @@ impl Signals {
             libc::SIGQUIT,
             libc::SIGUSR1,
             libc::SIGUSR2,
-            libc::SIGTSTP,
             libc::SIGCONT,
             libc::SIGCHLD,
         ];
+        // Nobody would continue PID 1.
+        if !rustix::process::getpid().is_init() {
+            numbers.push(libc::SIGTSTP);
+        }
         // nohup asked for this, and it stays so.
         if !ignore_hangup {
             numbers.push(libc::SIGHUP);

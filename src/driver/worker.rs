@@ -16,12 +16,13 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::ceilings;
-use crate::config::{Command, Instance, Stack};
+use crate::config::{Command, Instance, Limits, Stack};
 use crate::error::words;
 use crate::linux::cgroup::{Cgroup, Counters};
+use crate::linux::guardian::{self, Guardian};
 use crate::linux::pidfd::PidFd;
 use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
-use crate::linux::tree;
+use crate::linux::tree::Tree;
 use crate::output::{self, Stream};
 use crate::supervisor::{Failure, FailureKind, Life};
 
@@ -29,7 +30,7 @@ use crate::supervisor::{Failure, FailureKind, Life};
 pub(super) struct Nursery {
     pub stack: Arc<Stack>,
     /// Where leaves are made; `None` where there are no cgroups.
-    pub app: Option<Cgroup>,
+    pub tree: Option<Arc<Tree>>,
     /// Whether a memory ceiling can be enforced, so that an OOM kill is to take the whole instance.
     pub memory: bool,
     /// Where standard streams go.
@@ -67,13 +68,22 @@ pub(super) struct Born {
 }
 
 pub(super) enum Order {
-    Spawn { life: Life, cancelled: Arc<AtomicBool> },
-    Remove { leaf: String },
+    Spawn {
+        life: Life,
+        cancelled: Arc<AtomicBool>,
+    },
+    Remove {
+        leaf: String,
+    },
+    /// A new guardian.
+    Guard,
 }
 
 /// What the worker tells the loop.
 pub(super) enum Report {
     Answered(Answer),
+    /// What became of a new guardian.
+    Guarded(Result<Guardian, spawn::Failure>),
     /// There are no more orders, and the thread is about to end.
     Finished,
 }
@@ -100,6 +110,11 @@ impl Worker {
                         report(Report::Answered(births.deliver(life, &cancelled)));
                     }
                     Order::Remove { leaf } => births.remove(&leaf),
+                    Order::Guard => {
+                        if let Some(tree) = &births.nursery.tree {
+                            report(Report::Guarded(Guardian::start(&guardian::PROGRAM, tree)));
+                        }
+                    }
                 }
             }
             report(Report::Finished);
@@ -110,7 +125,7 @@ impl Worker {
 
     /// Hands over an order.
     pub fn order(&mut self, order: Order) {
-        if matches!(order, Order::Spawn { .. }) {
+        if matches!(order, Order::Spawn { .. } | Order::Guard) {
             self.under_way += 1;
         }
         // The thread ends only when this sender is dropped.
@@ -173,15 +188,15 @@ impl Births {
     /// A new leaf with its ceilings. Counters are cumulative over a cgroup's life, so a leaf never serves two
     /// lives; one that is still there is what an earlier life could not be rid of.
     fn make_leaf(&self, instance: &Instance) -> Result<Option<Cgroup>, Failure> {
-        let Some(app) = &self.nursery.app else { return Ok(None) };
+        let Some(tree) = &self.nursery.tree else { return Ok(None) };
         let refused = |stage: &str, errno: Errno| setup_failure(stage, errno);
-        let _ = app.remove(&instance.name);
-        let leaf = tree::leaf(app, &instance.name).map_err(|errno| refused("cgroup", errno))?;
+        let _ = tree.app().remove(&instance.name);
+        let leaf = tree.leaf(&instance.name).map_err(|errno| refused("cgroup", errno))?;
         for setting in ceilings::settings(&instance.ceilings) {
             match leaf.write(setting.file, &setting.value) {
                 Ok(()) => {}
-                // The controller is not there: under best-effort that was said at the start.
-                Err(Errno::NOENT) => {}
+                // Under best-effort that was said at the start, as far as it was known.
+                Err(Errno::NOENT) if self.nursery.stack.limits == Limits::BestEffort => {}
                 Err(errno) => return Err(refused(setting.file, errno)),
             }
         }
@@ -238,9 +253,9 @@ impl Births {
     }
 
     fn remove(&self, leaf: &str) {
-        if let Some(app) = &self.nursery.app {
+        if let Some(tree) = &self.nursery.tree {
             // What cannot be removed now is taken with the whole tree at the end.
-            let _ = app.remove(leaf);
+            let _ = tree.app().remove(leaf);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the files that a stack is made of, and nothing else: what they mean is for `config` to say.
 //!
-//! Every file is read to its end once, and no further than [`LARGEST`], so that `/dev/zero` as a Procfile is
+//! Every file is read to its end once, and no further than 64 MiB, so that `/dev/zero` as a Procfile is
 //! an error and not a full memory.
 
 use std::ffi::{OsStr, OsString};

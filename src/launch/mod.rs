@@ -20,12 +20,12 @@ use crate::claim::Identity;
 use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Severity, Stack};
 use crate::driver::{self, Ground, Setup, Streams, Voice};
-use crate::error::{Error, words};
+use crate::error::{Error, tell, words};
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::scope::Scope;
-use crate::linux::signals;
 use crate::linux::tier::{Place, Tier};
 use crate::linux::tree::Tree;
+use crate::linux::{descendants, signals};
 use crate::output::Layout;
 use crate::output::summary::{self, Row, Summary};
 use crate::supervisor::{Ending, policy};
@@ -75,7 +75,7 @@ pub fn load(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Resul
 pub fn judged(loaded: Result<config::Loaded, Vec<Diagnostic>>, gathered: Gathered) -> Result<Loaded, Error> {
     let loaded = loaded.map_err(|problems| refused(&problems))?;
     let warnings = loaded.warnings.iter().filter(|problem| problem.severity == Severity::Warning);
-    shown(warnings).iter().for_each(|warning| eprintln!("lpm: {warning}"));
+    shown(warnings).iter().for_each(|warning| tell(format_args!("lpm: {warning}")));
     let stdin = (gathered.procfile == Path::new("-")).then_some(gathered.sources.procfile.bytes);
     Ok(Loaded { stack: loaded.stack, procfile: gathered.procfile, stdin })
 }
@@ -138,7 +138,8 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     let claim = owner::claim(around, &slug, &stack.name, &mut preface)?;
     if tier == Tier::None && plan.voice == Voice::Stack {
-        let why = decision.obstacle.as_ref().map_or("", |obstacle| obstacle.reason.as_str());
+        let why =
+            decision.obstacle.as_ref().map_or("systemd-run failed", |obstacle| obstacle.reason.as_str());
         preface.push(format!("no cgroups: {why}; containment is best effort (lpm doctor says more)"));
     }
     if plan.voice == Voice::Stack {
@@ -148,6 +149,10 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
 
     let cannot = |error: io::Error| Error::new(format!("cannot start: {}", words(error)));
     rustix::process::set_child_subreaper(Some(own_pid())).map_err(|errno| cannot(errno.into()))?;
+    let inherited = match descendants::have_children_besides(&[]) {
+        true => descendants::children(),
+        false => Vec::new(),
+    };
     let tree = grow(&place, &directory)?;
     if let Some(claim) = &claim
         && let Err(error) = claim.record(&owner::record(tree.as_ref()))
@@ -169,23 +174,28 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         ignore_hangup: signals::is_ignored(libc::SIGHUP),
         open_files,
         preface,
+        inherited,
         held,
     };
     let run = driver::run(setup, &mut ground);
     let left = take_down(ground);
     drop(claim);
+    // From here on lpm only has last words, and whoever loses patience with those may end it.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        let _ = signals::reset(signal);
+    }
     let run = run.map_err(cannot)?;
 
     if let Err(trouble) = left {
-        eprintln!("lpm: {trouble}");
+        tell(format_args!("lpm: {trouble}"));
     }
     for (pid, name) in &run.strays {
-        eprintln!("lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed");
+        let name = name.escape_debug();
+        tell(format_args!("lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed"));
     }
     let rows: Vec<Row<'_>> = run.core.instances().iter().map(|i| Row::new(&stack, i)).collect();
     if plan.table {
-        // Nobody is there to be told that nobody is there.
-        let _ = io::stderr().lock().write_all(summary::table(&rows).as_bytes());
+        tell(summary::table(&rows).trim_end());
     }
     if let Some((file, path)) = summary_file {
         let exit_code = match run.ending {
@@ -201,20 +211,27 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             instances: rows,
         };
         let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
+        // Not a regular file: then there is nothing to cut off.
+        let _ = file.set_len(0);
         if let Err(error) = (&file).write_all(text.as_bytes()) {
-            eprintln!("lpm: {}: the summary cannot be written: {}", path.display(), words(error));
+            tell(format_args!("lpm: {}: the summary cannot be written: {}", path.display(), words(error)));
         }
     }
     Ok(run.ending)
 }
 
 /// The stack's own ceilings, and the guardian, which is up before the first instance.
-fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Ground, Error> {
+fn raise(stack: &Stack, tree: Tree, preface: &mut Vec<String>) -> Result<Ground, Error> {
     let lacks = ground::lacks_in(stack, tree.enabled(), tree.refused());
-    let known = preface.len();
+    // What was found out before is said with its reason already.
+    let before: Vec<String> = preface.clone();
+    let known = |new: &str| {
+        let ceilings = new.split(" cannot be enforced").next().unwrap_or(new);
+        before.iter().any(|line| line.starts_with(ceilings))
+    };
     let prepared = ground::hold(stack, &lacks).and_then(|warnings| {
         // Under best-effort most of them were said before.
-        let new: Vec<String> = warnings.into_iter().filter(|_| known == 0).collect();
+        let new: Vec<String> = warnings.into_iter().filter(|new| !known(new)).collect();
         preface.extend(new);
         for setting in driver::ceilings::settings(&stack.ceilings) {
             match tree.app().write(setting.file, &setting.value) {
@@ -229,7 +246,7 @@ fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Gro
             .map_err(|failure| Error::new(format!("cannot start the guardian: {failure}")))
     });
     match prepared {
-        Ok(guardian) => Ok(Ground { tree: Some(tree), guardian: Some(guardian) }),
+        Ok(guardian) => Ok(Ground { tree: Some(Arc::new(tree)), guardian: Some(guardian) }),
         Err(error) => {
             // It is empty; what cannot be removed here is found by the next start.
             let _ = tree.leave();
@@ -242,8 +259,8 @@ fn raise(stack: &Stack, mut tree: Tree, preface: &mut Vec<String>) -> Result<Gro
 /// what lpm could not.
 fn take_down(ground: Ground) -> Result<(), String> {
     let Ground { tree, guardian } = ground;
-    let Some(mut tree) = tree else { return Ok(()) };
-    if tree.app().populated().unwrap_or(false) {
+    let Some(tree) = tree else { return Ok(()) };
+    if tree.app().populated().unwrap_or(true) {
         return Err(format!(
             "{}: something in it cannot be killed; the guardian waits for it",
             tree.path().display()
@@ -348,7 +365,8 @@ fn enough_open_files(stack: &Stack, streams: &Streams) -> Result<(), Error> {
 /// Opened before anything runs, so that a path that cannot be written is found in time.
 fn open_summary(around: &Surroundings, path: &Path) -> Result<(File, PathBuf), Error> {
     let path = around.directory.join(path);
-    match File::create(&path) {
+    // What is in it stays there until there is something better.
+    match File::options().write(true).create(true).truncate(false).open(&path) {
         Ok(file) => Ok((file, path)),
         Err(error) => {
             let why = words(error);

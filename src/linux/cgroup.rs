@@ -334,17 +334,30 @@ impl Cgroup {
     /// Everybody in it and below who was not told yet.
     fn signal_rest(&self, round: &mut Round) -> Result<(), Errno> {
         const ROUNDS: usize = 16;
-        const AT_ONCE: usize = 256;
+        const AT_ONCE: usize = 64;
         for _ in 0..ROUNDS {
             let mut new = self.procs()?;
             new.retain(|pid| !round.told.contains(pid));
             if new.is_empty() {
                 break;
             }
-            for some in new.chunks(AT_ONCE) {
-                let mut opened = Vec::with_capacity(some.len());
-                for &pid in some {
-                    opened.extend(PidFd::open(pid)?.map(|pidfd| (pid, pidfd)));
+            let mut new = new.into_iter().peekable();
+            while new.peek().is_some() {
+                let mut opened = Vec::new();
+                while opened.len() < AT_ONCE
+                    && let Some(&pid) = new.peek()
+                {
+                    match PidFd::open(pid) {
+                        Ok(pidfd) => opened.extend(pidfd.map(|pidfd| (pid, pidfd))),
+                        // First those that could be opened; one descriptor must stay for the list itself, and
+                        // who has to make room for it is found again in the next round.
+                        Err(Errno::MFILE | Errno::NFILE) if opened.len() > 1 => {
+                            opened.pop();
+                            break;
+                        }
+                        Err(errno) => return Err(errno),
+                    }
+                    new.next();
                 }
                 let still = self.procs()?;
                 for (pid, pidfd) in &opened {

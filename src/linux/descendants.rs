@@ -102,7 +102,7 @@ pub fn members(family: &[Descendant], main: Pid) -> Vec<&Descendant> {
 /// # Errors
 /// `/proc` cannot be read, or `EMFILE`.
 pub fn sweep(spared: &[Pid]) -> io::Result<Vec<Descendant>> {
-    const ROUNDS: usize = 32;
+    const ROUNDS: usize = 8;
     const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
     let mut met: Vec<Descendant> = Vec::new();
     for _ in 0..ROUNDS {
@@ -116,7 +116,8 @@ pub fn sweep(spared: &[Pid]) -> io::Result<Vec<Descendant>> {
         for one in family.iter().filter(|one| !spared.contains(&one.pid)) {
             let Some(pidfd) = one.open()? else { continue };
             if !one.zombie {
-                pidfd.send(libc::SIGKILL)?;
+                // Somebody else's, by now; the others are not to suffer for it.
+                let _ = pidfd.send(libc::SIGKILL);
                 if !met.iter().any(|old| (old.pid, old.started) == (one.pid, one.started)) {
                     met.push(one.clone());
                 }
@@ -151,6 +152,12 @@ pub fn have_children_besides(spared: &[Pid]) -> bool {
             list.split_ascii_whitespace().filter_map(|word| word.parse().ok().and_then(Pid::from_raw));
         pids.any(|pid| !spared.contains(&pid))
     })
+}
+
+/// Our children, as they are now.
+pub fn children() -> Vec<Pid> {
+    let own = rustix::process::getpid();
+    find().unwrap_or_default().into_iter().filter(|one| one.parent == own).map(|one| one.pid).collect()
 }
 
 /// Those of the family, zombies aside, whose environment held the assignment `mark` at their `execve`. That

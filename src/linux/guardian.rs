@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn dismissed_it_touches_nothing() {
         let Some(place) = Place::new("dismissed_it_touches_nothing") else { return };
-        let mut tree = Tree::own_directory(&place.path(), "lpm", &[]).unwrap();
+        let tree = Tree::own_directory(&place.path(), "lpm", &[]).unwrap();
         let guardian = guard_here(&tree);
         assert_eq!(tree.supervisor().procs(), Ok(vec![guardian.pid()]));
         let leaf = tree.leaf("web.1").unwrap();
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn its_death_is_seen() {
         let Some(place) = Place::new("its_death_is_seen") else { return };
-        let mut tree = Tree::own_directory(&place.path(), "lpm", &[]).unwrap();
+        let tree = Tree::own_directory(&place.path(), "lpm", &[]).unwrap();
         let guardian = guard_here(&tree);
         guardian.pidfd().send(libc::SIGKILL).unwrap();
         let mut fds = [PollFd::new(&guardian, PollFlags::IN)];

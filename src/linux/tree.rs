@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -33,7 +34,7 @@ pub struct Tree {
     path: PathBuf,
     enabled: Vec<String>,
     refused: Vec<(String, Errno)>,
-    left: bool,
+    left: AtomicBool,
 }
 
 /// A directory that lpm made for itself, and may remove.
@@ -142,7 +143,16 @@ impl Tree {
         }
         // Whatever was answered, this is the truth.
         let enabled = app.subtree_control().unwrap_or_default();
-        Ok(Tree { root, supervisor, app, own, path: path.to_owned(), enabled, refused, left: false })
+        Ok(Tree {
+            root,
+            supervisor,
+            app,
+            own,
+            path: path.to_owned(),
+            enabled,
+            refused,
+            left: AtomicBool::new(false),
+        })
     }
 
     /// The root's path, for people.
@@ -191,31 +201,23 @@ impl Tree {
     /// # Errors
     /// `EEXIST` if the last invocation's was not removed.
     pub fn leaf(&self, name: &str) -> Result<Cgroup, Errno> {
-        leaf(&self.app, name)
+        let leaf = self.app.create(name, Existing::Refuse)?;
+        // Before Linux 5.6 there are no such marks.
+        let _ = rustix::fs::fsetxattr(&leaf, "user.delegate", b"1", XattrFlags::empty());
+        Ok(leaf)
     }
 
     /// Remove everything that was made, and go back to where lpm came from. May be called again.
     ///
     /// # Errors
     /// `EBUSY` while somebody is left in it: an instance, or the guardian.
-    pub fn leave(&mut self) -> Result<(), Errno> {
-        if !self.left {
+    pub fn leave(&self) -> Result<(), Errno> {
+        if !self.left.load(Ordering::Acquire) {
             prune(&self.root, self.own.as_ref())?;
-            self.left = true;
+            self.left.store(true, Ordering::Release);
         }
         Ok(())
     }
-}
-
-/// [`Tree::leaf`] for who has no more than the cgroup above the leaves.
-///
-/// # Errors
-/// `EEXIST` if the last invocation's was not removed.
-pub fn leaf(app: &Cgroup, name: &str) -> Result<Cgroup, Errno> {
-    let leaf = app.create(name, Existing::Refuse)?;
-    // Before Linux 5.6 there are no such marks.
-    let _ = rustix::fs::fsetxattr(&leaf, "user.delegate", b"1", XattrFlags::empty());
-    Ok(leaf)
 }
 
 /// Take a tree down: the leaves; then the controllers, because a cgroup that hands them on may hold no
@@ -317,7 +319,7 @@ mod tests {
     fn a_tree_of_its_own_goes_without_a_trace() {
         let Some(place) = TestPlace::new("a_tree_of_its_own_goes_without_a_trace") else { return };
         let before = Own::find().unwrap();
-        let mut tree = Tree::own_directory(&place.path(), "lpm-test", &[]).unwrap();
+        let tree = Tree::own_directory(&place.path(), "lpm-test", &[]).unwrap();
         assert!(matches!(
             Tree::own_directory(&place.path(), "lpm-test", &[]),
             Err(Trouble { errno: Errno::EXIST, .. })
@@ -375,7 +377,7 @@ mod tests {
         }
         // Whatever there is here (on a hybrid machine nothing of use).
         let controllers: Vec<&str> = here.controllers.iter().map(String::as_str).collect();
-        let mut tree = Tree::delegated(&path, &controllers).unwrap();
+        let tree = Tree::delegated(&path, &controllers).unwrap();
         assert_eq!(tree.enabled(), here.controllers);
         let Own::At(now) = Own::find().unwrap() else { panic!("nowhere") };
         assert!(now.ends_with("supervisor"));
