@@ -158,15 +158,20 @@ impl Claim {
     }
 }
 
-/// The stacks of this directory whose owners died without cleaning up, each claimed.
-pub fn abandoned(directory: &OwnedFd) -> Vec<(Claim, Record)> {
+/// What owners of the stack called `slug`, and of one-off commands beside it (`slug-run-PID`), left when they died
+/// without cleaning up, each claimed. Other stacks are theirs who start them.
+pub fn abandoned(directory: &OwnedFd, slug: &str) -> Vec<(Claim, Record)> {
     let Ok(entries) = fs::Dir::read_from(directory) else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
     names
         .filter_map(|name| {
-            let slug = name.strip_suffix(".json")?;
+            let name = name.strip_suffix(".json")?;
+            let beside = || name.strip_prefix(slug).is_some_and(|rest| rest.starts_with("-run-"));
+            if name != slug && !beside() {
+                return None;
+            }
             let directory = rustix::io::fcntl_dupfd_cloexec(directory, 3).ok()?;
-            match Claim::take(directory, slug) {
+            match Claim::take(directory, name) {
                 Ok(Found::Abandoned(claim, record)) => Some((claim, record)),
                 Ok(Found::Free(_) | Found::Held(_)) | Err(_) => None,
             }

@@ -136,7 +136,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             (slug.clone(), format!("lpm-{slug}"))
         }
     };
-    let claim = owner::claim(around, &slug, &stack.name, &mut preface)?;
+    let claim = owner::claim(around, &identity.slug(), &slug, &stack.name, &mut preface)?;
     if tier == Tier::None && plan.voice == Voice::Stack {
         let why =
             decision.obstacle.as_ref().map_or("systemd-run failed", |obstacle| obstacle.reason.as_str());

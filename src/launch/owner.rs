@@ -9,13 +9,15 @@ use crate::launch::gather::Surroundings;
 use crate::linux::tree::{self, Tree};
 use crate::output::announce;
 
-/// Claims the stack called `slug`; `name` is for people. What is worth telling goes into `preface`. Without
+/// Claims what is called `slug`, the stack itself or a one-off command beside it; `family` is the stack's, `name`
+/// is for people. What is worth telling goes into `preface`. Without
 /// a private runtime directory there is no claim, which is said, and the stack can run all the same.
 ///
 /// # Errors
 /// Somebody runs it already.
 pub fn claim(
     around: &Surroundings,
+    family: &str,
     slug: &str,
     name: &str,
     preface: &mut Vec<String>,
@@ -28,7 +30,7 @@ pub fn claim(
             return Ok(None);
         }
     };
-    for (claim, record) in claim::abandoned(&directory) {
+    for (claim, record) in claim::abandoned(&directory, family) {
         preface.extend(clean_up_after(&record));
         drop(claim);
     }
