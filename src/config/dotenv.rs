@@ -341,9 +341,9 @@ mod tests {
     use super::*;
     use crate::config::error::Severity;
 
-    /// What `text` sets, references looked up among what it set before and `HOME=/root`.
+    /// What `text` sets, references looked up among what it set before and `HOME=/home/me`.
     fn read(text: impl AsRef<[u8]>, expand: bool) -> Vec<(String, String)> {
-        let mut known: HashMap<String, OsString> = HashMap::from([("HOME".to_owned(), "/root".into())]);
+        let mut known: HashMap<String, OsString> = HashMap::from([("HOME".to_owned(), "/home/me".into())]);
         let (variables, _) = parse(".env", text.as_ref(), expand);
         let mut pairs = Vec::new();
         for variable in variables {
@@ -486,9 +486,9 @@ mod tests {
             ("X=~pun|u@|0n$=", "~pun|u@|0n$="),
             // 89
             ("X='$HOME'", "$HOME"),
-            ("X=$HOME:/x", "/root:/x"),
-            ("X=${HOME}x", "/rootx"),
-            ("X=\"$HOME/\\$HOME\"", "/root/$HOME"),
+            ("X=$HOME:/x", "/home/me:/x"),
+            ("X=${HOME}x", "/home/mex"),
+            ("X=\"$HOME/\\$HOME\"", "/home/me/$HOME"),
             ("X=$1$", "$1$"),
             ("X=$NOPE", ""),
         ];
