@@ -11,6 +11,7 @@ pub mod claim;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod driver;
 pub mod error;
 pub mod launch;
