@@ -16,4 +16,151 @@
 //! It decides nothing: a request is the core's to judge, and a name is resolved by the loop against what there
 //! is. The CLI is one client among others and has no private door.
 
+pub mod chronicle;
+pub mod client;
+mod connection;
 pub mod interface;
+pub mod server;
+mod service;
+pub mod socket;
+pub mod wire;
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use crate::config::Signal;
+use crate::supervisor::Client;
+use interface::{Change, Refusal, Status};
+
+/// What the server tells the loop.
+#[derive(Debug)]
+pub enum Message {
+    /// Somebody asks for something.
+    Call(Call),
+    /// Whoever asked went away before there was an answer.
+    Left(Client),
+    /// [`server::Server::finish`] was carried out: everybody who followed something has all of it.
+    Finished,
+}
+
+/// A question, and where its answer goes. Dropping it unanswered means that the stack is shutting down.
+#[derive(Debug)]
+pub struct Call {
+    /// Who asks; no two calls have the same.
+    pub client: Client,
+    /// What.
+    pub ask: Ask,
+    /// One answer.
+    pub answer: oneshot::Sender<Result<Answer, Refusal>>,
+}
+
+/// What can be asked of the loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// How things stand.
+    Status {
+        /// Whom; all, if nobody is named.
+        names: Vec<String>,
+        /// With peaks, pressure and process trees.
+        detail: bool,
+    },
+    /// Who is meant by these names.
+    Who {
+        /// All, if nobody is named.
+        names: Vec<String>,
+    },
+    /// Have something done to some instances.
+    Do {
+        /// What.
+        verb: Verb,
+        /// Whom; all, if nobody is named.
+        names: Vec<String>,
+        /// Answer only when it is done.
+        wait: bool,
+    },
+    /// Send a signal.
+    Signal {
+        /// Whom; never empty.
+        names: Vec<String>,
+        /// Which.
+        signal: Signal,
+        /// The main processes alone.
+        main: bool,
+    },
+    /// Have so many.
+    Scale {
+        /// By process type.
+        counts: BTreeMap<String, u32>,
+        /// Answer only when it is done.
+        wait: bool,
+    },
+    /// Change settings.
+    Set {
+        /// `all`, a process type, an instance.
+        name: String,
+        /// Keys of lpm.toml with their values as text.
+        settings: BTreeMap<String, String>,
+    },
+    /// Read the files again and apply what changed.
+    Reload {
+        /// Only say what would change.
+        dry_run: bool,
+        /// Answer only when it is done.
+        wait: bool,
+    },
+    /// Tear down.
+    Down {
+        /// Answer only when it is done.
+        wait: bool,
+    },
+}
+
+/// What is done to instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Have them run.
+    Start,
+    /// Have them down.
+    Stop,
+    /// Stop and start again.
+    Restart,
+    /// Have them down at once.
+    Kill,
+    /// Stop every process where it stands.
+    Freeze,
+    /// Let them go on.
+    Thaw,
+}
+
+/// What the loop answers.
+pub enum Answer {
+    /// What the loop knows, to be completed by reading the leaves, which may take a while.
+    Survey(Survey),
+    /// It is done, or under way: for whom, what is different, and what people should know.
+    Done {
+        /// Names, in file order.
+        instances: Vec<String>,
+        /// What is different.
+        changes: Vec<Change>,
+        /// One a line.
+        notes: Vec<String>,
+    },
+}
+
+/// Reads the leaves.
+pub type Survey = Box<dyn FnOnce() -> Status + Send>;
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Answer::Survey(_) => f.write_str("Survey"),
+            Answer::Done { instances, changes, notes } => f
+                .debug_struct("Done")
+                .field("instances", instances)
+                .field("changes", changes)
+                .field("notes", notes)
+                .finish(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The client's side, as the CLI uses it: one connection, one call at a time, and it waits.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::interface::{INTERFACE, Refusal};
+use super::wire;
+
+/// A connection to a running stack.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    bytes: Vec<u8>,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The stack refused.
+    Refused(Refusal),
+    /// The connection ended: the stack did.
+    Ended,
+    /// Something else, in words.
+    Other(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+                Trouble::Ended
+            }
+            _ => Trouble::Other(crate::error::words(error)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Call<'a, P> {
+    method: String,
+    parameters: &'a P,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    upgrade: bool,
+}
+
+impl Client {
+    /// Connects to the socket at `path`.
+    ///
+    /// # Errors
+    /// What the kernel says; `ENOENT` and `ECONNREFUSED` mean that nobody is there.
+    pub fn connect(path: &Path) -> io::Result<Client> {
+        Ok(Client { stream: UnixStream::connect(path)?, bytes: Vec::new() })
+    }
+
+    /// Calls a method of the stack, and waits for its reply.
+    ///
+    /// # Errors
+    /// What the stack refuses, and what became of the connection.
+    pub fn call<R: DeserializeOwned>(&mut self, method: &str, parameters: &impl Serialize) -> Result<R, Trouble> {
+        self.send(method, parameters, false, false)?;
+        self.reply().map(|(reply, _)| reply)
+    }
+
+    /// Calls a method with many replies and hands each on, until `take` says that it is enough or the last one came.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn stream<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        parameters: &impl Serialize,
+        mut take: impl FnMut(R) -> bool,
+    ) -> Result<(), Trouble> {
+        self.send(method, parameters, true, false)?;
+        loop {
+            let (reply, continues) = self.reply()?;
+            if !take(reply) || !continues {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Calls a method after whose reply the connection carries something else; what came of that already stands
+    /// beside it.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn upgrade<R: DeserializeOwned>(
+        mut self,
+        method: &str,
+        parameters: &impl Serialize,
+    ) -> Result<(R, UnixStream, Vec<u8>), Trouble> {
+        self.send(method, parameters, false, true)?;
+        let (reply, _) = self.reply()?;
+        Ok((reply, self.stream, self.bytes))
+    }
+
+    /// Waits until the other side hangs up: after the last reply, that is when lpm itself has ended.
+    pub fn wait_for_the_end(&mut self) {
+        let mut chunk = [0; 256];
+        while matches!(self.stream.read(&mut chunk), Ok(length) if length > 0) {}
+    }
+
+    fn send(&mut self, method: &str, parameters: &impl Serialize, more: bool, upgrade: bool) -> Result<(), Trouble> {
+        let mut out = Vec::new();
+        wire::put(&mut out, &Call { method: format!("{INTERFACE}.{method}"), parameters, more, upgrade });
+        Ok(self.stream.write_all(&out)?)
+    }
+
+    /// The next reply, and whether more follow.
+    fn reply<R: DeserializeOwned>(&mut self) -> Result<(R, bool), Trouble> {
+        let message = self.message()?;
+        let other = |error: serde_json::Error| Trouble::Other(format!("the reply is not understood: {error}"));
+        let value: Value = serde_json::from_slice(&message).map_err(other)?;
+        if value.get("error").is_some_and(|error| !error.is_null()) {
+            return Err(match serde_json::from_value::<Refusal>(value.clone()) {
+                Ok(refusal) => Trouble::Refused(refusal),
+                Err(_) => Trouble::Other(format!("refused: {}", value["error"].as_str().unwrap_or("?"))),
+            });
+        }
+        let wire::Reply { parameters, continues } = serde_json::from_value(value).map_err(other)?;
+        Ok((serde_json::from_value(parameters).map_err(other)?, continues))
+    }
+
+    fn message(&mut self) -> Result<Vec<u8>, Trouble> {
+        let mut searched = 0;
+        loop {
+            if let Some(at) = memchr::memchr(0, &self.bytes[searched..]) {
+                let rest = self.bytes.split_off(searched + at + 1);
+                let mut message = std::mem::replace(&mut self.bytes, rest);
+                message.pop();
+                return Ok(message);
+            }
+            searched = self.bytes.len();
+            let mut chunk = [0; 16 * 1024];
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(Trouble::Ended),
+                length => self.bytes.extend_from_slice(&chunk[..length]),
+            }
+        }
+    }
+}

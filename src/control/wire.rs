@@ -1,0 +1,254 @@
+//! Varlink on the wire: a JSON object, then a NUL byte. Pure: bytes in, values out, and back.
+//!
+//! A message is cut at its NUL and never kept longer than [`LONGEST`]; whoever sends more is not spoken to any
+//! further, because nothing that follows could be told apart (varlink.org, "Message Format").
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// The longest call that is read, bytes. Names of ten thousand instances fit.
+pub const LONGEST: usize = 256 * 1024;
+
+/// A call as it came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// `dev.lpm.Supervisor.Status`.
+    pub method: String,
+    /// What it is given.
+    #[serde(default)]
+    pub parameters: Option<Map<String, Value>>,
+    /// The caller takes any number of replies.
+    #[serde(default)]
+    pub more: Option<bool>,
+    /// The caller wants no reply.
+    #[serde(default)]
+    pub oneway: Option<bool>,
+    /// After the reply the connection carries something else.
+    #[serde(default)]
+    pub upgrade: Option<bool>,
+}
+
+impl Call {
+    /// Interface and method: what stands before and after the last dot.
+    pub fn parts(&self) -> (&str, &str) {
+        self.method.rsplit_once('.').unwrap_or(("", &self.method))
+    }
+
+    /// The parameters as a value of their own type.
+    ///
+    /// # Errors
+    /// Which parameter is wrong, as well as it can be told.
+    pub fn parameters<'de, T: Deserialize<'de>>(&self) -> Result<T, Failure> {
+        let object = Value::Object(self.parameters.clone().unwrap_or_default());
+        T::deserialize(object).map_err(|error| {
+            let text = error.to_string();
+            // serde puts the name of a field between back-ticks.
+            let field = text.split('`').nth(1).unwrap_or(&text);
+            Failure::invalid_parameter(field)
+        })
+    }
+}
+
+/// An error reply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// `org.varlink.service.MethodNotFound`, `dev.lpm.Supervisor.NoSuchInstance`.
+    pub error: String,
+    /// What belongs to it.
+    #[serde(default)]
+    pub parameters: Value,
+}
+
+impl Failure {
+    fn of_the_service(name: &str, parameters: Value) -> Failure {
+        Failure { error: format!("org.varlink.service.{name}"), parameters }
+    }
+
+    /// There is no such interface.
+    pub fn interface_not_found(interface: &str) -> Failure {
+        Failure::of_the_service("InterfaceNotFound", json!({ "interface": interface }))
+    }
+
+    /// There is no such method.
+    pub fn method_not_found(method: &str) -> Failure {
+        Failure::of_the_service("MethodNotFound", json!({ "method": method }))
+    }
+
+    /// A parameter is missing, unknown, or of the wrong type.
+    pub fn invalid_parameter(parameter: &str) -> Failure {
+        Failure::of_the_service("InvalidParameter", json!({ "parameter": parameter }))
+    }
+
+    /// The method has many replies, and the caller takes one.
+    pub fn expected_more() -> Failure {
+        Failure::of_the_service("ExpectedMore", json!({}))
+    }
+
+    /// The caller may not.
+    pub fn permission_denied() -> Failure {
+        Failure::of_the_service("PermissionDenied", json!({}))
+    }
+}
+
+/// A reply that is no error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// What came of it.
+    #[serde(default)]
+    pub parameters: Value,
+    /// More replies follow.
+    #[serde(default)]
+    pub continues: bool,
+}
+
+/// Writes `message` and its NUL behind what is in `out`.
+pub fn put(out: &mut Vec<u8>, message: &impl Serialize) {
+    serde_json::to_writer(&mut *out, message).expect("plain data goes into a Vec");
+    out.push(0);
+}
+
+/// Writes a reply that is no error.
+pub fn put_reply(out: &mut Vec<u8>, parameters: &impl Serialize, continues: bool) {
+    #[derive(Serialize)]
+    struct Out<'a, T> {
+        parameters: &'a T,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        continues: bool,
+    }
+    put(out, &Out { parameters, continues });
+}
+
+/// Bytes that came, cut into messages.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    /// Without a NUL up to here.
+    searched: usize,
+}
+
+/// A message became longer than [`LONGEST`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLong;
+
+impl Inbox {
+    /// Where bytes go that came.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Whether there is room for more before a message has to be taken out.
+    pub fn has_room(&self) -> bool {
+        self.bytes.len() <= LONGEST
+    }
+
+    /// The next whole message, without its NUL.
+    ///
+    /// # Errors
+    /// There is none, and none that is allowed can come any more.
+    pub fn next(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
+        match memchr::memchr(0, &self.bytes[self.searched..]) {
+            Some(at) => {
+                let end = self.searched + at;
+                let rest = self.bytes.split_off(end + 1);
+                let mut message = std::mem::replace(&mut self.bytes, rest);
+                message.pop();
+                self.searched = 0;
+                if message.len() > LONGEST { Err(TooLong) } else { Ok(Some(message)) }
+            }
+            None if !self.has_room() => Err(TooLong),
+            None => {
+                self.searched = self.bytes.len();
+                if self.bytes.is_empty() {
+                    // An idle connection keeps nothing.
+                    self.bytes = Vec::new();
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// What came behind the last message, for whoever the connection is handed to.
+    pub fn rest(&mut self) -> Vec<u8> {
+        self.searched = 0;
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(inbox: &mut Inbox) -> Result<Vec<Vec<u8>>, TooLong> {
+        let mut messages = Vec::new();
+        while let Some(message) = inbox.next()? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn a_message_ends_at_its_nul_however_it_comes() {
+        let mut inbox = Inbox::default();
+        inbox.bytes().extend_from_slice(b"{\"a\"");
+        assert_eq!(all(&mut inbox), Ok(vec![]));
+        inbox.bytes().extend_from_slice(b":1}\0{}\0{");
+        assert_eq!(all(&mut inbox), Ok(vec![b"{\"a\":1}".to_vec(), b"{}".to_vec()]));
+        assert_eq!(inbox.rest(), b"{");
+    }
+
+    #[test]
+    fn half_a_message_of_two_mebibytes_is_refused_before_it_is_all_there() {
+        let mut inbox = Inbox::default();
+        let mut kept = 0;
+        for _ in 0..512 {
+            inbox.bytes().extend_from_slice(&[b'x'; 4096]);
+            kept = kept.max(inbox.bytes.len());
+            if inbox.next() == Err(TooLong) {
+                assert!(kept <= LONGEST + 4096);
+                return;
+            }
+        }
+        panic!("it was taken in");
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Wanted {
+            #[expect(dead_code, reason = "only its type matters")]
+            name: String,
+        }
+        let told = |text: &str| {
+            let call: Call = serde_json::from_str(text).unwrap();
+            call.parameters::<Wanted>().unwrap_err().parameters["parameter"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(told(r#"{"method":"a.b.C"}"#), "name");
+        assert_eq!(told(r#"{"method":"a.b.C","parameters":{"name":"x","size":1}}"#), "size");
+    }
+
+    #[test]
+    fn a_call_is_taken_apart_at_its_last_dot() {
+        let call: Call = serde_json::from_str(r#"{"method":"dev.lpm.Supervisor.Status","other":1}"#).unwrap();
+        assert_eq!(call.parts(), ("dev.lpm.Supervisor", "Status"));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_naive_splitter(
+            text in prop::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..400), size in 1usize..30,
+        ) {
+            let mut inbox = Inbox::default();
+            let mut messages = Vec::new();
+            for chunk in text.chunks(size) {
+                inbox.bytes().extend_from_slice(chunk);
+                messages.extend(all(&mut inbox).unwrap());
+            }
+            let mut expected: Vec<Vec<u8>> = text.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+            let rest = expected.pop().unwrap_or_default();
+            prop_assert_eq!(messages, expected);
+            prop_assert_eq!(inbox.rest(), rest);
+        }
+    }
+}
