@@ -31,6 +31,16 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
+    /// What root and Procfile are, whatever the stack is called: a hash in hexadecimal.
+    pub fn place(&self) -> String {
+        let mut hash = Fnv::new();
+        for part in [self.root.as_os_str(), self.procfile.as_os_str()] {
+            hash.write(part.as_bytes());
+            hash.write(&[0]);
+        }
+        format!("{:016x}", hash.0)
+    }
+
     /// The name of everything that belongs to this stack: the label as far as it is fit for a file name, and
     /// a hash that tells it from others with the same label.
     pub fn slug(&self) -> String {
@@ -63,6 +73,18 @@ impl Fnv {
 /// What the owner of a stack leaves for others to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// The stack's label.
+    #[serde(default)]
+    pub name: String,
+    /// Where its processes run, for people.
+    #[serde(default)]
+    pub root: String,
+    /// [`Identity::place`], by which it is found.
+    #[serde(default)]
+    pub place: String,
+    /// Where it can be asked, if it can.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
     /// The owner.
     pub pid: u32,
     /// Since when it runs, seconds since the epoch.
@@ -148,7 +170,8 @@ impl Claim {
     /// # Errors
     /// What the kernel says, `ENOSPC` for instance.
     pub fn record(&self, record: &Record) -> io::Result<()> {
-        let text = serde_json::to_vec(record).expect("a record is plain data");
+        // A path that is no UTF-8 cannot be written down.
+        let text = serde_json::to_vec(record).map_err(io::Error::other)?;
         fs::ftruncate(&self.file, 0)?;
         let mut at = 0;
         while at < text.len() {
@@ -179,6 +202,27 @@ pub fn abandoned(directory: &OwnedFd, slug: &str) -> Vec<(Claim, Record)> {
         .collect()
 }
 
+/// Who runs a stack now, by the names people know: every record whose lock is held, the oldest first. Records of
+/// one-off commands are left out.
+pub fn running(directory: &OwnedFd) -> Vec<Record> {
+    let Ok(entries) = fs::Dir::read_from(directory) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+    let held = names.filter(|name| name.ends_with(".json")).filter_map(|name| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = fs::openat(directory, &name, flags, Mode::empty()).ok()?;
+        // Shared, so that two who look don't see each other, and given back at once. A start that comes just then
+        // looks again.
+        match fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => read_record(&file),
+            _ => None,
+        }
+    });
+    let mut records: Vec<Record> =
+        held.filter(|record| record.is_alive() && !record.name.is_empty()).collect();
+    records.sort_by(|a, b| (a.since, &a.name, a.pid).cmp(&(b.since, &b.name, b.pid)));
+    records
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         // Removed while still locked, so that nobody can lock a file that is about to go.
@@ -187,7 +231,7 @@ impl Drop for Claim {
 }
 
 fn read_record(file: &OwnedFd) -> Option<Record> {
-    let mut text = vec![0; 4096];
+    let mut text = vec![0; 16 << 10];
     let length = rustix::io::pread(file, &mut text, 0).ok()?;
     serde_json::from_slice(&text[..length]).ok()
 }
@@ -257,6 +301,10 @@ mod tests {
 
     fn record() -> Record {
         Record {
+            name: "app".into(),
+            root: "/srv/app".into(),
+            place: "p".into(),
+            socket: None,
             pid: std::process::id(),
             since: 1,
             boot: "b".into(),
@@ -272,6 +320,19 @@ mod tests {
         claim.record(&record()).unwrap();
         let Found::Held(owner) = Claim::take(open(), "app-1").unwrap() else { panic!("not held") };
         assert_eq!(owner, Some(record()));
+    }
+
+    #[test]
+    fn who_runs_is_listed_and_who_died_is_not() {
+        let (_temp, open) = directory();
+        let Found::Free(claim) = Claim::take(open(), "app-1").unwrap() else { panic!("not free") };
+        claim.record(&record()).unwrap();
+        let Found::Free(dead) = Claim::take(open(), "app-2").unwrap() else { panic!("not free") };
+        dead.record(&record()).unwrap();
+        fs::flock(&dead.file, FlockOperation::Unlock).unwrap();
+        assert_eq!(running(&open()), [record()]);
+        drop((claim, dead));
+        assert_eq!(running(&open()), []);
     }
 
     #[test]

@@ -63,7 +63,11 @@ impl Client {
     ///
     /// # Errors
     /// What the stack refuses, and what became of the connection.
-    pub fn call<R: DeserializeOwned>(&mut self, method: &str, parameters: &impl Serialize) -> Result<R, Trouble> {
+    pub fn call<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        parameters: &impl Serialize,
+    ) -> Result<R, Trouble> {
         self.send(method, parameters, false, false)?;
         self.reply().map(|(reply, _)| reply)
     }
@@ -108,7 +112,13 @@ impl Client {
         while matches!(self.stream.read(&mut chunk), Ok(length) if length > 0) {}
     }
 
-    fn send(&mut self, method: &str, parameters: &impl Serialize, more: bool, upgrade: bool) -> Result<(), Trouble> {
+    fn send(
+        &mut self,
+        method: &str,
+        parameters: &impl Serialize,
+        more: bool,
+        upgrade: bool,
+    ) -> Result<(), Trouble> {
         let mut out = Vec::new();
         wire::put(&mut out, &Call { method: format!("{INTERFACE}.{method}"), parameters, more, upgrade });
         Ok(self.stream.write_all(&out)?)
@@ -117,7 +127,8 @@ impl Client {
     /// The next reply, and whether more follow.
     fn reply<R: DeserializeOwned>(&mut self) -> Result<(R, bool), Trouble> {
         let message = self.message()?;
-        let other = |error: serde_json::Error| Trouble::Other(format!("the reply is not understood: {error}"));
+        let other =
+            |error: serde_json::Error| Trouble::Other(format!("the reply is not understood: {error}"));
         let value: Value = serde_json::from_slice(&message).map_err(other)?;
         if value.get("error").is_some_and(|error| !error.is_null()) {
             return Err(match serde_json::from_value::<Refusal>(value.clone()) {

@@ -71,7 +71,12 @@ impl Server {
 async fn serve(listener: UnixListener, desk: Desk, mut finishing: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(desk.most_clients));
     let (following, mut followers) = mpsc::channel::<()>(1);
-    let desk = Arc::new(Counter { desk, next: AtomicU64::new(FIRST_CLIENT), finishing: finishing.clone(), following: following.downgrade() });
+    let desk = Arc::new(Counter {
+        desk,
+        next: AtomicU64::new(FIRST_CLIENT),
+        finishing: finishing.clone(),
+        following: following.downgrade(),
+    });
     let mut following = Some(following);
     loop {
         tokio::select! {

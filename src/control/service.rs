@@ -9,8 +9,9 @@ use serde_json::json;
 use super::chronicle::News;
 use super::connection::Connection;
 use super::interface::{
-    Changed, DESCRIPTION, DownParameters, EventsParameters, EventsReply, INTERFACE, Instances, Named, Refusal,
-    ReloadParameters, Reloaded, Restarted, ScaleParameters, SetParameters, SignalParameters, StatusParameters,
+    Changed, DESCRIPTION, DownParameters, EventsParameters, EventsReply, INTERFACE, Instances, Named,
+    Refusal, ReloadParameters, Reloaded, Restarted, ScaleParameters, SetParameters, SignalParameters,
+    StatusParameters,
 };
 use super::server::{Counter, Trouble};
 use super::wire::{Call, Failure, put, put_reply};
@@ -101,7 +102,8 @@ async fn ours(
         }
         ("Signal", None) => {
             let SignalParameters { names, signal, main } = call.parameters()?;
-            let signal: Signal = signal.parse().map_err(|message| Refusal::Invalid { messages: vec![message] })?;
+            let signal: Signal =
+                signal.parse().map_err(|message| Refusal::Invalid { messages: vec![message] })?;
             if names.is_empty() {
                 return Err(Failure::invalid_parameter("names").into());
             }
@@ -133,7 +135,9 @@ async fn ours(
             put_reply(out, &Restarted { instances, changes, notes }, false);
         }
         (Answer::Done { changes, .. }, "Scale" | "Set") => put_reply(out, &Changed { changes }, false),
-        (Answer::Done { changes, notes, .. }, "Reload") => put_reply(out, &Reloaded { changes, notes }, false),
+        (Answer::Done { changes, notes, .. }, "Reload") => {
+            put_reply(out, &Reloaded { changes, notes }, false)
+        }
         (Answer::Done { instances, .. }, _) => put_reply(out, &Instances { instances }, false),
     }
     Ok(())
@@ -195,7 +199,11 @@ async fn events(
 }
 
 /// The instances that are meant by these names.
-async fn who(connection: &mut Connection, desk: &Counter, names: Vec<String>) -> Result<Vec<String>, Trouble> {
+async fn who(
+    connection: &mut Connection,
+    desk: &Counter,
+    names: Vec<String>,
+) -> Result<Vec<String>, Trouble> {
     match desk.ask(connection, Ask::Who { names }).await? {
         Answer::Done { instances, .. } => Ok(instances),
         Answer::Survey(_) => Ok(Vec::new()),

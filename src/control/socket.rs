@@ -40,7 +40,8 @@ impl Listening {
                  (name a shorter one: --socket PATH)"
             ));
         }
-        let refused = |error: io::Error| format!("{shown}: the control socket cannot be made: {}", words(error));
+        let refused =
+            |error: io::Error| format!("{shown}: the control socket cannot be made: {}", words(error));
         let listener = match UnixListener::bind(path) {
             Err(error) if error.raw_os_error() == Some(Errno::ADDRINUSE.raw_os_error()) => {
                 remove_if_dead(path)?;
@@ -94,11 +95,8 @@ fn remove_if_dead(path: &Path) -> Result<(), String> {
         return Err(format!("{shown}: is there already and no socket (name another one: --socket PATH)"));
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(|error| {
-                format!("{shown}: a dead owner's socket cannot be removed: {}", words(error))
-            })
-        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
+            .map_err(|error| format!("{shown}: a dead owner's socket cannot be removed: {}", words(error))),
         Ok(_) => Err(format!("{shown}: somebody listens there already (name another one: --socket PATH)")),
         Err(error) => Err(format!("{shown}: cannot be looked at: {}", words(error))),
     }

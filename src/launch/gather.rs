@@ -56,6 +56,57 @@ pub struct Gathered {
     pub sources: Sources,
     /// The Procfile's absolute path, or `-`; part of the stack's identity.
     pub procfile: PathBuf,
+    /// Where they were read.
+    pub files: Files,
+}
+
+/// Where a stack is: which Procfile, and where its processes run.
+#[derive(Debug)]
+pub struct Located {
+    /// As it was named.
+    chosen: PathBuf,
+    /// Where that is.
+    path: PathBuf,
+    /// `.env`, if it had to be read to know the Procfile.
+    early: Option<Text>,
+    /// What named the Procfile, if anything did.
+    named_by: Option<String>,
+    /// Absolute; part of the stack's identity.
+    pub root: PathBuf,
+    /// Absolute, or `-`; part of the stack's identity.
+    pub procfile: PathBuf,
+}
+
+/// Finds out which stack is meant. No file but `.env` is read, which may name the Procfile, as with honcho.
+///
+/// # Errors
+/// A root that is none, a `.env` that cannot be read.
+pub fn locate(around: &Surroundings, stack: &StackArgs, origins: &Origins) -> Result<Located, Error> {
+    let named_root = stack.root.as_ref().map(|root| directory(around, root, origins)).transpose()?;
+    let start = named_root.as_ref().unwrap_or(&around.directory);
+    let early = match (&stack.procfile, stack.env.is_empty()) {
+        (None, true) => read_default(&start.join(".env"), ".env")?,
+        _ => None,
+    };
+    let in_dotenv = early.as_ref().and_then(procfile_variable);
+    let option = stack.procfile.as_ref().map(|path| path.as_os_str());
+    let chosen = choose_procfile(option, around.variable("PROCFILE"), in_dotenv.as_deref());
+    let named_by = match (option, around.variable("PROCFILE"), &in_dotenv) {
+        (Some(_), ..) => Some(origins.of("procfile")),
+        (None, Some(variable), _) if !variable.is_empty() => Some("PROCFILE".to_owned()),
+        (None, _, Some(_)) => Some("PROCFILE in .env".to_owned()),
+        (None, ..) => None,
+    };
+    let base = if option.is_some() { &around.directory } else { start };
+    let path = base.join(&chosen);
+    let from_stdin = chosen == Path::new("-");
+    let beside = match (from_stdin, path.parent()) {
+        (false, Some(parent)) => parent.to_path_buf(),
+        _ => start.clone(),
+    };
+    let root = normal(&named_root.unwrap_or(beside));
+    let procfile = if from_stdin { chosen.clone() } else { normal(&path) };
+    Ok(Located { chosen, path, early, named_by, root, procfile })
 }
 
 /// Finds and reads Procfile, env files and lpm.toml.
@@ -64,76 +115,123 @@ pub struct Gathered {
 /// A file that was named and cannot be read, with the reason; a Procfile that is not there.
 pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Result<Gathered, Error> {
     let stack = &asked.stack;
-    let named_root = stack.root.as_ref().map(|root| directory(around, root, origins)).transpose()?;
-    let start = named_root.as_ref().unwrap_or(&around.directory);
-    let dotenv_path = start.join(".env");
-
-    // `.env` may name the Procfile, as with honcho; then it is read before the Procfile is.
-    let early = match (&stack.procfile, stack.env.is_empty()) {
-        (None, true) => read_default(&dotenv_path, ".env")?,
-        _ => None,
-    };
-    let in_dotenv = early.as_ref().and_then(procfile_variable);
-    let option = stack.procfile.as_ref().map(|path| path.as_os_str());
-    let chosen = choose_procfile(option, around.variable("PROCFILE"), in_dotenv.as_deref());
-
+    let Located { chosen, path, early, named_by, root, procfile: procfile_path } =
+        locate(around, stack, origins)?;
     let from_stdin = chosen == Path::new("-");
-    let base = if option.is_some() { &around.directory } else { start };
-    let path = base.join(&chosen);
     let procfile = if from_stdin {
         Text::new("standard input", standard_input(around)?)
     } else {
         let label = chosen.display().to_string();
         let bytes = read_file(&path, &label).map_err(|error| match error {
-            Unreadable::Missing => {
-                let from = match (option, around.variable("PROCFILE"), &in_dotenv) {
-                    (Some(_), ..) => Some(origins.of("procfile")),
-                    (None, Some(variable), _) if !variable.is_empty() => Some("PROCFILE".to_owned()),
-                    (None, _, Some(_)) => Some("PROCFILE in .env".to_owned()),
-                    (None, ..) => None,
-                };
-                missing_procfile(&label, from.as_deref())
-            }
+            Unreadable::Missing => missing_procfile(&label, named_by.as_deref()),
             Unreadable::Other(error) => error,
         })?;
         Text::new(label, bytes)
     };
-    let beside = match (from_stdin, path.parent()) {
-        (false, Some(parent)) => parent.to_path_buf(),
-        _ => start.clone(),
-    };
-    let root = normal(&named_root.unwrap_or_else(|| beside.clone()));
 
-    let env_files = if stack.env.is_empty() {
-        match early {
-            Some(text) => vec![text],
-            None => read_default(&root.join(".env"), ".env")?.into_iter().collect(),
-        }
+    let env = if stack.env.is_empty() {
+        vec![File { path: root.join(".env"), label: ".env".to_owned(), origin: None }]
     } else {
         let names = stack.env.iter().flat_map(|list| list.split(',')).map(str::trim);
-        let read = |name: &str| {
-            let bytes = read_file(&around.directory.join(name), name).map_err(|error| match error {
-                Unreadable::Missing => {
-                    Error::new(format!("{name}: does not exist (check {})", origins.of("env")))
-                }
-                Unreadable::Other(error) => error,
-            })?;
-            Ok(Text::new(name, bytes))
+        let file = |name: &str| File {
+            path: around.directory.join(name),
+            label: name.to_owned(),
+            origin: Some(origins.of("env")),
         };
-        names.filter(|name| !name.is_empty()).map(read).collect::<Result<_, Error>>()?
+        names.filter(|name| !name.is_empty()).map(file).collect()
     };
-    let manifest = read_default(&beside.join("lpm.toml"), "lpm.toml")?;
-    let procfile_path = if from_stdin { chosen } else { normal(&path) };
+    let beside = match (from_stdin, path.parent()) {
+        (false, Some(parent)) => parent,
+        _ => root.as_path(),
+    };
+    let manifest = File { path: beside.join("lpm.toml"), label: "lpm.toml".to_owned(), origin: None };
+    let env_files = match early {
+        Some(text) => vec![text],
+        None => read_all_of(&env)?,
+    };
+    let manifest_text = manifest.read()?;
     let sources = Sources {
         procfile,
         env_files,
-        manifest,
+        manifest: manifest_text,
         environment: around.environment.clone(),
         root,
         options: options(asked, origins),
         machine: machine(),
     };
-    Ok(Gathered { sources, procfile: procfile_path })
+    let named = (!from_stdin).then(|| File { path, label: sources.procfile.label.clone(), origin: named_by });
+    Ok(Gathered { sources, procfile: procfile_path, files: Files { procfile: named, env, manifest } })
+}
+
+/// Where the texts of a stack came from, so that they can be read again.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// `None`: it came through standard input, and there is no more of it.
+    procfile: Option<File>,
+    env: Vec<File>,
+    manifest: File,
+}
+
+#[derive(Debug, Clone)]
+struct File {
+    /// Absolute.
+    path: PathBuf,
+    /// As the user named it.
+    label: String,
+    /// What named it; without that it need not be there.
+    origin: Option<String>,
+}
+
+impl File {
+    /// `None` if it need not be there and is not.
+    fn read(&self) -> Result<Option<Text>, Error> {
+        let Some(origin) = &self.origin else { return read_default(&self.path, &self.label) };
+        match read_file(&self.path, &self.label) {
+            Ok(bytes) => Ok(Some(Text::new(self.label.as_str(), bytes))),
+            Err(Unreadable::Missing) => {
+                Err(Error::new(format!("{}: does not exist (check {origin})", self.label)))
+            }
+            Err(Unreadable::Other(error)) => Err(error),
+        }
+    }
+}
+
+fn read_all_of(files: &[File]) -> Result<Vec<Text>, Error> {
+    files.iter().filter_map(|file| file.read().transpose()).collect()
+}
+
+impl Files {
+    /// Reads everything again.
+    ///
+    /// # Errors
+    /// A file that cannot be read; nothing is changed then.
+    pub fn read(&self, sources: &mut Sources) -> Result<(), Error> {
+        let env = read_all_of(&self.env)?;
+        let manifest = self.manifest.read()?;
+        if let Some(file) = &self.procfile {
+            let bytes = read_file(&file.path, &file.label).map_err(|error| match error {
+                Unreadable::Missing => missing_procfile(&file.label, file.origin.as_deref()),
+                Unreadable::Other(error) => error,
+            })?;
+            sources.procfile = Text::new(file.label.as_str(), bytes);
+        }
+        (sources.env_files, sources.manifest) = (env, manifest);
+        Ok(())
+    }
+
+    /// Reads the env files again.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    pub fn read_env(&self, sources: &mut Sources) -> Result<(), Error> {
+        sources.env_files = read_all_of(&self.env)?;
+        Ok(())
+    }
+
+    /// Where `lpm.toml` is, or would be.
+    pub fn manifest(&self) -> &Path {
+        &self.manifest.path
+    }
 }
 
 /// The options as `config` wants them: each with what it came after.

@@ -155,7 +155,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     let tree = grow(&place, &directory)?;
     if let Some(claim) = &claim
-        && let Err(error) = claim.record(&owner::record(tree.as_ref()))
+        && let Err(error) = claim.record(&owner::record(&identity, None, tree.as_ref()))
     {
         preface.push(format!("warning: the record of this run cannot be written: {}", words(error)));
     }

@@ -1,9 +1,11 @@
 //! Becoming the one who runs a stack: taking the claim, refusing a second start, cleaning up after owners
 //! who were killed together with their guardian.
 
+use std::path::Path;
+
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::claim::{self, Claim, Found, Record};
+use crate::claim::{self, Claim, Found, Identity, Record};
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
 use crate::linux::tree::{self, Tree};
@@ -55,9 +57,13 @@ pub fn claim(
     }
 }
 
-/// What this run leaves for others to read.
-pub fn record(tree: Option<&Tree>) -> Record {
+/// What this run leaves for others to read. `socket`: where it can be asked.
+pub fn record(identity: &Identity<'_>, socket: Option<&Path>, tree: Option<&Tree>) -> Record {
     Record {
+        name: identity.name.to_owned(),
+        root: identity.root.display().to_string(),
+        place: identity.place(),
+        socket: socket.map(Path::to_path_buf),
         pid: rustix::process::getpid().as_raw_pid().unsigned_abs(),
         since: u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0),
         boot: boot(),
