@@ -6,6 +6,7 @@
 use std::os::fd::AsFd;
 
 use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::life::{Alive, INSTANCE_VARIABLE, Leaf, number};
@@ -14,6 +15,7 @@ use super::worker::{Answer, Born};
 use super::{Driver, STILL_WAITING, STOP, Voice, words};
 use crate::config::Signal;
 use crate::error::{self, tell};
+use crate::linux::cgroup::AndContinue;
 use crate::linux::guardian::Guardian;
 use crate::linux::spawn::Failure as Failed;
 use crate::linux::{pidfd, signals};
@@ -80,8 +82,9 @@ impl Driver {
             Some(leaf) => Leaf::Cgroup(leaf),
             None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
         };
+        let counters = self.counters;
         let mut alive =
-            Alive { life, pid, main, leaf, counters: self.counters, exited: false, events: None, felt: None };
+            Alive { life, pid, main, leaf, counters, exited: false, frozen: false, events: None, felt: None };
         if let Err(errno) = self.watch.add(alive.main.as_fd(), EventFlags::IN, Key::exit(life)) {
             // SIGCHLD tells of the exit too; only its promptness is lost.
             self.complain("watch", errno);
@@ -117,7 +120,7 @@ impl Driver {
         match key.kind() {
             Kind::Guardian => self.replace_guardian(),
             Kind::Exit => self.on_exit(key.instance()),
-            Kind::Emptied => self.on_emptied(key.instance()),
+            Kind::Events => self.on_events(key.instance()),
             Kind::Resource => self.on_resource(key.instance()),
         }
     }
@@ -160,26 +163,36 @@ impl Driver {
         }
         // It stays readable, and would be reported for ever.
         self.watch.remove(alive.main.as_fd());
-        if let Leaf::Cgroup(leaf) = &alive.leaf {
-            match leaf.watch("cgroup.events") {
-                Ok(fd) => {
-                    let added = self.watch.add(&fd, EventFlags::PRI, Key::emptied(alive.life));
-                    alive.events = added.is_ok().then_some(fd);
-                }
-                Err(_) => return 0,
-            }
+        if self.watch_events(id).is_err() {
+            return 0;
         }
-        alive.left()
+        self.lives[id.0 as usize].as_ref().map_or(0, Alive::left)
     }
 
-    pub(super) fn on_emptied(&mut self, id: InstanceId) {
+    /// Arms the notification of `cgroup.events`. It is one file and one descriptor, whichever of its facts is
+    /// waited for first.
+    pub(super) fn watch_events(&mut self, id: InstanceId) -> Result<(), Errno> {
+        let Some(alive) = &mut self.lives[id.0 as usize] else { return Ok(()) };
+        if let (Leaf::Cgroup(leaf), None) = (&alive.leaf, &alive.events) {
+            let fd = leaf.watch("cgroup.events")?;
+            let added = self.watch.add(&fd, EventFlags::PRI, Key::events(alive.life));
+            alive.events = added.is_ok().then_some(fd);
+        }
+        Ok(())
+    }
+
+    /// The leaf may be empty, or stand still.
+    pub(super) fn on_events(&mut self, id: InstanceId) {
         let Some(alive) = &self.lives[id.0 as usize] else { return };
         if let Some(events) = &alive.events {
             rearm(events);
         }
+        let life = alive.life;
         if alive.exited && alive.left() == 0 {
-            let (life, usage) = (alive.life, alive.usage());
+            let usage = alive.usage();
             self.hand_in(Event::Emptied { life, usage });
+        } else if alive.frozen && alive.stands_still() {
+            self.hand_in(Event::Frozen { life });
         }
     }
 
@@ -229,7 +242,7 @@ impl Driver {
         if self.ground.tree.is_none() {
             for at in 0..self.lives.len() {
                 if self.lives[at].as_ref().is_some_and(|alive| alive.exited) {
-                    self.on_emptied(InstanceId(at as u32));
+                    self.on_events(InstanceId(at as u32));
                 }
             }
         }
@@ -242,7 +255,8 @@ impl Driver {
         let (Some(terminal), Some(alive)) = (&self.terminal, self.lives.iter().flatten().next()) else {
             return;
         };
-        if alive.exited {
+        // One that was frozen by SIGSTOP was not stopped by its terminal.
+        if alive.exited || alive.frozen {
             return;
         }
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
@@ -263,6 +277,6 @@ impl Driver {
         if rustix::termios::tcgetpgrp(terminal) == Ok(own) {
             hand_to(alive.pid);
         }
-        let _ = alive.signal_all(libc::SIGCONT);
+        let _ = alive.signal_all(libc::SIGCONT, AndContinue::No);
     }
 }

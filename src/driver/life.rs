@@ -27,7 +27,10 @@ pub(super) struct Alive {
     pub counters: Counters,
     /// The main process was reaped.
     pub exited: bool,
-    /// Watched for its end; kept open so that the notification stays armed.
+    /// Told to stand still, on its own and not with the whole stack.
+    pub frozen: bool,
+    /// `cgroup.events`, watched for its end or for its standing still; kept open so that the notification stays
+    /// armed.
     pub events: Option<OwnedFd>,
     /// Watched for a ceiling that is felt.
     pub felt: Option<OwnedFd>,
@@ -40,16 +43,37 @@ pub(super) enum Leaf {
 }
 
 impl Alive {
-    /// Sends `signal` to every process, and SIGCONT so that a stopped one can act on it.
-    pub fn signal_all(&self, signal: i32) -> Result<(), Errno> {
+    /// Sends `signal` to every process, and SIGCONT if a stopped one is to act on it.
+    pub fn signal_all(&self, signal: i32, and_continue: AndContinue) -> Result<(), Errno> {
         let main = (!self.exited).then_some((self.pid, &self.main));
         match &self.leaf {
-            Leaf::Cgroup(leaf) => leaf.signal_all(signal, AndContinue::Yes, main).map(|_| ()),
+            Leaf::Cgroup(leaf) => leaf.signal_all(signal, and_continue, main).map(|_| ()),
             Leaf::Descendants { mark } => {
-                let told = main.map_or(Ok(()), |_| self.signal_main(signal, true));
-                signal_marked(mark, signal, main.map(|(pid, _)| pid));
+                let told = main.map_or(Ok(()), |_| self.signal_main(signal, and_continue));
+                signal_marked(mark, signal, and_continue, main.map(|(pid, _)| pid));
                 told
             }
+        }
+    }
+
+    /// Stops every process where it stands, or lets it go on. In a cgroup that takes effect soon and not at
+    /// once; without one it is done by SIGSTOP, which a process can see and a parent undo.
+    pub fn freeze(&self, frozen: bool) -> Result<(), Errno> {
+        match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.freeze(frozen),
+            Leaf::Descendants { .. } => {
+                let signal = if frozen { libc::SIGSTOP } else { libc::SIGCONT };
+                self.signal_all(signal, AndContinue::No)
+            }
+        }
+    }
+
+    /// Whether every process stands still, after it was told to. Without a cgroup nobody could tell, and it is
+    /// believed.
+    pub fn stands_still(&self) -> bool {
+        match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.frozen().unwrap_or(false),
+            Leaf::Descendants { .. } => self.frozen,
         }
     }
 
@@ -59,7 +83,7 @@ impl Alive {
             Leaf::Cgroup(leaf) => leaf.kill(),
             Leaf::Descendants { mark } => {
                 let killed = if self.exited { Ok(true) } else { self.main.send(libc::SIGKILL) };
-                signal_marked(mark, libc::SIGKILL, None);
+                signal_marked(mark, libc::SIGKILL, AndContinue::No, None);
                 killed.map(|_| ())
             }
         }
@@ -88,9 +112,9 @@ impl Alive {
     }
 
     /// Sends `signal` to the main process, and SIGCONT if it is to act on it even though it was stopped.
-    pub fn signal_main(&self, signal: i32, and_continue: bool) -> Result<(), Errno> {
+    pub fn signal_main(&self, signal: i32, and_continue: AndContinue) -> Result<(), Errno> {
         self.main.send(signal)?;
-        if and_continue {
+        if and_continue == AndContinue::Yes {
             self.main.send(libc::SIGCONT)?;
         }
         Ok(())
@@ -108,11 +132,11 @@ impl Alive {
 
 /// Signals everybody who carries the mark but `told`, who was told already, each through a pidfd after a
 /// second look.
-pub(super) fn signal_marked(mark: &str, signal: i32, told: Option<Pid>) {
+fn signal_marked(mark: &str, signal: i32, and_continue: AndContinue, told: Option<Pid>) {
     for one in descendants::marked(mark).iter().filter(|one| Some(one.pid) != told) {
         if let Ok(Some(pidfd)) = one.open() {
             let _ = pidfd.send(signal);
-            if signal != libc::SIGSTOP {
+            if and_continue == AndContinue::Yes {
                 let _ = pidfd.send(libc::SIGCONT);
             }
         }

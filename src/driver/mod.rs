@@ -17,7 +17,7 @@ mod wake;
 mod words;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -161,6 +161,8 @@ struct Driver {
     signals: Signals,
     /// By instance.
     lives: Vec<Option<Alive>>,
+    /// Facts that came of an order at once; handed in when the orders that came with it are carried out.
+    told: VecDeque<Event>,
     by_pid: HashMap<u32, InstanceId>,
     cancels: HashMap<Life, Arc<AtomicBool>>,
     ending: Option<Ending>,
@@ -233,6 +235,7 @@ impl Driver {
             suspending: false,
             inherited: setup.inherited,
             signals,
+            told: VecDeque::new(),
             by_pid: HashMap::new(),
             cancels: HashMap::new(),
             ending: None,
@@ -276,8 +279,12 @@ impl Driver {
 
     /// Hands one fact in and carries out what comes back.
     fn hand_in(&mut self, event: Event) {
-        for action in self.core.handle(self.clock.now(), event) {
-            self.perform(action);
+        let mut next = Some(event);
+        while let Some(event) = next {
+            for action in self.core.handle(self.clock.now(), event) {
+                self.perform(action);
+            }
+            next = self.told.pop_front();
         }
         if self.core.is_tearing_down() && self.progress.is_none() {
             self.progress = Some(self.clock.now() + WAITING);

@@ -9,14 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::life::{self, Alive, Leaf};
+use super::life::{self, Alive};
 use super::worker::Order;
 use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice};
 use crate::config::Signal;
 use crate::error::words;
+use crate::linux::cgroup::AndContinue;
 use crate::linux::{descendants, signals};
 use crate::output::{Source, SourceId, Stream, Treatment, announce};
-use crate::supervisor::{Action, Announcement, Life, Recipients};
+use crate::supervisor::{Action, Announcement, Event, Life, Recipients};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -31,16 +32,10 @@ impl Driver {
                     cancelled.store(true, Ordering::Release);
                 }
             }
-            Action::Signal { life, signal, to } => {
-                let Some(alive) = self.alive(life) else { return };
-                let sent = match to {
-                    Recipients::All => alive.signal_all(signal.0),
-                    Recipients::Main => alive.signal_main(signal.0, self.is_stop_signal(life, signal)),
-                };
-                if let Err(errno) = sent {
-                    self.complain_about(life, "signal", errno);
-                }
-            }
+            Action::Stop { life, signal, to } => self.send(life, signal, to, AndContinue::Yes),
+            Action::Signal { life, signal, to } => self.send(life, signal, to, AndContinue::No),
+            Action::Freeze(life) => self.freeze_leaf(life),
+            Action::Thaw(life) => self.thaw_leaf(life),
             Action::KillCgroup(life) => {
                 let killed = match self.alive(life) {
                     Some(alive) => alive.kill(),
@@ -53,7 +48,7 @@ impl Driver {
             }
             Action::RemoveCgroup(life) => self.bury(life),
             Action::Suspend => self.suspend(),
-            Action::Thaw => {
+            Action::Resume => {
                 self.suspending = false;
                 self.stop_by = None;
                 self.freeze(false);
@@ -64,8 +59,42 @@ impl Driver {
         }
     }
 
-    fn is_stop_signal(&self, life: Life, signal: Signal) -> bool {
-        self.stack.instances[life.instance.0 as usize].policy.stop_signal == signal
+    fn send(&self, life: Life, signal: Signal, to: Recipients, and_continue: AndContinue) {
+        let Some(alive) = self.alive(life) else { return };
+        let sent = match to {
+            Recipients::All => alive.signal_all(signal.0, and_continue),
+            Recipients::Main => alive.signal_main(signal.0, and_continue),
+        };
+        if let Err(errno) = sent {
+            self.complain_about(life, "signal", errno);
+        }
+    }
+
+    /// The notification is armed before the order is given, and one look follows: the kernel says nothing of a
+    /// leaf that stood still already.
+    fn freeze_leaf(&mut self, life: Life) {
+        if self.alive(life).is_none() {
+            return;
+        }
+        let watched = self.watch_events(life.instance);
+        let Some(alive) = &mut self.lives[life.instance.0 as usize] else { return };
+        alive.frozen = true;
+        let done = watched.and_then(|()| alive.freeze(true));
+        if alive.stands_still() {
+            self.told.push_back(Event::Frozen { life });
+        }
+        if let Err(errno) = done {
+            self.complain_about(life, "freeze", errno);
+        }
+    }
+
+    fn thaw_leaf(&mut self, life: Life) {
+        let alive = self.lives[life.instance.0 as usize].as_mut();
+        let Some(alive) = alive.filter(|alive| alive.life == life) else { return };
+        alive.frozen = false;
+        if let Err(errno) = alive.freeze(false) {
+            self.complain_about(life, "thaw", errno);
+        }
     }
 
     pub(super) fn alive(&self, life: Life) -> Option<&Alive> {
@@ -119,12 +148,9 @@ impl Driver {
         match &self.ground.tree {
             Some(tree) => drop(tree.app().freeze(frozen)),
             None => {
-                let number = if frozen { libc::SIGSTOP } else { libc::SIGCONT };
-                for alive in self.lives.iter().flatten() {
-                    let _ = alive.main.send(number);
-                    if let Leaf::Descendants { mark } = &alive.leaf {
-                        life::signal_marked(mark, number, Some(alive.pid));
-                    }
+                // Who was stopped on its own stays so.
+                for alive in self.lives.iter().flatten().filter(|alive| !alive.frozen) {
+                    let _ = alive.freeze(frozen);
                 }
             }
         }

@@ -85,7 +85,8 @@ pub(super) struct Key(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Exit,
-    Emptied,
+    /// `cgroup.events`: whether anybody is there, whether everybody stands still.
+    Events,
     Resource,
     Guardian,
 }
@@ -99,7 +100,7 @@ impl Key {
         Key::new(0, life)
     }
 
-    pub(super) fn emptied(life: Life) -> Key {
+    pub(super) fn events(life: Life) -> Key {
         Key::new(1, life)
     }
 
@@ -114,7 +115,7 @@ impl Key {
     pub(super) fn kind(self) -> Kind {
         match self.0 >> 32 {
             0 => Kind::Exit,
-            1 => Kind::Emptied,
+            1 => Kind::Events,
             2 => Kind::Resource,
             _ => Kind::Guardian,
         }

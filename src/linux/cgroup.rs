@@ -303,6 +303,19 @@ impl Cgroup {
         }
     }
 
+    /// Whether everybody in it and below stands still (`cgroup.events`), be it because of a cgroup further up. Nobody
+    /// does in one that is gone.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn frozen(&self) -> Result<bool, Errno> {
+        match self.read("cgroup.events") {
+            Ok(text) => Ok(value(text.as_bytes(), "frozen") == Some(1)),
+            Err(errno) if gone(errno) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
     /// A signal to every process in it and below, and how many got it. `main` is the one whose pidfd is
     /// known already; it is told first, and if it is alone, nothing else needs to be opened.
     ///
@@ -946,6 +959,7 @@ pub(crate) mod tests {
         assert_eq!(leaf.procs(), Ok(Vec::new()));
         assert_eq!(leaf.kill(), Ok(()));
         assert_eq!(leaf.freeze(true), Ok(()));
+        assert_eq!(leaf.frozen(), Ok(false));
         assert_eq!(leaf.children(), Ok(Vec::new()));
         assert_eq!(leaf.signal_all(libc::SIGKILL, AndContinue::Yes, None), Ok(0));
         let all = Counters { memory: true, tasks: true };

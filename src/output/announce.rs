@@ -8,7 +8,9 @@ use std::fmt::Write;
 
 use crate::config::quantity::{format_duration, format_memory, format_size, format_tasks};
 use crate::config::{Ceiling, Command, Instance, Stack};
-use crate::supervisor::{Announcement, Exit, Failure, FailureKind, InstanceId, Outcome, Usage};
+use crate::supervisor::{
+    Announcement, Exit, Failure, FailureKind, InstanceId, Intervention, Outcome, RestartReason, Usage,
+};
 
 /// Whose line an announcement is; `None`: lpm's own.
 pub fn subject(announcement: &Announcement) -> Option<InstanceId> {
@@ -21,10 +23,12 @@ pub fn subject(announcement: &Announcement) -> Option<InstanceId> {
         | Announcement::GivenUp { life }
         | Announcement::OomKill { life, .. }
         | Announcement::TasksRefused { life } => Some(life.instance),
-        Announcement::RestartIn { instance, .. } | Announcement::StartLimitHit { instance } => {
-            Some(*instance)
-        }
-        Announcement::Interrupted(_)
+        Announcement::RestartIn { instance, .. }
+        | Announcement::StartLimitHit { instance }
+        | Announcement::OnRequest { instance, .. }
+        | Announcement::Removed { instance } => Some(*instance),
+        Announcement::ShutDownRequested
+        | Announcement::Interrupted(_)
         | Announcement::StoppingAll(_)
         | Announcement::KillingAll
         | Announcement::Forwarding(_)
@@ -47,6 +51,9 @@ pub fn explains_a_bad_end(announcement: &Announcement) -> bool {
         Announcement::Started { .. }
         | Announcement::RestartIn { .. }
         | Announcement::StartLimitHit { .. }
+        | Announcement::OnRequest { .. }
+        | Announcement::Removed { .. }
+        | Announcement::ShutDownRequested
         | Announcement::Interrupted(_)
         | Announcement::StoppingAll(_)
         | Announcement::KillingAll
@@ -86,17 +93,21 @@ pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
         Announcement::TasksRefused { life } => {
             format!("tasks ceiling {} reached, forks are refused", tasks_ceiling(of(life.instance), stack))
         }
-        Announcement::RestartIn { delay, restarts, .. } if delay.is_zero() => {
-            format!("restarting (restart {restarts})")
+        Announcement::RestartIn { delay, restarts, why, .. } if delay.is_zero() => {
+            format!("restarting (restart {restarts}, {})", restart_reason(*why))
         }
-        Announcement::RestartIn { delay, restarts, .. } => {
-            format!("restarting in {} (restart {restarts})", format_duration(*delay))
+        Announcement::RestartIn { delay, restarts, why, .. } => {
+            let delay = format_duration(*delay);
+            format!("restarting in {delay} (restart {restarts}, {})", restart_reason(*why))
         }
         Announcement::StartLimitHit { instance } => {
             let restart = &of(*instance).policy.restart;
             let interval = format_duration(restart.interval);
             format!("started {} times within {interval}, not again (start-limit-hit)", restart.burst)
         }
+        Announcement::OnRequest { what, .. } => on_request(*what),
+        Announcement::Removed { .. } => "removed".to_owned(),
+        Announcement::ShutDownRequested => "shutdown requested".to_owned(),
         Announcement::Interrupted(signal) => format!("{signal} received, starting shutdown"),
         Announcement::StoppingAll(Some(signal)) => format!("sending {signal} to all processes"),
         Announcement::StoppingAll(None) => "sending each process its stop signal".to_owned(),
@@ -129,6 +140,32 @@ pub fn exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with code {code}"),
         Exit::Signal { signal, .. } => format!("terminated by {signal}"),
+    }
+}
+
+/// Why something is, or was, started again: `after exit code 3`, `after SIGSEGV, core dumped`, `after oom-kill`,
+/// `on request`.
+pub fn restart_reason(why: RestartReason) -> String {
+    match why {
+        RestartReason::Requested => "on request".to_owned(),
+        RestartReason::Ended { outcome: Outcome::OomKill, .. } => "after oom-kill".to_owned(),
+        RestartReason::Ended { exit: Exit::Code(code), .. } => format!("after exit code {code}"),
+        RestartReason::Ended { exit: Exit::Signal { signal, core: true }, .. } => {
+            format!("after {signal}, core dumped")
+        }
+        RestartReason::Ended { exit: Exit::Signal { signal, core: false }, .. } => format!("after {signal}"),
+    }
+}
+
+/// What somebody does to an instance, as its line says it.
+fn on_request(what: Intervention) -> String {
+    match what {
+        Intervention::Stop => "stopping on request".to_owned(),
+        Intervention::Restart => "restarting on request".to_owned(),
+        Intervention::Kill => "killing on request".to_owned(),
+        Intervention::Signal(signal) => format!("sending {signal} on request"),
+        Intervention::Freeze => "frozen on request".to_owned(),
+        Intervention::Thaw => "thawed on request".to_owned(),
     }
 }
 
@@ -326,8 +363,50 @@ mod tests {
             instance: LIFE.instance,
             delay: Duration::from_millis(100),
             restarts: 2,
+            why: RestartReason::Ended { exit: Exit::Code(3), outcome: Outcome::ExitCode },
         };
-        assert_eq!(say(again), "restarting in 100ms (restart 2)");
+        assert_eq!(say(again), "restarting in 100ms (restart 2, after exit code 3)");
+        let at_once = Announcement::RestartIn {
+            instance: LIFE.instance,
+            delay: Duration::ZERO,
+            restarts: 1,
+            why: RestartReason::Ended {
+                exit: Exit::Signal { signal: Signal(11), core: true },
+                outcome: Outcome::CoreDump,
+            },
+        };
+        assert_eq!(say(at_once), "restarting (restart 1, after SIGSEGV, core dumped)");
+    }
+
+    #[test]
+    fn the_reason_for_a_restart_is_short() {
+        let ended = |exit, outcome| restart_reason(RestartReason::Ended { exit, outcome });
+        let signal = |signal| Exit::Signal { signal: Signal(signal), core: false };
+        assert_eq!(ended(Exit::Code(0), Outcome::Success), "after exit code 0");
+        assert_eq!(ended(signal(9), Outcome::Signal), "after SIGKILL");
+        // A shell whose child was killed says so by its code.
+        assert_eq!(ended(Exit::Code(137), Outcome::OomKill), "after oom-kill");
+        assert_eq!(ended(signal(9), Outcome::OomKill), "after oom-kill");
+        assert_eq!(restart_reason(RestartReason::Requested), "on request");
+    }
+
+    #[test]
+    fn what_somebody_else_does_is_said() {
+        let told = |what| {
+            let announcement = Announcement::OnRequest { instance: LIFE.instance, what };
+            assert_eq!(subject(&announcement), Some(LIFE.instance));
+            assert!(!explains_a_bad_end(&announcement));
+            say(announcement)
+        };
+        assert_eq!(told(Intervention::Stop), "stopping on request");
+        assert_eq!(told(Intervention::Restart), "restarting on request");
+        assert_eq!(told(Intervention::Kill), "killing on request");
+        assert_eq!(told(Intervention::Signal(Signal(1))), "sending SIGHUP on request");
+        assert_eq!(told(Intervention::Freeze), "frozen on request");
+        assert_eq!(told(Intervention::Thaw), "thawed on request");
+        assert_eq!(say(Announcement::Removed { instance: LIFE.instance }), "removed");
+        assert_eq!(say(Announcement::ShutDownRequested), "shutdown requested");
+        assert_eq!(subject(&Announcement::ShutDownRequested), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Client, Exit, Failure, InstanceId, Life, Usage};
+use super::instance::RestartReason;
 use crate::config::Signal;
 
 /// An order.
@@ -14,7 +15,17 @@ pub enum Action {
     Spawn(Life),
     /// If the spawn was not carried out yet, don't; answered by `Spawned` or `SpawnFailed` all the same.
     CancelSpawn(Life),
-    /// Send a signal.
+    /// Ask for the end: the stop signal, and SIGCONT so that a stopped process can act on it. What is frozen
+    /// cannot, so that a `Thaw` came before.
+    Stop {
+        /// Whose processes.
+        life: Life,
+        /// By which signal.
+        signal: Signal,
+        /// Which of them.
+        to: Recipients,
+    },
+    /// Send a signal and nothing else: somebody wants it sent, SIGSTOP perhaps.
     Signal {
         /// To whose processes.
         life: Life,
@@ -23,14 +34,18 @@ pub enum Action {
         /// To which of them.
         to: Recipients,
     },
+    /// Stop every process of the leaf where it stands (`cgroup.freeze`); answered by `Frozen`.
+    Freeze(Life),
+    /// Let the leaf go on.
+    Thaw(Life),
     /// SIGKILL to everything in the leaf (`cgroup.kill`).
     KillCgroup(Life),
     /// The leaf is empty: remove it.
     RemoveCgroup(Life),
-    /// Freeze every leaf, then stop lpm itself until SIGCONT (Ctrl-Z).
+    /// Freeze the stack as a whole, then stop lpm itself until SIGCONT (Ctrl-Z).
     Suspend,
-    /// Thaw every leaf.
-    Thaw,
+    /// Let the stack go on. A leaf that was frozen on its own stays so.
+    Resume,
     /// Tell people.
     Announce(Announcement),
     /// The one final reply to a request.
@@ -49,7 +64,7 @@ pub enum Action {
 pub enum Recipients {
     /// The main process alone.
     Main,
-    /// Every process of the leaf; each also gets SIGCONT, so that a stopped one can act on it.
+    /// Every process of the leaf.
     All,
 }
 
@@ -73,6 +88,8 @@ pub enum Reply {
     Superseded,
     /// An instance did not come up, or not even SIGKILL brought it down.
     Failed(InstanceId),
+    /// An instance has no process that this could be done to. It was done to the others.
+    NotRunning(InstanceId),
 }
 
 /// Why an instance's last life ended, in systemd's words.
@@ -166,12 +183,28 @@ pub enum Announcement {
         delay: Duration,
         /// How many restarts this makes.
         restarts: u32,
+        /// What it comes of.
+        why: RestartReason,
     },
     /// It was started too often and stays down.
     StartLimitHit {
         /// Which.
         instance: InstanceId,
     },
+    /// Somebody asked for this, and it is being done; for `Freeze`, it is done.
+    OnRequest {
+        /// To which.
+        instance: InstanceId,
+        /// What.
+        what: Intervention,
+    },
+    /// It is down and no longer a part of the stack.
+    Removed {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// Somebody asked for the end of the stack.
+    ShutDownRequested,
     /// lpm was told to stop.
     Interrupted(Signal),
     /// The stack is being torn down; `None`: different instances get different signals.
@@ -186,4 +219,22 @@ pub enum Announcement {
     Suspended,
     /// The stack runs again.
     Resumed,
+}
+
+/// What somebody has done to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Intervention {
+    /// It is asked to end.
+    Stop,
+    /// It is asked to end, and starts again.
+    Restart,
+    /// It is killed.
+    Kill,
+    /// It is sent a signal.
+    Signal(Signal),
+    /// Its processes stand still.
+    Freeze,
+    /// Its processes go on.
+    Thaw,
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Signal;
+use super::action::Recipients;
+use crate::config::{Policy, Signal};
 
 /// Index of an instance in [`crate::config::Stack::instances`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -67,6 +68,17 @@ pub enum Event {
         /// What the leaf has used so far.
         usage: Usage,
     },
+    /// Every process of the leaf stands still (`frozen 1`), as `Freeze` had ordered.
+    Frozen {
+        /// Whose leaf.
+        life: Life,
+    },
+    /// What is configured now. Of instances that are known the policy is replaced; one that has the next number
+    /// is new, and as if it had been removed until a `Start` asks for it. Other numbers mean nothing.
+    Configured {
+        /// In ascending order where instances are new.
+        policies: Vec<(InstanceId, Policy)>,
+    },
     /// lpm was sent this signal.
     Signal(Signal),
     /// The reader of lpm's output went away.
@@ -84,15 +96,33 @@ pub enum Event {
     TimePassed,
 }
 
-/// What a client can ask for. Each is idempotent.
+/// What a client can ask for. Each but `Signal` is idempotent, and what cannot be done to one instance is done to
+/// the others all the same. An instance that does not exist is in nobody's way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Have these running.
+    /// Have these running, those that were removed included. What is frozen runs, and stays frozen.
     Start(Vec<InstanceId>),
     /// Have these stopped; a stop by request never ends the stack.
     Stop(Vec<InstanceId>),
-    /// Stop these and start them again.
+    /// Stop these and start them again. What was removed is not running, and is not started.
     Restart(Vec<InstanceId>),
+    /// Have these down at once: SIGKILL to everything in them, nobody asked first. Like a stop otherwise.
+    Kill(Vec<InstanceId>),
+    /// Send a signal. What comes of it is as if anybody had sent it; done once the order is given.
+    Signal {
+        /// To whose processes; an instance without any is not running.
+        on: Vec<InstanceId>,
+        /// Which.
+        signal: Signal,
+        /// To which of them.
+        to: Recipients,
+    },
+    /// Stop every process of these where it stands; done when all stand still. What does not run cannot be frozen.
+    Freeze(Vec<InstanceId>),
+    /// Let these go on; done once the order is given, also for what is not frozen.
+    Thaw(Vec<InstanceId>),
+    /// Stop these and take them out of the stack, as a smaller formation does. A later `Start` brings one back.
+    Remove(Vec<InstanceId>),
     /// Tear down; answered when every leaf is empty.
     ShutDown,
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::Outcome;
+use super::action::{Outcome, Recipients};
 use super::event::{Exit, InstanceId, Life, Usage};
-use crate::config::Policy;
+use crate::config::{Policy, Signal};
 
 /// Time since an arbitrary moment; the driver's monotonic clock.
 pub type Time = Duration;
@@ -34,6 +34,8 @@ pub enum State {
         invocation: u32,
         /// The main process.
         pid: u32,
+        /// Whether its processes may.
+        freezer: Freezer,
     },
     /// It was asked to end, or what its main process left behind was. Left when the main process has
     /// exited *and* the leaf is empty.
@@ -77,6 +79,18 @@ pub enum State {
     },
 }
 
+/// Whether the processes of a life that runs may run, as far as it alone goes; Ctrl-Z stops them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Freezer {
+    /// They may.
+    Thawed,
+    /// They are being stopped where they stand, which takes those in the kernel as long as they are there.
+    Freezing,
+    /// They all stand still.
+    Frozen,
+}
+
 /// How far the main process of a life that is ending is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,6 +121,43 @@ pub enum Then {
     },
 }
 
+/// Whether people want an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wanted {
+    /// It belongs to the stack; policy decides about it.
+    Up,
+    /// Somebody asked for it to be down.
+    Down,
+    /// It is no part of the stack: removed, or configured anew and not started yet.
+    Gone,
+}
+
+/// Why an instance was, or is to be, started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartReason {
+    /// Somebody asked for it.
+    Requested,
+    /// By policy, since the life before ended.
+    Ended {
+        /// How.
+        exit: Exit,
+        /// Why.
+        outcome: Outcome,
+    },
+}
+
+/// A restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LastRestart {
+    /// When the new life was ordered.
+    pub at: Time,
+    /// Why.
+    pub why: RestartReason,
+}
+
 /// One instance as the core knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -114,6 +165,8 @@ pub struct Instance {
     pub id: InstanceId,
     /// What was configured for it.
     pub policy: Policy,
+    /// What has been configured since it began to end: an end is carried through as it was begun.
+    pub(super) next_policy: Option<Policy>,
     /// Where it is.
     pub state: State,
     /// Why its last life ended; `None` while it never ended.
@@ -124,6 +177,8 @@ pub struct Instance {
     pub invocations: u32,
     /// Restarts by policy so far.
     pub restarts: u32,
+    /// Its last restart, by policy or by request.
+    pub last_restart: Option<LastRestart>,
     /// Processes that outlived their main process, over all lives.
     pub leftovers: u32,
     /// What all its lives used.
@@ -138,8 +193,8 @@ pub struct Instance {
     pub started: Option<Time>,
     /// When its last life was over.
     pub ended: Option<Time>,
-    /// Somebody asked for it to be down, so its being down decides nothing.
-    pub(super) stopped_by_request: bool,
+    /// Whether people want it. Where they do not, its being down decides nothing.
+    pub wanted: Wanted,
     /// Restarts in a row; the delay grows with it.
     pub(super) streak: u32,
     /// When its last starts were, for the start limit.
@@ -151,11 +206,13 @@ impl Instance {
         Instance {
             id,
             policy,
+            next_policy: None,
             state: State::Inactive,
             outcome: None,
             exit: None,
             invocations: 0,
             restarts: 0,
+            last_restart: None,
             leftovers: 0,
             usage: Usage::default(),
             usage_before: Usage::default(),
@@ -163,7 +220,7 @@ impl Instance {
             since: Time::ZERO,
             started: None,
             ended: None,
-            stopped_by_request: false,
+            wanted: Wanted::Up,
             streak: 0,
             starts: VecDeque::new(),
         }
@@ -191,6 +248,71 @@ impl Instance {
             | State::Stuck { main: Main::Alive { pid }, .. } => Some(pid),
             _ => None,
         }
+    }
+
+    /// Whether it was taken out of the stack, or never was a part of it.
+    pub fn is_removed(&self) -> bool {
+        self.wanted == Wanted::Gone
+    }
+
+    /// Whether there is a process that a signal could be for.
+    pub(super) fn has(&self, to: Recipients) -> bool {
+        let left_behind = match self.state {
+            State::StopSigterm { main, .. } | State::StopSigkill { main, .. } | State::Stuck { main, .. } => {
+                main == Main::Gone
+            }
+            State::Inactive
+            | State::Failed
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::RestartWait { .. } => false,
+        };
+        self.pid().is_some() || (to == Recipients::All && left_behind)
+    }
+
+    /// Whether it would be new to it that its life ends and this follows. What is at rest has no life to end.
+    pub(super) fn is_news(&self, next: Then) -> bool {
+        match self.state {
+            State::Inactive | State::Failed => false,
+            State::Starting { .. } | State::Running { .. } | State::RestartWait { .. } => true,
+            State::StopSigterm { then, .. } | State::StopSigkill { then, .. } | State::Stuck { then, .. } => {
+                then != next
+            }
+        }
+    }
+
+    /// Where it is when its life is over and none follows.
+    pub(super) fn rest(&self) -> State {
+        match (self.outcome, self.state, self.exit) {
+            (None | Some(Outcome::Success), ..) => State::Inactive,
+            // Killed because somebody would not wait. That is why it ended, and nothing went wrong.
+            (
+                Some(Outcome::Signal),
+                State::StopSigkill { timed_out: false, .. },
+                Some(Exit::Signal { signal: Signal::KILL, .. }),
+            ) => State::Inactive,
+            (Some(_), ..) => State::Failed,
+        }
+    }
+
+    /// Takes a new policy in: at once, or when the end that was begun under the old one is over.
+    pub(super) fn configure(&mut self, policy: Policy) {
+        match self.state {
+            State::StopSigterm { .. } | State::StopSigkill { .. } | State::Stuck { .. } => {
+                self.next_policy = Some(policy);
+            }
+            State::Inactive
+            | State::Failed
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::RestartWait { .. } => self.policy = policy,
+        }
+    }
+
+    /// What a restart by policy comes of, once a life has ended.
+    pub(super) fn reason(&self) -> Option<RestartReason> {
+        let (exit, outcome) = (self.exit?, self.outcome?);
+        Some(RestartReason::Ended { exit, outcome })
     }
 
     /// When it wants to hear `TimePassed`.
@@ -251,7 +373,7 @@ impl Instance {
     pub(super) fn note_start(&mut self, now: Time) {
         self.forget_starts(now);
         self.starts.push_back(now);
-        if self.starts.len() > self.policy.restart.burst as usize {
+        while self.starts.len() > self.policy.restart.burst as usize {
             self.starts.pop_front();
         }
     }
@@ -262,6 +384,14 @@ impl Instance {
         self.forget_starts(now);
         let burst = self.policy.restart.burst as usize;
         burst > 0 && self.starts.len() >= burst
+    }
+
+    /// A person wants it down; one that was removed already stays so.
+    pub(super) fn put_down(&mut self) {
+        if self.wanted == Wanted::Up {
+            self.wanted = Wanted::Down;
+        }
+        self.forgive();
     }
 
     /// A person took it in hand: delays and the start limit begin anew.

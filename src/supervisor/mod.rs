@@ -31,12 +31,24 @@
 //! was not collected yet. While a life is in any of these states no second one can begin, which is what
 //! keeps the promise of at most one live invocation per instance.
 //!
+//! # Frozen
+//!
+//! ```text
+//!   running:   thawed ──Freeze──▶ freezing ──Frozen──▶ frozen
+//!                 ▲                   │                  │
+//!                 └───────Thaw────────┴──────────────────┘
+//! ```
+//!
+//! A life that runs can be made to stand still. How far that is belongs to the state, so that leaving it ends it:
+//! a process that is frozen handles no signal, and therefore whoever is asked to end is thawed first. SIGKILL
+//! needs no thaw. Ctrl-Z freezes the whole stack, one level further up, and neither knows of the other.
+//!
 //! # The stack
 //!
 //! `idle → up → tear-down → over`. Tear-down is *decided*: by an exit that the settings do not forgive, by a
 //! request, by a signal, or because nothing is left that could ever run again. It is never inferred from
-//! emptiness alone: a stack whose instances all wait for a restart, or were stopped by request, lives on.
-//! Once tear-down was decided nothing is spawned any more, and when every instance is over (or stuck
+//! emptiness alone: a stack whose instances all wait for a restart, or were stopped or removed by request,
+//! lives on. Once tear-down was decided nothing is spawned any more, and when every instance is over (or stuck
 //! beyond SIGKILL) `Exit` comes out, once.
 //!
 //! # Requests
@@ -44,6 +56,10 @@
 //! A request names a goal for some instances, and what answers it is where they stand, looked at after each
 //! fact: all there, one that cannot get there any more, or still on the way. Nobody has to remember who
 //! waits for what, so no path through the states can forget a client.
+//!
+//! What people want of an instance ([`Wanted`]) is kept apart from where it is. One that they do not want is left
+//! alone by everything but a `Start`, and its being down decides nothing. Instances are never taken away, for
+//! their numbers are what everybody knows them by: one that was removed is only no part of the stack.
 
 mod action;
 mod event;
@@ -52,13 +68,14 @@ pub mod policy;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use action::{Action, Announcement, Ending, Outcome, Recipients, Reply};
+pub use action::{Action, Announcement, Ending, Intervention, Outcome, Recipients, Reply};
 pub use event::{Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Request, Usage};
-pub use instance::{Instance, Main, State, Then, Time};
+pub use instance::{Freezer, Instance, LastRestart, Main, RestartReason, State, Then, Time, Wanted};
 
 use crate::config::{ExitCodeRule, KillMode, Policy, Signal, Stack};
 use policy::{SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
@@ -111,6 +128,9 @@ struct Pending {
 enum Goal {
     Up,
     Down,
+    Frozen,
+    /// The order was given; what comes of it is nobody's goal.
+    Told,
     Over,
 }
 
@@ -172,6 +192,8 @@ impl Supervisor {
             (_, Event::Exited { life, exit, usage, left }) => self.on_exited(now, life, exit, usage, left),
             (_, Event::Emptied { life, usage }) => self.on_emptied(now, life, usage),
             (_, Event::Resource { life, usage }) => self.on_resource(life, usage),
+            (_, Event::Frozen { life }) => self.on_frozen(life),
+            (_, Event::Configured { policies }) => self.on_configured(policies),
             (_, Event::Signal(signal)) => self.on_signal(now, signal),
             (_, Event::ReaderLeft) => self.tear_down(now, Ending::Code(policy::signal_code(SIGPIPE))),
             (_, Event::Request { client, request }) => self.on_request(now, client, request),
@@ -208,8 +230,8 @@ impl Supervisor {
             for at in 0..self.instances.len() {
                 let instance = &self.instances[at];
                 // A client may have come first.
-                if instance.state == State::Inactive && !instance.stopped_by_request {
-                    self.enter_starting(now, at);
+                if instance.state == State::Inactive && instance.wanted == Wanted::Up {
+                    self.enter_starting(now, at, None);
                 }
             }
         }
@@ -220,7 +242,7 @@ impl Supervisor {
         let invocation = life.invocation;
         match self.instances[at].state {
             State::Starting { .. } => {
-                self.enter(now, at, State::Running { invocation, pid });
+                self.enter(now, at, State::Running { invocation, pid, freezer: Freezer::Thawed });
                 self.announce(Announcement::Started { life, pid });
             }
             // The stop came while the spawn was on its way: the process exists after all and is asked now.
@@ -286,10 +308,10 @@ impl Supervisor {
         let invocation = life.invocation;
         let stop_signal = self.instances[at].policy.stop_signal;
         match self.instances[at].state {
-            State::Running { .. } => {
+            State::Running { freezer, .. } => {
                 let outcome = policy::outcome_unasked(exit, &usage);
                 self.ended(at, life, exit, outcome, usage);
-                let verdict = self.verdict(now, at, exit);
+                let verdict = self.verdict(now, at, exit, outcome);
                 let then = match verdict {
                     Verdict::Restart { delay } => Then::Restart { delay },
                     Verdict::Down { .. } => Then::Rest,
@@ -302,7 +324,8 @@ impl Supervisor {
                     let deadline = now.saturating_add(instance.policy.timeout_stop);
                     self.enter(now, at, State::StopSigterm { invocation, deadline, main: Main::Gone, then });
                     self.announce(Announcement::LeftBehind { life, count: left, signal: stop_signal });
-                    self.actions.push(Action::Signal { life, signal: stop_signal, to: Recipients::All });
+                    self.thaw_first(life, freezer);
+                    self.actions.push(Action::Stop { life, signal: stop_signal, to: Recipients::All });
                 }
                 // Last, when this instance has its new state: tear-down must not ask a dead process to end.
                 if let Verdict::Down { clean } = verdict {
@@ -390,20 +413,26 @@ impl Supervisor {
     }
 
     fn on_request(&mut self, now: Time, client: Client, request: Request) {
-        if self.is_tearing_down() && matches!(request, Request::Start(_) | Request::Restart(_)) {
+        let hinders_the_end = matches!(request, Request::Start(_) | Request::Restart(_) | Request::Freeze(_));
+        if self.is_tearing_down() && hinders_the_end {
             return self.actions.push(Action::Reply { client, reply: Reply::ShuttingDown });
         }
-        let (goal, on) = match &request {
-            Request::Start(on) | Request::Restart(on) => (Goal::Up, on.clone()),
-            Request::Stop(on) => (Goal::Down, on.clone()),
-            Request::ShutDown => (Goal::Over, Vec::new()),
+        let (goal, on) = match request {
+            Request::Start(on) => (Goal::Up, self.each(on, |core, at| core.start_by_request(now, at))),
+            Request::Stop(on) => (Goal::Down, self.each(on, |core, at| core.stop_by_request(now, at))),
+            Request::Restart(on) => (Goal::Up, self.each(on, |core, at| core.restart_by_request(now, at))),
+            Request::Kill(on) => (Goal::Down, self.each(on, |core, at| core.kill_by_request(now, at))),
+            Request::Signal { on, signal, to } => {
+                (Goal::Told, self.each(on, |core, at| core.signal_by_request(at, signal, to)))
+            }
+            Request::Freeze(on) => (Goal::Frozen, self.each(on, Supervisor::freeze_by_request)),
+            Request::Thaw(on) => (Goal::Told, self.each(on, Supervisor::thaw_by_request)),
+            Request::Remove(on) => (Goal::Down, self.each(on, |core, at| core.remove_by_request(now, at))),
+            Request::ShutDown => (Goal::Over, self.shut_down_by_request(now)),
         };
-        self.pending.push(Pending { client, goal, on });
-        match request {
-            Request::Start(on) => on.iter().for_each(|&id| self.start_by_request(now, id)),
-            Request::Stop(on) => on.iter().for_each(|&id| self.stop_by_request(now, id, Then::Rest)),
-            Request::Restart(on) => on.iter().for_each(|&id| self.stop_by_request(now, id, Then::Start)),
-            Request::ShutDown => self.tear_down(now, self.by_rule(0)),
+        match on {
+            Ok(on) => self.pending.push(Pending { client, goal, on }),
+            Err(reply) => self.actions.push(Action::Reply { client, reply }),
         }
     }
 
@@ -422,6 +451,27 @@ impl Supervisor {
         }
     }
 
+    fn on_frozen(&mut self, life: Life) {
+        let Some(at) = self.current(life) else { return };
+        if let State::Running { freezer: freezer @ Freezer::Freezing, .. } = &mut self.instances[at].state {
+            *freezer = Freezer::Frozen;
+            self.intervened(at, Intervention::Freeze);
+        }
+    }
+
+    fn on_configured(&mut self, policies: Vec<(InstanceId, Policy)>) {
+        for (id, policy) in policies {
+            let (at, known) = (id.0 as usize, self.instances.len());
+            match self.instances.get_mut(at) {
+                Some(instance) => instance.configure(policy),
+                None if at == known => {
+                    self.instances.push(Instance { wanted: Wanted::Gone, ..Instance::new(id, policy) });
+                }
+                None => {}
+            }
+        }
+    }
+
     fn on_time_passed(&mut self, now: Time) {
         if self.frozen_since.is_some() {
             return;
@@ -431,7 +481,8 @@ impl Supervisor {
                 continue;
             }
             let Some(life) = self.instances[at].life() else {
-                self.enter_starting(now, at);
+                let why = self.instances[at].reason();
+                self.enter_starting(now, at, why);
                 continue;
             };
             match self.instances[at].state {
@@ -462,13 +513,15 @@ impl Supervisor {
         self.instances[at].since = now;
     }
 
-    fn enter_starting(&mut self, now: Time, at: usize) {
+    /// The next life begins. `why`: it is a restart, for this reason.
+    fn enter_starting(&mut self, now: Time, at: usize, why: Option<RestartReason>) {
         debug_assert!(!self.is_tearing_down(), "nothing begins once the end was decided");
         let instance = &mut self.instances[at];
         debug_assert!(instance.life().is_none(), "one live invocation at most");
         instance.note_start(now);
         instance.invocations += 1;
-        instance.stopped_by_request = false;
+        instance.wanted = Wanted::Up;
+        instance.last_restart = why.map(|why| LastRestart { at: now, why }).or(instance.last_restart);
         instance.usage_before = instance.usage;
         instance.started = Some(now);
         instance.ended = None;
@@ -485,7 +538,10 @@ impl Supervisor {
         let deadline = now.saturating_add(self.instances[at].policy.timeout_stop);
         let Some(life) = self.instances[at].life() else {
             match (self.instances[at].state, then) {
-                (_, Then::Start) => self.enter_starting(now, at),
+                (_, Then::Start) => {
+                    let again = self.instances[at].invocations > 0;
+                    self.enter_starting(now, at, again.then_some(RestartReason::Requested));
+                }
                 (State::RestartWait { .. }, _) => self.settle(now, at, Then::Rest),
                 (_, Then::Rest | Then::Restart { .. }) => {}
             }
@@ -498,9 +554,10 @@ impl Supervisor {
                 self.enter(now, at, State::StopSigterm { invocation, deadline, main, then });
                 self.actions.push(Action::CancelSpawn(life));
             }
-            State::Running { pid, .. } => {
-                let main = Main::Alive { pid: *pid };
+            &mut State::Running { pid, freezer, .. } => {
+                let main = Main::Alive { pid };
                 self.enter(now, at, State::StopSigterm { invocation, deadline, main, then });
+                self.thaw_first(life, freezer);
                 self.send_stop_signal(at, life);
             }
             State::StopSigterm { then: after, .. }
@@ -516,7 +573,14 @@ impl Supervisor {
             KillMode::ControlGroup => Recipients::All,
             KillMode::Mixed => Recipients::Main,
         };
-        self.actions.push(Action::Signal { life, signal: policy.stop_signal, to });
+        self.actions.push(Action::Stop { life, signal: policy.stop_signal, to });
+    }
+
+    /// What is frozen would handle the stop signal when it is too late.
+    fn thaw_first(&mut self, life: Life, freezer: Freezer) {
+        if freezer != Freezer::Thawed {
+            self.actions.push(Action::Thaw(life));
+        }
     }
 
     fn enter_kill(&mut self, now: Time, at: usize, timed_out: bool) {
@@ -554,19 +618,26 @@ impl Supervisor {
         if instance.life().is_some() {
             instance.ended = Some(now);
         }
-        let rest = match instance.outcome {
-            None | Some(Outcome::Success) => State::Inactive,
-            Some(_) => State::Failed,
-        };
+        let rest = instance.rest();
+        let id = instance.id;
+        if let Some(policy) = instance.next_policy.take() {
+            instance.policy = policy;
+        }
         match then {
-            Then::Rest => self.enter(now, at, rest),
+            Then::Rest => {
+                self.enter(now, at, rest);
+                if self.instances[at].is_removed() {
+                    self.announce(Announcement::Removed { instance: id });
+                }
+            }
             Then::Start => {
                 self.enter(now, at, rest);
-                self.enter_starting(now, at);
+                self.enter_starting(now, at, Some(RestartReason::Requested));
             }
             Then::Restart { delay } if delay.is_zero() => {
+                let why = self.instances[at].reason();
                 self.enter(now, at, rest);
-                self.enter_starting(now, at);
+                self.enter_starting(now, at, why);
             }
             Then::Restart { delay } => {
                 self.enter(now, at, State::RestartWait { until: now.saturating_add(delay) })
@@ -585,7 +656,7 @@ impl Supervisor {
     // ---- policy
 
     /// What an unasked exit leads to.
-    fn verdict(&mut self, now: Time, at: usize, exit: Exit) -> Verdict {
+    fn verdict(&mut self, now: Time, at: usize, exit: Exit, outcome: Outcome) -> Verdict {
         let instance = &mut self.instances[at];
         if !policy::wants_restart(&instance.policy.restart, exit) {
             return Verdict::Down { clean: policy::code(exit) == 0 };
@@ -604,7 +675,8 @@ impl Supervisor {
         instance.streak = instance.streak.saturating_add(1);
         instance.restarts = instance.restarts.saturating_add(1);
         let restarts = instance.restarts;
-        self.announce(Announcement::RestartIn { instance: id, delay, restarts });
+        let why = RestartReason::Ended { exit, outcome };
+        self.announce(Announcement::RestartIn { instance: id, delay, restarts, why });
         Verdict::Restart { delay }
     }
 
@@ -710,34 +782,147 @@ impl Supervisor {
     fn resume(&mut self, now: Time) {
         let Some(since) = self.frozen_since.take() else { return };
         self.instances.iter_mut().for_each(|instance| instance.postpone(since, now));
-        self.actions.push(Action::Thaw);
+        self.actions.push(Action::Resume);
         self.announce(Announcement::Resumed);
     }
 
     // ---- requests
 
-    fn start_by_request(&mut self, now: Time, id: InstanceId) {
-        let at = id.0 as usize;
-        let Some(instance) = self.instances.get_mut(at) else { return };
+    /// Does this to each instance that there is, once. Who cannot have it done keeps nobody else from it; the
+    /// first such is the answer.
+    fn each(
+        &mut self,
+        mut on: Vec<InstanceId>,
+        what: impl Fn(&mut Supervisor, usize) -> Result<(), Reply>,
+    ) -> Result<Vec<InstanceId>, Reply> {
+        let mut seen = BTreeSet::new();
+        on.retain(|&id| (id.0 as usize) < self.instances.len() && seen.insert(id));
+        let mut answer = Ok(());
+        for id in &on {
+            answer = answer.and(what(self, id.0 as usize));
+        }
+        answer.map(|()| on)
+    }
+
+    fn start_by_request(&mut self, now: Time, at: usize) -> Result<(), Reply> {
+        let instance = &mut self.instances[at];
+        instance.wanted = Wanted::Up;
         match &mut instance.state {
             State::Starting { .. } | State::Running { .. } => {}
             State::StopSigterm { then, .. } | State::StopSigkill { then, .. } | State::Stuck { then, .. } => {
                 *then = Then::Start;
                 instance.forgive();
             }
-            State::Inactive | State::Failed | State::RestartWait { .. } => {
+            State::Inactive | State::Failed => {
                 instance.forgive();
-                self.enter_starting(now, at);
+                self.enter_starting(now, at, None);
             }
+            State::RestartWait { .. } => {
+                instance.forgive();
+                let why = instance.reason();
+                self.enter_starting(now, at, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn restart_by_request(&mut self, now: Time, at: usize) -> Result<(), Reply> {
+        let instance = &mut self.instances[at];
+        if instance.is_removed() {
+            return Err(Reply::NotRunning(instance.id));
+        }
+        instance.wanted = Wanted::Up;
+        instance.forgive();
+        if instance.is_news(Then::Start) {
+            self.intervened(at, Intervention::Restart);
+        }
+        self.stop(now, at, Then::Start);
+        Ok(())
+    }
+
+    fn stop_by_request(&mut self, now: Time, at: usize) -> Result<(), Reply> {
+        let instance = &mut self.instances[at];
+        instance.put_down();
+        if instance.is_news(Then::Rest) {
+            self.intervened(at, Intervention::Stop);
+        }
+        self.stop(now, at, Then::Rest);
+        Ok(())
+    }
+
+    fn kill_by_request(&mut self, now: Time, at: usize) -> Result<(), Reply> {
+        let instance = &mut self.instances[at];
+        match &mut instance.state {
+            State::Starting { .. } | State::Running { .. } => {}
+            State::StopSigterm { then, .. } => *then = Then::Rest,
+            // Nobody is there to be killed, or everybody is being killed: what is left to do is a stop's.
+            State::Inactive
+            | State::Failed
+            | State::RestartWait { .. }
+            | State::StopSigkill { .. }
+            | State::Stuck { .. } => return self.stop_by_request(now, at),
+        }
+        instance.put_down();
+        self.intervened(at, Intervention::Kill);
+        self.enter_kill(now, at, false);
+        Ok(())
+    }
+
+    fn remove_by_request(&mut self, now: Time, at: usize) -> Result<(), Reply> {
+        let instance = &mut self.instances[at];
+        let (id, known) = (instance.id, instance.is_removed());
+        instance.wanted = Wanted::Gone;
+        if !matches!(instance.state, State::Inactive | State::Failed) {
+            return self.stop_by_request(now, at);
+        }
+        if !known {
+            self.announce(Announcement::Removed { instance: id });
+        }
+        Ok(())
+    }
+
+    fn signal_by_request(&mut self, at: usize, signal: Signal, to: Recipients) -> Result<(), Reply> {
+        let instance = &self.instances[at];
+        let life = instance.life().filter(|_| instance.has(to));
+        let life = life.ok_or(Reply::NotRunning(instance.id))?;
+        self.intervened(at, Intervention::Signal(signal));
+        self.actions.push(Action::Signal { life, signal, to });
+        Ok(())
+    }
+
+    fn freeze_by_request(&mut self, at: usize) -> Result<(), Reply> {
+        let instance = &mut self.instances[at];
+        let life = instance.life();
+        match (&mut instance.state, life) {
+            (State::Running { freezer: freezer @ Freezer::Thawed, .. }, Some(life)) => {
+                *freezer = Freezer::Freezing;
+                self.actions.push(Action::Freeze(life));
+                Ok(())
+            }
+            (State::Running { .. }, _) => Ok(()),
+            _ => Err(Reply::NotRunning(instance.id)),
         }
     }
 
-    fn stop_by_request(&mut self, now: Time, id: InstanceId, then: Then) {
-        let at = id.0 as usize;
-        let Some(instance) = self.instances.get_mut(at) else { return };
-        instance.stopped_by_request = then == Then::Rest;
-        instance.forgive();
-        self.stop(now, at, then);
+    fn thaw_by_request(&mut self, at: usize) -> Result<(), Reply> {
+        let instance = &mut self.instances[at];
+        let life = instance.life();
+        if let (State::Running { freezer, .. }, Some(life)) = (&mut instance.state, life)
+            && *freezer != Freezer::Thawed
+        {
+            *freezer = Freezer::Thawed;
+            self.actions.push(Action::Thaw(life));
+            self.intervened(at, Intervention::Thaw);
+        }
+        Ok(())
+    }
+
+    fn shut_down_by_request(&mut self, now: Time) -> Result<Vec<InstanceId>, Reply> {
+        if !self.is_tearing_down() {
+            self.announce(Announcement::ShutDownRequested);
+            self.tear_down(now, self.by_rule(0));
+        }
+        Ok(Vec::new())
     }
 
     /// Replies to those whose request has come to an end.
@@ -756,9 +941,10 @@ impl Supervisor {
             });
             let reply = match (never, *goal) {
                 (Some(reply), _) => reply,
-                (None, Goal::Up | Goal::Down) if on.is_empty() => Reply::Done,
                 // Answered at the very end.
-                (None, Goal::Up | Goal::Down | Goal::Over) => return true,
+                (None, Goal::Over) => return true,
+                (None, Goal::Up | Goal::Down | Goal::Frozen | Goal::Told) if on.is_empty() => Reply::Done,
+                (None, Goal::Up | Goal::Down | Goal::Frozen | Goal::Told) => return true,
             };
             actions.push(Action::Reply { client: *client, reply });
             false
@@ -771,7 +957,7 @@ impl Supervisor {
     fn conclude(&mut self, now: Time) {
         let nothing_left = self.phase == Phase::Up
             && self.instances.iter().all(Instance::at_rest)
-            && !self.instances.iter().any(|instance| instance.stopped_by_request);
+            && self.instances.iter().all(|instance| instance.wanted == Wanted::Up);
         if nothing_left {
             self.tear_down(now, self.by_rule(self.last));
         }
@@ -785,6 +971,10 @@ impl Supervisor {
             self.actions.push(Action::Reply { client: pending.client, reply: Reply::Done });
         }
         self.actions.push(Action::Exit(ending));
+    }
+
+    fn intervened(&mut self, at: usize, what: Intervention) {
+        self.announce(Announcement::OnRequest { instance: self.instances[at].id, what });
     }
 
     fn announce(&mut self, announcement: Announcement) {
@@ -804,6 +994,13 @@ fn standing(goal: Goal, instance: Option<&Instance>, tearing_down: bool) -> Stan
     let superseded = if tearing_down { Reply::ShuttingDown } else { Reply::Superseded };
     match (goal, instance.state) {
         (Goal::Over, _) => Standing::OnTheWay,
+        (Goal::Told, _) => Standing::There,
+
+        (Goal::Frozen, State::Running { freezer: Freezer::Frozen, .. }) => Standing::There,
+        (Goal::Frozen, State::Running { freezer: Freezer::Freezing, .. }) => Standing::OnTheWay,
+        // Thawed, stopped or ended meanwhile.
+        (Goal::Frozen, _) => Standing::Never(superseded),
+
         (Goal::Up | Goal::Down, State::Stuck { .. }) | (Goal::Up, State::Failed) => {
             Standing::Never(Reply::Failed(instance.id))
         }

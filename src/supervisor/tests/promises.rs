@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::world::{GO_ON, Manners, World, ms};
-use crate::config::{ExitCodeRule, Signal};
+use super::world::{GO_ON, Manners, World, describe, ms};
+use crate::config::{ExitCodeRule, Policy, Signal};
 use crate::supervisor::{
-    Action, Client, Event, Exit, Failure, FailureKind, InstanceId, KILL_PATIENCE, Life, Request, Supervisor,
-    Time, Usage,
+    Action, Client, Event, Exit, Failure, FailureKind, InstanceId, KILL_PATIENCE, Life, Recipients, Request,
+    Supervisor, Time, Usage,
 };
 
 const TERM: i32 = 15;
@@ -49,12 +49,20 @@ const WORDS: &[&str] = &[
     "not-found-after-ms=300",
 ];
 
+fn words() -> impl Strategy<Value = Vec<&'static str>> {
+    prop::sample::subsequence(WORDS, 0..=5)
+}
+
 fn stack() -> impl Strategy<Value = String> {
-    let instance = prop::sample::subsequence(WORDS, 0..=5);
+    let instance = words();
     prop::collection::vec(instance, 1..=4).prop_map(|instances| {
         let named = instances.iter().zip(["a", "b", "c", "d"]);
         named.map(|(words, name)| format!("{name}:{}", words.join(","))).collect::<Vec<_>>().join(" ")
     })
+}
+
+fn policy(words: &[&str]) -> Policy {
+    describe(&format!("x:{}", words.join(","))).1
 }
 
 fn rule() -> impl Strategy<Value = ExitCodeRule> {
@@ -70,12 +78,25 @@ fn exit() -> impl Strategy<Value = Exit> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    // One of them is nobody's.
-    let ids = || prop::collection::vec((0..5u32).prop_map(InstanceId), 0..4);
+    prop_oneof![10 => polite_request(), 2 => ids().prop_map(Request::Kill)]
+}
+
+/// Some of them are nobody's, unless they are configured some time.
+fn ids() -> impl Strategy<Value = Vec<InstanceId>> {
+    prop::collection::vec((0..7u32).prop_map(InstanceId), 0..4)
+}
+
+fn polite_request() -> impl Strategy<Value = Request> {
+    let recipients = prop::sample::select(vec![Recipients::Main, Recipients::All]);
+    let signal = prop::sample::select(vec![1, 9, 10, 15, 18, 19]).prop_map(Signal);
     prop_oneof![
         4 => ids().prop_map(Request::Start),
         4 => ids().prop_map(Request::Stop),
         4 => ids().prop_map(Request::Restart),
+        4 => ids().prop_map(Request::Freeze),
+        2 => ids().prop_map(Request::Thaw),
+        2 => ids().prop_map(Request::Remove),
+        2 => (ids(), signal, recipients).prop_map(|(on, signal, to)| Request::Signal { on, signal, to }),
         1 => Just(Request::ShutDown),
     ]
 }
@@ -96,6 +117,8 @@ enum Step {
     Feels(usize, u64),
     Signal(i32),
     Asks(Request),
+    /// An instance by its number, or a new one.
+    Configures(usize, Vec<&'static str>),
     Leaves(u64),
     ReaderLeaves,
     Begin,
@@ -111,7 +134,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4usize, 1..3u32).prop_map(|(at, n)| Step::Forks(at, n)),
         1 => (0..4usize, 0..3u64).prop_map(|(at, n)| Step::Feels(at, n)),
         4 => signal().prop_map(Step::Signal),
-        12 => request().prop_map(Step::Asks),
+        16 => request().prop_map(Step::Asks),
+        2 => (0..7usize, words()).prop_map(|(at, words)| Step::Configures(at, words)),
         2 => (0..12u64).prop_map(Step::Leaves),
         1 => prop_oneof![4 => Just(Step::Begin), 1 => Just(Step::ReaderLeaves)],
         1 => Just(Step::TimePasses),
@@ -125,6 +149,11 @@ impl World {
             Step::Signal(signal) => self.signal(signal),
             Step::Asks(request) => {
                 self.ask(request);
+            }
+            Step::Configures(at, words) => {
+                let new = char::from(b'a' + self.names.len() as u8).to_string();
+                let name = self.names.get(at).cloned().unwrap_or(new);
+                self.configure(&format!("{name}:{}", words.join(",")));
             }
             Step::Leaves(client) => self.tell(Event::ClientLeft(Client(client))),
             Step::ReaderLeaves => self.tell(Event::ReaderLeft),
@@ -176,9 +205,8 @@ proptest! {
             world.signal(TERM);
             let decided = world.now;
             world.run();
-            let patience = world.core.instances().iter().map(|i| i.policy.timeout_stop).max();
             prop_assert!(world.ending.is_some(), "it never ends");
-            prop_assert!(world.now <= decided + patience.unwrap_or_default() + KILL_PATIENCE);
+            prop_assert!(world.now <= decided + world.longest.0 + KILL_PATIENCE);
         }
         let fresh = World::with(&text, rule, terminal).core;
         hold(&fresh, &world.history);
@@ -187,7 +215,7 @@ proptest! {
     /// Stops that nobody hinders are polite: what obeys in time is never killed.
     #[test]
     fn who_obeys_in_time_is_not_killed(
-        text in stack(), steps in prop::collection::vec(request().prop_map(Step::Asks), 0..10),
+        text in stack(), steps in prop::collection::vec(polite_request().prop_map(Step::Asks), 0..10),
     ) {
         let mut world = World::new(&text);
         for program in &mut world.programs {
@@ -250,6 +278,10 @@ fn lie() -> impl Strategy<Value = Lie> {
             .prop_map(|(life, exit, usage, left)| Event::Exited { life, exit, usage, left }),
         6 => (life(), usage()).prop_map(|(life, usage)| Event::Emptied { life, usage }),
         2 => (life(), usage()).prop_map(|(life, usage)| Event::Resource { life, usage }),
+        4 => life().prop_map(|life| Event::Frozen { life }),
+        1 => prop::collection::vec((0..7u32, words()), 0..3).prop_map(|configured| Event::Configured {
+            policies: configured.iter().map(|(id, words)| (InstanceId(*id), policy(words))).collect(),
+        }),
         3 => signal().prop_map(|signal| Event::Signal(Signal(signal))),
         1 => any::<i32>().prop_map(|signal| Event::Signal(Signal(signal))),
         // The number is given out when it is told.
@@ -288,12 +320,18 @@ proptest! {
                 | Event::SpawnFailed { life, .. }
                 | Event::Exited { life, .. }
                 | Event::Emptied { life, .. }
-                | Event::Resource { life, .. } => *life = aimed.unwrap_or(*life),
+                | Event::Resource { life, .. }
+                | Event::Frozen { life } => *life = aimed.unwrap_or(*life),
                 Event::Request { client, .. } => {
                     clients += 1;
                     *client = Client(clients);
                 }
-                Event::Begin | Event::Signal(_) | Event::ReaderLeft | Event::ClientLeft(_) | Event::TimePassed => {}
+                Event::Begin
+                | Event::Configured { .. }
+                | Event::Signal(_)
+                | Event::ReaderLeft
+                | Event::ClientLeft(_)
+                | Event::TimePassed => {}
             }
             if over {
                 prop_assert_eq!(core.handle(now, event), []);
@@ -323,6 +361,7 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
     let mut core = fresh.clone();
     let mut live: BTreeMap<InstanceId, Life> = BTreeMap::new();
     let (mut waiting, mut asked) = (BTreeSet::new(), BTreeSet::new());
+    let (mut frozen, mut gone) = (BTreeSet::new(), BTreeSet::new());
     let mut over = false;
     for (now, event, actions) in history {
         assert!(!over, "{event:?} after the end");
@@ -330,13 +369,23 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
         let mut core_again: Supervisor = serde_json::from_str(&written).expect("plain data");
         assert_eq!(core_again, core);
         assert_eq!(&core_again.handle(*now, event.clone()), actions, "{event:?} from the written state");
+        let known = core.instances().len() as u32;
         assert_eq!(&core.handle(*now, event.clone()), actions, "{event:?} once more");
         assert_eq!(core_again, core);
 
         match event {
-            Event::Request { client, .. } => {
+            Event::Request { client, request } => {
                 assert!(asked.insert(client.0));
                 waiting.insert(client.0);
+                match request {
+                    Request::Remove(on) => gone.extend(on.iter().copied().filter(|&id| exists(&core, id))),
+                    Request::Start(on) => on.iter().for_each(|id| drop(gone.remove(id))),
+                    _ => {}
+                }
+            }
+            Event::Configured { policies } => {
+                let new = policies.iter().map(|(id, _)| *id).filter(|&id| exists(&core, id));
+                gone.extend(new.filter(|id| id.0 >= known));
             }
             Event::ClientLeft(client) => {
                 waiting.remove(&client.0);
@@ -352,10 +401,23 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
             match action {
                 Action::Spawn(life) => {
                     assert!(!core.is_tearing_down(), "{action:?} after tear-down was decided");
+                    assert!(!gone.contains(&life.instance), "{action:?} of what was removed");
                     assert_eq!(live.insert(life.instance, *life), None, "one live invocation at most");
                 }
                 Action::CancelSpawn(life) | Action::Signal { life, .. } | Action::KillCgroup(life) => {
                     assert_eq!(live.get(&life.instance), Some(life), "{action:?} to nobody");
+                }
+                Action::Freeze(life) => {
+                    assert_eq!(live.get(&life.instance), Some(life), "{action:?} to nobody");
+                    assert!(frozen.insert(*life), "{action:?} twice");
+                }
+                Action::Thaw(life) => {
+                    assert_eq!(live.get(&life.instance), Some(life), "{action:?} to nobody");
+                    assert!(frozen.remove(life), "{action:?} of what is not frozen");
+                }
+                Action::Stop { life, .. } => {
+                    assert_eq!(live.get(&life.instance), Some(life), "{action:?} to nobody");
+                    assert!(!frozen.contains(life), "{action:?} to one that cannot handle it");
                 }
                 Action::RemoveCgroup(life) => {
                     assert_eq!(live.remove(&life.instance), Some(*life), "{action:?} of nothing");
@@ -368,7 +430,7 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
                     assert_eq!(waiting, BTreeSet::new(), "nobody answers them any more");
                     over = true;
                 }
-                Action::Suspend | Action::Thaw | Action::Announce(_) => {}
+                Action::Suspend | Action::Resume | Action::Announce(_) => {}
             }
         }
         // Nothing waits that time alone cannot end, and once everything is empty there is nothing to wait for.
@@ -377,6 +439,10 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
         }
     }
     assert!(over);
+}
+
+fn exists(core: &Supervisor, id: InstanceId) -> bool {
+    core.instances().get(id.0 as usize).is_some()
 }
 
 fn lives(core: &Supervisor, life: Life) -> bool {

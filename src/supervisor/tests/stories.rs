@@ -47,8 +47,8 @@ mod the_end_of_the_stack {
             0.002 "worker#1 exited 3: ExitCode"
             0.002 remove worker#1
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
-            0.002 signal clock#1 TERM
+            0.002 stop web#1 TERM
+            0.002 stop clock#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 "clock#1 died by TERM: Success"
@@ -226,7 +226,7 @@ mod the_end_of_the_stack {
             0.002 "release#1 exited 9: ExitCode"
             0.002 remove release#1
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 exit 9
@@ -298,7 +298,7 @@ mod the_end_of_the_stack {
         world.tells(
             r#"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 exit 141
@@ -337,8 +337,8 @@ mod stopping {
             r#"
             0.002 "INT received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
-            0.002 signal worker#1 TERM
+            0.002 stop web#1 TERM
+            0.002 stop worker#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 "worker#1 died by TERM: Success"
@@ -366,7 +366,7 @@ mod stopping {
             0.002 "worker#1 exited 7: ExitCode"
             0.002 remove worker#1
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             1.002 "web#1 killed after 1s"
             1.002 kill web#1
             1.003 "web#1 died by KILL: Timeout"
@@ -386,7 +386,7 @@ mod stopping {
             r#"
             0.002 "INT received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             5.001 "web#1 died by TERM: Success"
             5.001 remove web#1
             5.001 exit by INT
@@ -403,7 +403,7 @@ mod stopping {
             r#"
             0.002 "INT received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.002 "web#1 killed after 0ns"
             0.002 kill web#1
             0.003 "web#1 died by KILL: Timeout"
@@ -425,8 +425,8 @@ mod stopping {
             r#"
             0.002 "INT received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
-            0.002 signal worker#1 TERM
+            0.002 stop web#1 TERM
+            0.002 stop worker#1 TERM
             0.012 "worker#1 died by TERM: Success"
             0.012 remove worker#1
             0.502 "killing all"
@@ -508,7 +508,7 @@ mod stopping {
             r#"
             0.002 "TERM received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.002 "QUIT received"
             0.002 "killing all"
             0.002 kill web#1
@@ -539,7 +539,7 @@ mod stopping {
             r#"
             0.002 "HUP received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 exit by HUP
@@ -572,7 +572,8 @@ mod stopping {
             r#"
             0.002 "worker#1 exited 0: Success"
             0.002 remove worker#1
-            0.002 signal clock#1 TERM
+            0.002 "clock: stop on request"
+            0.002 stop clock#1 TERM
             "#,
         );
         world.signal(USR1);
@@ -593,9 +594,9 @@ mod stopping {
             r#"
             0.002 "INT received"
             0.002 "stopping all"
-            0.002 signal web#1 QUIT
-            0.002 signal db#1 TERM
-            0.002 signal worker#1 INT
+            0.002 stop web#1 QUIT
+            0.002 stop db#1 TERM
+            0.002 stop worker#1 INT
             0.012 "web#1 died by QUIT: Success"
             0.012 remove web#1
             0.012 "db#1 died by TERM: Success"
@@ -624,7 +625,7 @@ mod stopping {
             r#"
             0.002 "web#1 exited 0: Success"
             0.002 "web#1 left 2 behind, sent TERM"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             "#,
         );
         world.run();
@@ -641,7 +642,7 @@ mod stopping {
             r#"
             0.002 "web#1 exited 8: ExitCode"
             0.002 "web#1 left 1 behind, sent TERM"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.002 "TERM to all"
             5.002 "web#1 killed after 5s"
             5.002 kill web#1
@@ -672,7 +673,7 @@ mod stopping {
             r#"
             0.002 "TERM received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.012 "web#1 exited 0: Success"
             1.002 "web#1 killed after 1s"
             1.002 kill web#1
@@ -693,7 +694,7 @@ mod stopping {
             r#"
             0.002 "TERM received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.702 remove web#1
             0.702 exit by TERM
@@ -712,10 +713,10 @@ mod stopping {
             r#"
             0.002 "web#1 exited 0: Success"
             0.002 "web#1 left 1 behind, sent TERM"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             2.002 "INT received"
             2.002 "TERM to all"
-            2.002 signal worker#1 TERM
+            2.002 stop worker#1 TERM
             2.012 "worker#1 died by TERM: Success"
             2.012 remove worker#1
             5.002 "web#1 killed after 5s"
@@ -735,7 +736,7 @@ mod stopping {
             r#"
             0.002 "TERM received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM to main
+            0.002 stop web#1 TERM to main
             0.012 "web#1 died by TERM: Success"
             0.012 kill web#1
             0.013 remove web#1
@@ -753,7 +754,7 @@ mod stopping {
             r#"
             0.002 "web#1 exited 1: ExitCode"
             0.002 "web#1 left 1 behind, sent TERM"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.012 remove web#1
             "#,
         );
@@ -768,8 +769,8 @@ mod stopping {
             r#"
             0.002 "INT received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
-            0.002 signal worker#1 TERM
+            0.002 stop web#1 TERM
+            0.002 stop worker#1 TERM
             0.012 "worker#1 died by TERM: Success"
             0.012 remove worker#1
             5.002 "web#1 killed after 5s"
@@ -789,7 +790,7 @@ mod stopping {
             r#"
             0.002 "web#1 exited 2: ExitCode"
             0.002 "web#1 left 1 behind, sent TERM"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             5.002 "web#1 killed after 5s"
             5.002 kill web#1
             10.002 "web#1 given up"
@@ -808,7 +809,8 @@ mod stopping {
         assert_eq!(world.reply(stop), Some(Reply::Failed(InstanceId(0))));
         world.tells(
             r#"
-            0.002 signal web#1 TERM
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
             5.002 "web#1 killed after 5s"
             5.002 kill web#1
             10.002 "web#1 given up"
@@ -836,7 +838,8 @@ mod stopping {
         assert_eq!(world.reply(late), Some(Reply::Failed(InstanceId(0))));
         world.tells(
             r#"
-            0.002 signal web#1 TERM
+            0.002 "web: restart on request"
+            0.002 stop web#1 TERM
             5.002 "web#1 killed after 5s"
             5.002 kill web#1
             10.002 "web#1 given up"
@@ -917,7 +920,7 @@ mod births {
             0.002 "TERM to all"
             0.002 cancel web#1
             1.000 "web#1 started"
-            1.000 signal web#1 TERM
+            1.000 stop web#1 TERM
             1.010 "web#1 died by TERM: Success"
             1.010 remove web#1
             1.010 exit by INT
@@ -932,9 +935,10 @@ mod births {
         world.run();
         world.tells(
             r#"
+            0.002 "web: stop on request"
             0.002 cancel web#1
             1.000 "web#1 started"
-            1.000 signal web#1 TERM
+            1.000 stop web#1 TERM
             1.502 "web#1 killed after 1.5s"
             1.502 kill web#1
             1.503 "web#1 died by KILL: Timeout"
@@ -1014,6 +1018,7 @@ mod births {
         world.run();
         world.tells(
             r#"
+            0.002 "web: stop on request"
             0.002 cancel web#1
             5.002 "web#1 killed after 5s"
             5.002 kill web#1
@@ -1034,6 +1039,7 @@ mod births {
         world.run();
         world.tells(
             r#"
+            0.002 "web: stop on request"
             0.002 cancel web#1
             0.100 "web#1 cannot start: NotFound"
             0.100 reply to 1: done
@@ -1160,7 +1166,7 @@ mod restarts {
             0.336 "web hit the start limit"
             0.336 remove web#3
             0.336 "TERM to all"
-            0.336 signal worker#1 TERM
+            0.336 stop worker#1 TERM
             0.346 "worker#1 died by TERM: Success"
             0.346 remove worker#1
             0.346 exit 1
@@ -1303,7 +1309,7 @@ mod restarts {
             0.002 "web#1 exited 1: ExitCode"
             0.002 "web restarts in 200ms, no. 1"
             0.002 "web#1 left 1 behind, sent TERM"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             5.002 "web#1 killed after 5s"
             5.002 kill web#1
             5.003 remove web#1
@@ -1324,7 +1330,7 @@ mod restarts {
             0.002 "web#1 exited 1: ExitCode"
             0.002 "web restarts in 100ms, no. 1"
             0.002 "web#1 left 1 behind, sent TERM"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.002 "worker#1 exited 2: ExitCode"
             0.002 remove worker#1
             0.002 "TERM to all"
@@ -1346,8 +1352,10 @@ mod requests {
         world.run();
         world.tells(
             r#"
-            0.002 signal web#1 TERM
-            0.002 signal worker#1 TERM
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
+            0.002 "worker: stop on request"
+            0.002 stop worker#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 "worker#1 died by TERM: Success"
@@ -1378,7 +1386,8 @@ mod requests {
         world.run();
         world.tells(
             r#"
-            0.002 signal web#1 TERM
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
             0.012 "web#1 died by TERM: Success"
             1.002 "web#1 killed after 1s"
             1.002 kill web#1
@@ -1425,7 +1434,8 @@ mod requests {
         world.run();
         world.tells(
             r#"
-            0.002 signal web#1 TERM
+            0.002 "web: restart on request"
+            0.002 stop web#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 spawn web#2
@@ -1461,11 +1471,13 @@ mod requests {
         world.run();
         world.tells(
             r#"
+            0.002 "web: restart on request"
             0.002 cancel web#1
+            0.002 "worker: restart on request"
             0.002 cancel worker#1
             0.002 spawn web#2
             0.100 "worker#1 started"
-            0.100 signal worker#1 TERM
+            0.100 stop worker#1 TERM
             0.102 "web#2 started"
             0.110 "worker#1 died by TERM: Success"
             0.110 remove worker#1
@@ -1488,7 +1500,8 @@ mod requests {
         world.run();
         world.tells(
             r#"
-            0.002 signal web#1 TERM
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
             1.002 reply to 1: superseded
             2.002 "web#1 died by TERM: Success"
             2.002 remove web#1
@@ -1506,11 +1519,12 @@ mod requests {
         let stop = world.stop("web");
         world.run();
         world.tells(
-            "
+            r#"
+            0.002 "web: stop on request"
             0.002 cancel web#1
             0.002 reply to 1: superseded
             0.002 reply to 2: done
-            ",
+            "#,
         );
         assert_eq!(world.reply(start), Some(Reply::Superseded));
         assert_eq!(world.reply(stop), Some(Reply::Done));
@@ -1535,13 +1549,14 @@ mod requests {
         world.run();
         world.tells(
             r#"
-            0.002 signal web#1 TERM
+            0.002 "web: restart on request"
+            0.002 stop web#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 spawn web#2
             0.013 "web#2 cannot start: NotFound"
             0.013 "TERM to all"
-            0.013 signal worker#1 TERM
+            0.013 stop worker#1 TERM
             0.013 reply to 1: web failed
             0.023 "worker#1 died by TERM: Success"
             0.023 remove worker#1
@@ -1652,9 +1667,10 @@ mod requests {
         world.run();
         world.tells(
             r#"
+            0.002 "shutdown requested"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
-            0.002 signal worker#1 TERM
+            0.002 stop web#1 TERM
+            0.002 stop worker#1 TERM
             0.012 "web#1 died by TERM: Success"
             0.012 remove web#1
             0.012 "worker#1 died by TERM: Success"
@@ -1680,10 +1696,11 @@ mod requests {
         world.run();
         world.tells(
             r#"
-            0.002 signal worker#1 TERM
+            0.002 "worker: stop on request"
+            0.002 stop worker#1 TERM
             0.002 "INT received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             0.002 cancel slow#1
             0.002 reply to 1: shutting down
             0.002 reply to 3: shutting down
@@ -1693,7 +1710,7 @@ mod requests {
             0.012 reply to 2: done
             0.012 reply to 5: done
             0.050 "slow#1 started"
-            0.050 signal slow#1 TERM
+            0.050 stop slow#1 TERM
             0.060 "slow#1 died by TERM: Success"
             0.060 remove slow#1
             0.102 "web#1 died by TERM: Success"
@@ -1801,7 +1818,7 @@ mod freezing {
             r#"
             0.002 "suspended"
             0.002 suspend
-            3600.002 thaw
+            3600.002 resume
             3600.002 "resumed"
             "#,
         );
@@ -1818,10 +1835,11 @@ mod freezing {
         world.run();
         world.tells(
             r#"
-            0.002 signal web#1 TERM
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
             1.002 "suspended"
             1.002 suspend
-            3601.002 thaw
+            3601.002 resume
             3601.002 "resumed"
             3605.002 "web#1 killed after 5s"
             3605.002 kill web#1
@@ -1849,7 +1867,7 @@ mod freezing {
             0.002 remove web#1
             0.402 "suspended"
             0.402 suspend
-            60.402 thaw
+            60.402 resume
             60.402 "resumed"
             61.002 spawn web#2
             61.004 "web#2 started"
@@ -1874,7 +1892,7 @@ mod freezing {
             60.002 "web#1 died by KILL: OomKill"
             60.002 "web restarts in 1s, no. 1"
             60.002 remove web#1
-            60.502 thaw
+            60.502 resume
             60.502 "resumed"
             61.502 spawn web#2
             61.504 "web#2 started"
@@ -1894,10 +1912,10 @@ mod freezing {
             0.002 "suspended"
             0.002 suspend
             1.002 "INT received"
-            1.002 thaw
+            1.002 resume
             1.002 "resumed"
             1.002 "TERM to all"
-            1.002 signal web#1 TERM
+            1.002 stop web#1 TERM
             1.012 "web#1 died by TERM: Success"
             1.012 remove web#1
             1.012 exit by INT
@@ -1915,7 +1933,7 @@ mod freezing {
             r#"
             0.002 "INT received"
             0.002 "TERM to all"
-            0.002 signal web#1 TERM
+            0.002 stop web#1 TERM
             5.002 "web#1 killed after 5s"
             5.002 kill web#1
             5.003 "web#1 died by KILL: Timeout"

@@ -12,8 +12,9 @@ use std::time::Duration;
 use crate::config::{ExitCodeRule, KillMode, Policy, Restart, RestartWhen, Signal};
 use crate::supervisor::policy::{SIGCONT, SIGTERM};
 use crate::supervisor::{
-    Action, Announcement, Client, Ending, Event, Exit, Failure, FailureKind, InstanceId, KILL_PATIENCE, Life,
-    Recipients, Reply, Request, State, Supervisor, Time, Usage,
+    Action, Announcement, Client, Ending, Event, Exit, Failure, FailureKind, Freezer, InstanceId,
+    Intervention, KILL_PATIENCE, Life, Recipients, Reply, Request, RestartReason, State, Supervisor, Time,
+    Usage,
 };
 
 const SIGKILL: Signal = Signal(9);
@@ -22,6 +23,8 @@ const SIGKILL: Signal = Signal(9);
 const SPAWN_TAKES: Duration = Duration::from_millis(2);
 /// From a signal to the end of a process that obeys it.
 const DYING_TAKES: Duration = Duration::from_millis(10);
+/// From `cgroup.freeze` to `frozen 1`.
+const FREEZING_TAKES: Duration = Duration::from_millis(1);
 /// From `cgroup.kill` to the empty leaf.
 const KILLING_TAKES: Duration = Duration::from_millis(1);
 
@@ -72,6 +75,20 @@ enum Happening {
     SpawnAnswered(Life),
     MainDies(Life, Exit),
     ForkedDies(Life),
+    /// One of what was forked dies of a kill, frozen or not.
+    ForkedIsKilled(Life),
+    StandsStill(Life),
+}
+
+impl Happening {
+    /// Whether it is an act of this life's processes, for which they must not be frozen.
+    fn is_done_by(&self, life: Life) -> bool {
+        match self {
+            Happening::MainDies(_, Exit::Signal { signal: SIGKILL, .. }) => false,
+            Happening::MainDies(of, _) | Happening::ForkedDies(of) => *of == life,
+            Happening::SpawnAnswered(_) | Happening::ForkedIsKilled(_) | Happening::StandsStill(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +105,10 @@ struct Leaf {
     main: Main,
     forked: u32,
     usage: Usage,
+    /// Since when it is frozen, or is being frozen.
+    frozen_since: Option<Time>,
+    /// What its processes would have done since.
+    held: Vec<(Time, Happening)>,
 }
 
 pub struct World {
@@ -101,6 +122,8 @@ pub struct World {
     pub history: Vec<(Time, Event, Vec<Action>)>,
     pub replies: BTreeMap<u64, Vec<Reply>>,
     pub ending: Option<Ending>,
+    /// The longest grace and the longest restart delay that were ever configured.
+    pub longest: (Duration, Duration),
     happenings: BTreeMap<(Time, u64), Happening>,
     leaves: BTreeMap<Life, Leaf>,
     given_up: BTreeSet<Life>,
@@ -120,7 +143,7 @@ impl World {
     pub fn with(text: &str, rule: ExitCodeRule, terminal: bool) -> World {
         let described: Vec<_> = text.split_whitespace().map(describe).collect();
         let policies = described.iter().map(|(_, policy, _)| policy.clone());
-        World {
+        let mut world = World {
             core: Supervisor::with_policies(policies, rule, terminal),
             now: Time::ZERO,
             names: described.iter().map(|(name, ..)| name.clone()).collect(),
@@ -129,6 +152,7 @@ impl World {
             history: Vec::new(),
             replies: BTreeMap::new(),
             ending: None,
+            longest: (Duration::ZERO, Duration::ZERO),
             happenings: BTreeMap::new(),
             leaves: BTreeMap::new(),
             given_up: BTreeSet::new(),
@@ -137,7 +161,10 @@ impl World {
             next_pid: 100,
             next_client: 1,
             log: Vec::new(),
-        }
+        };
+        let policies: Vec<_> = world.core.instances().iter().map(|known| known.policy.clone()).collect();
+        policies.iter().for_each(|policy| world.remember(policy));
+        world
     }
 
     /// A stack that came up; what it said until then is left out.
@@ -181,6 +208,56 @@ impl World {
     pub fn restart(&mut self, names: &str) -> Client {
         let on = self.ids(names);
         self.ask(Request::Restart(on))
+    }
+
+    pub fn kill(&mut self, names: &str) -> Client {
+        let on = self.ids(names);
+        self.ask(Request::Kill(on))
+    }
+
+    pub fn freeze(&mut self, names: &str) -> Client {
+        let on = self.ids(names);
+        self.ask(Request::Freeze(on))
+    }
+
+    pub fn thaw(&mut self, names: &str) -> Client {
+        let on = self.ids(names);
+        self.ask(Request::Thaw(on))
+    }
+
+    pub fn remove(&mut self, names: &str) -> Client {
+        let on = self.ids(names);
+        self.ask(Request::Remove(on))
+    }
+
+    pub fn send(&mut self, names: &str, signal: i32, to: Recipients) -> Client {
+        let on = self.ids(names);
+        self.ask(Request::Signal { on, signal: Signal(signal), to })
+    }
+
+    /// These are configured so from now on; names that are new are new instances.
+    pub fn configure(&mut self, text: &str) {
+        let mut policies = Vec::new();
+        for (name, policy, program) in text.split_whitespace().map(describe) {
+            self.remember(&policy);
+            match self.names.iter().position(|known| *known == name) {
+                Some(at) => {
+                    self.programs[at] = program;
+                    policies.push((InstanceId(at as u32), policy));
+                }
+                None => {
+                    policies.push((InstanceId(self.names.len() as u32), policy));
+                    self.names.push(name);
+                    self.programs.push(program);
+                }
+            }
+        }
+        self.tell(Event::Configured { policies });
+    }
+
+    fn remember(&mut self, policy: &Policy) {
+        let (grace, delay) = self.longest;
+        self.longest = (grace.max(policy.timeout_stop), delay.max(policy.restart.delay_max));
     }
 
     pub fn ask(&mut self, request: Request) -> Client {
@@ -268,10 +345,16 @@ impl World {
     fn happen(&mut self) {
         let Some(((at, _), happening)) = self.happenings.pop_first() else { return };
         self.now = self.now.max(at);
+        let frozen =
+            |(life, leaf): &(&Life, &mut Leaf)| leaf.frozen_since.is_some() && happening.is_done_by(**life);
+        if let Some((_, leaf)) = self.leaves.iter_mut().find(frozen) {
+            return leaf.held.push((at, happening));
+        }
         match happening {
             Happening::SpawnAnswered(life) => self.spawn_answered(life),
             Happening::MainDies(life, exit) => self.main_dies(life, exit),
-            Happening::ForkedDies(life) => self.forked_dies(life),
+            Happening::ForkedDies(life) | Happening::ForkedIsKilled(life) => self.forked_dies(life),
+            Happening::StandsStill(life) => self.stands_still(life),
         }
     }
 
@@ -316,6 +399,12 @@ impl World {
         }
     }
 
+    fn stands_still(&mut self, life: Life) {
+        if self.leaves.get(&life).is_some_and(|leaf| leaf.frozen_since.is_some()) {
+            self.fact(Event::Frozen { life });
+        }
+    }
+
     /// A fact about a life; a world that repeats itself tells it twice, and earlier ones too.
     fn fact(&mut self, event: Event) {
         self.tell(event.clone());
@@ -328,8 +417,9 @@ impl World {
         for event in again {
             let life = about(&event).expect("filtered");
             let old = self.core.instances()[life.instance.0 as usize].life() != Some(life);
-            // Use only grows, and what is said of it is the last word: not a thing to be told out of order.
-            if old || !matches!(event, Event::Resource { .. }) {
+            // What is said of use or of standing still is what was seen just now: not a thing to be told out of
+            // order.
+            if old || !matches!(event, Event::Resource { .. } | Event::Frozen { .. }) {
                 let before = self.core.clone();
                 let actions = self.core.handle(self.now, event.clone());
                 assert_eq!(actions, [], "{event:?} once more");
@@ -351,8 +441,20 @@ impl World {
                     _ => {}
                 }
             }
-            Action::Signal { life, signal, to } => self.deliver(life, signal, to),
-            Action::KillCgroup(life) => self.kill(life),
+            Action::Stop { life, signal, to } => {
+                let frozen = self.leaves[&life].frozen_since;
+                assert_eq!(frozen, None, "a stop signal to one that is frozen");
+                self.deliver(life, signal, to);
+            }
+            Action::Signal { life, signal, to } => match signal.0 {
+                // No program here takes notice of these.
+                10 | 12 | 18 | 19 | 28 => self.has_process(life, to),
+                9 => self.deliver_kill(life, to),
+                _ => self.deliver(life, signal, to),
+            },
+            Action::Freeze(life) => self.freeze_leaf(life),
+            Action::Thaw(life) => self.thaw_leaf(life),
+            Action::KillCgroup(life) => self.kill_leaf(life),
             Action::RemoveCgroup(life) => {
                 let leaf = self.leaves.remove(&life).expect("a leaf is removed once");
                 assert!(leaf.main == Main::Reaped && leaf.forked == 0, "rmdir of a leaf in use: {leaf:?}");
@@ -360,9 +462,13 @@ impl World {
             Action::Suspend => {
                 assert_eq!(self.frozen_since.replace(self.now), None, "frozen twice");
             }
-            Action::Thaw => {
-                let since = self.frozen_since.take().expect("thawed unfrozen");
+            Action::Resume => {
+                let since = self.frozen_since.take().expect("resumed while running");
                 let by = self.now - since;
+                for leaf in self.leaves.values_mut() {
+                    leaf.frozen_since = leaf.frozen_since.map(|since| since + by);
+                    leaf.held.iter_mut().for_each(|(at, _)| *at += by);
+                }
                 let happenings = std::mem::take(&mut self.happenings).into_iter();
                 self.happenings = happenings.map(|((at, n), happening)| ((at + by, n), happening)).collect();
             }
@@ -389,8 +495,33 @@ impl World {
             }
             Spawn::Hangs | Spawn::HangsForever => {}
         }
-        let leaf = Leaf { program, main: Main::OnItsWay, forked: 0, usage: Usage::default() };
+        let (usage, held) = (Usage::default(), Vec::new());
+        let leaf = Leaf { program, main: Main::OnItsWay, forked: 0, usage, frozen_since: None, held };
         self.leaves.insert(life, leaf);
+    }
+
+    fn freeze_leaf(&mut self, life: Life) {
+        let leaf = self.leaves.get_mut(&life).expect("a leaf that exists is frozen");
+        assert_ne!(leaf.main, Main::OnItsWay, "a birth into a frozen leaf hangs");
+        assert_eq!(leaf.frozen_since.replace(self.now), None, "frozen twice");
+        // Who is stuck in the kernel does not come to stand still.
+        if leaf.program.main != Manners::Stuck {
+            self.later(FREEZING_TAKES, Happening::StandsStill(life));
+        }
+    }
+
+    fn thaw_leaf(&mut self, life: Life) {
+        let leaf = self.leaves.get_mut(&life).expect("a leaf that exists is thawed");
+        let by = self.now - leaf.frozen_since.take().expect("thawed unfrozen");
+        let held = std::mem::take(&mut leaf.held);
+        let happenings = std::mem::take(&mut self.happenings).into_iter();
+        let (its, others) = happenings.partition(|(_, happening)| happening.is_done_by(life));
+        self.happenings = others;
+        let its: BTreeMap<_, _> = its;
+        for (at, happening) in held.into_iter().chain(its.into_iter().map(|((at, _), one)| (at, one))) {
+            self.sequence += 1;
+            self.happenings.insert((at + by, self.sequence), happening);
+        }
     }
 
     fn spawn_cancelled(&mut self, life: Life) {
@@ -400,14 +531,16 @@ impl World {
         self.later(Duration::ZERO, Happening::SpawnAnswered(life));
     }
 
-    fn deliver(&mut self, life: Life, signal: Signal, to: Recipients) {
+    fn has_process(&self, life: Life, to: Recipients) {
         let leaf = self.leaves.get(&life).expect("a signal goes to a life");
         assert!(leaf.main != Main::OnItsWay, "a signal to a process that may not exist yet");
         assert!(to == Recipients::All || leaf.main == Main::Alive, "a signal to a process that was reaped");
+    }
+
+    fn deliver(&mut self, life: Life, signal: Signal, to: Recipients) {
+        self.has_process(life, to);
+        let leaf = &self.leaves[&life];
         let (program, main, forked) = (leaf.program.clone(), leaf.main, leaf.forked);
-        if [Signal(10), Signal(12)].contains(&signal) {
-            return;
-        }
         if let (Main::Alive, Manners::Obeys(after)) = (main, program.main) {
             let exit = program.traps.map_or(Exit::Signal { signal, core: false }, Exit::Code);
             self.later(after, Happening::MainDies(life, exit));
@@ -417,7 +550,19 @@ impl World {
         }
     }
 
-    fn kill(&mut self, life: Life) {
+    fn deliver_kill(&mut self, life: Life, to: Recipients) {
+        self.has_process(life, to);
+        match to {
+            Recipients::All => self.kill_leaf(life),
+            Recipients::Main if self.leaves[&life].program.main == Manners::Stuck => {}
+            Recipients::Main => {
+                let exit = Exit::Signal { signal: SIGKILL, core: false };
+                self.later(KILLING_TAKES, Happening::MainDies(life, exit));
+            }
+        }
+    }
+
+    fn kill_leaf(&mut self, life: Life) {
         let Some(leaf) = self.leaves.get(&life) else { return };
         let (program, main, forked) = (leaf.program.clone(), leaf.main, leaf.forked);
         match main {
@@ -433,7 +578,7 @@ impl World {
             Main::OnItsWay | Main::Alive | Main::Reaped => {}
         }
         if program.forked != Manners::Stuck {
-            (0..forked).for_each(|_| self.later(KILLING_TAKES, Happening::ForkedDies(life)));
+            (0..forked).for_each(|_| self.later(KILLING_TAKES, Happening::ForkedIsKilled(life)));
         }
     }
 
@@ -489,6 +634,14 @@ impl World {
             let known = self.core.instances()[life.instance.0 as usize].life();
             assert_eq!(known, Some(*life), "a leaf that the core forgot");
         }
+        for (life, leaf) in &self.leaves {
+            let state = self.core.instances()[life.instance.0 as usize].state;
+            let thawed =
+                !matches!(state, State::Running { freezer: Freezer::Freezing | Freezer::Frozen, .. });
+            // A kill needs no thaw.
+            let killed = matches!(state, State::StopSigkill { .. } | State::Stuck { .. });
+            assert!(killed || thawed == leaf.frozen_since.is_none(), "{state:?} of {leaf:?}");
+        }
         if self.frozen_since.is_some() {
             return assert_eq!(self.core.deadline(), None, "time passes while frozen");
         }
@@ -496,7 +649,8 @@ impl World {
             let (due, bound) = match instance.state {
                 State::StopSigterm { deadline, .. } => (deadline, instance.policy.timeout_stop),
                 State::StopSigkill { deadline, .. } => (deadline, KILL_PATIENCE),
-                State::RestartWait { until } => (until, instance.policy.restart.delay_max),
+                // As it was configured when the delay was chosen.
+                State::RestartWait { until } => (until, self.longest.1),
                 _ => continue,
             };
             assert!(due <= self.now + bound, "{:?} waits too long", instance.state);
@@ -518,6 +672,12 @@ impl World {
         match action {
             Action::Spawn(life) => format!("spawn {}", self.called(*life)),
             Action::CancelSpawn(life) => format!("cancel {}", self.called(*life)),
+            Action::Stop { life, signal, to: Recipients::All } => {
+                format!("stop {} {}", self.called(*life), short(*signal))
+            }
+            Action::Stop { life, signal, to: Recipients::Main } => {
+                format!("stop {} {} to main", self.called(*life), short(*signal))
+            }
             Action::Signal { life, signal, to: Recipients::All } => {
                 format!("signal {} {}", self.called(*life), short(*signal))
             }
@@ -526,8 +686,10 @@ impl World {
             }
             Action::KillCgroup(life) => format!("kill {}", self.called(*life)),
             Action::RemoveCgroup(life) => format!("remove {}", self.called(*life)),
+            Action::Freeze(life) => format!("freeze {}", self.called(*life)),
+            Action::Thaw(life) => format!("thaw {}", self.called(*life)),
             Action::Suspend => "suspend".into(),
-            Action::Thaw => "thaw".into(),
+            Action::Resume => "resume".into(),
             Action::Announce(announcement) => format!("\"{}\"", self.said(announcement)),
             Action::Reply { client, reply } => format!("reply to {}: {}", client.0, self.replied(reply)),
             Action::Exit(Ending::Code(code)) => format!("exit {code}"),
@@ -557,12 +719,19 @@ impl World {
             A::GivenUp { life } => format!("{} given up", self.called(*life)),
             A::OomKill { life, kills } => format!("{} OOM kills: {kills}", self.called(*life)),
             A::TasksRefused { life } => format!("{} refused a fork", self.called(*life)),
-            A::RestartIn { instance, delay, restarts } => {
-                format!("{} restarts in {delay:?}, no. {restarts}", self.names[instance.0 as usize])
+            A::RestartIn { instance, delay, restarts, why } => {
+                assert!(matches!(why, RestartReason::Ended { .. }), "a delay is policy's");
+                format!("{} restarts in {delay:?}, no. {restarts}", self.name(*instance))
             }
-            A::StartLimitHit { instance } => {
-                format!("{} hit the start limit", self.names[instance.0 as usize])
+            A::StartLimitHit { instance } => format!("{} hit the start limit", self.name(*instance)),
+            A::OnRequest { instance, what: Intervention::Signal(signal) } => {
+                format!("{}: {} on request", self.name(*instance), short(*signal))
             }
+            A::OnRequest { instance, what } => {
+                format!("{}: {} on request", self.name(*instance), format!("{what:?}").to_lowercase())
+            }
+            A::Removed { instance } => format!("{} removed", self.name(*instance)),
+            A::ShutDownRequested => "shutdown requested".into(),
             A::Interrupted(signal) => format!("{} received", short(*signal)),
             A::StoppingAll(Some(signal)) => format!("{} to all", short(*signal)),
             A::StoppingAll(None) => "stopping all".into(),
@@ -579,12 +748,17 @@ impl World {
             Reply::Done => "done".into(),
             Reply::ShuttingDown => "shutting down".into(),
             Reply::Superseded => "superseded".into(),
-            Reply::Failed(id) => format!("{} failed", self.names[id.0 as usize]),
+            Reply::Failed(id) => format!("{} failed", self.name(*id)),
+            Reply::NotRunning(id) => format!("{} does not run", self.name(*id)),
         }
     }
 
+    fn name(&self, id: InstanceId) -> &str {
+        &self.names[id.0 as usize]
+    }
+
     fn called(&self, life: Life) -> String {
-        format!("{}#{}", self.names[life.instance.0 as usize], life.invocation)
+        format!("{}#{}", self.name(life.instance), life.invocation)
     }
 }
 
@@ -594,8 +768,10 @@ fn about(event: &Event) -> Option<Life> {
         | Event::SpawnFailed { life, .. }
         | Event::Exited { life, .. }
         | Event::Emptied { life, .. }
-        | Event::Resource { life, .. } => Some(*life),
+        | Event::Resource { life, .. }
+        | Event::Frozen { life } => Some(*life),
         Event::Begin
+        | Event::Configured { .. }
         | Event::Signal(_)
         | Event::ReaderLeft
         | Event::Request { .. }
@@ -641,7 +817,7 @@ pub fn plain_program() -> Program {
 }
 
 /// `web:can-die,timeout=2s,forks=1`.
-fn describe(word: &str) -> (String, Policy, Program) {
+pub fn describe(word: &str) -> (String, Policy, Program) {
     let (name, settings) = word.split_once(':').unwrap_or((word, ""));
     let (mut policy, mut program) = (plain_policy(), plain_program());
     let restart = &mut policy.restart;
