@@ -9,6 +9,7 @@ pub mod environment;
 pub mod error;
 pub mod formation;
 mod manifest;
+pub mod matching;
 pub mod options;
 pub mod procfile;
 pub mod quantity;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 
 pub use environment::{SCRUBBED, environment_of};
 pub use error::{Diagnostic, Place, Severity};
+pub use matching::{NoSuch, matching};
 pub use options::{Given, Options};
 pub use procfile::choose_procfile;
 pub use stack::*;

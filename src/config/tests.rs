@@ -8,7 +8,7 @@ use super::*;
 const MACHINE: Machine = Machine { memory: 8 << 30, cpus: 4, pid_max: 32_768 };
 
 /// Sources with a Procfile and nothing else.
-fn procfile(text: &str) -> Sources {
+pub(super) fn procfile(text: &str) -> Sources {
     Sources {
         procfile: Text::new("Procfile", text),
         env_files: Vec::new(),
@@ -21,13 +21,13 @@ fn procfile(text: &str) -> Sources {
 }
 
 /// The same with options.
-fn typed(text: &str, change: impl FnOnce(&mut Options)) -> Sources {
+pub(super) fn typed(text: &str, change: impl FnOnce(&mut Options)) -> Sources {
     let mut sources = procfile(text);
     change(&mut sources.options);
     sources
 }
 
-fn manifest(text: &str, file: &str) -> Sources {
+pub(super) fn manifest(text: &str, file: &str) -> Sources {
     let mut sources = procfile(text);
     sources.manifest = Some(Text::new("lpm.toml", file));
     sources
@@ -38,7 +38,7 @@ fn given(origin: &str, value: &str) -> Given {
 }
 
 #[track_caller]
-fn stack(sources: &Sources) -> Stack {
+pub(super) fn stack(sources: &Sources) -> Stack {
     load(sources).unwrap_or_else(|problems| panic!("refused: {:?}", texts(&problems))).stack
 }
 
