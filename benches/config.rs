@@ -48,6 +48,7 @@ fn sources(instances: usize) -> Sources {
         root: "/srv/app".into(),
         options: Options { formation: Given::new("-m", [format!("web={instances}")]), ..Options::default() },
         machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+        socket: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every file is read to its end once, and no further than 64 MiB, so that `/dev/zero` as a Procfile is
 //! an error and not a full memory.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -132,6 +133,8 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
         root,
         options: options(asked, origins),
         machine: machine(),
+        // Known once the stack is claimed.
+        socket: None,
     };
     Ok(Gathered { sources, procfile: procfile_path })
 }
@@ -170,6 +173,8 @@ fn options(asked: Asked<'_>, origins: &Origins) -> Options {
         env_precedence: one("env_precedence", stack.env_precedence),
         expand_env: stack.expand_env,
         name: one("name", stack.name),
+        scale: BTreeMap::new(),
+        set: Vec::new(),
     }
 }
 
