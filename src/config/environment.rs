@@ -183,6 +183,11 @@ pub(super) fn port_variable(process: &str) -> String {
     "LPM_PORT_".chars().chain(letters).collect()
 }
 
+/// Whether `name` tells the port of a process type to all of them.
+pub(super) fn is_port_of_another(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"LPM_PORT_")
+}
+
 /// Whether only lpm says what `name` is.
 pub(super) fn is_injected(name: &str, ports: bool) -> bool {
     match name {

@@ -5,6 +5,7 @@
 
 pub mod assignment;
 pub mod command;
+pub mod difference;
 pub mod dotenv;
 pub mod environment;
 pub mod error;
@@ -25,6 +26,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 pub use assignment::{Assignment, assignments, check_target};
+pub use difference::{Change, ChangeKind, StackChange, counts, merge, stack_change};
 pub use environment::{SCRUBBED, environment_of};
 pub use error::{Diagnostic, Place, Severity};
 pub use matching::{NoSuch, matching};
