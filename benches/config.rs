@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use lpm::config::{Given, Machine, Options, Sources, Text, dotenv, environment_of, load, procfile};
+use lpm::config::{
+    Given, Machine, Options, Sources, Text, assignments, dotenv, environment_of, load, merge, procfile,
+};
 
 fn main() {
     let lines = 20_000;
@@ -23,7 +25,7 @@ fn main() {
     let (parsed, bare) = rate(&environment, &|| dotenv::parse(".env", environment.as_bytes(), false).0.len());
     println!("{:<28} {parsed:>10.0} {bare:>20.0}", "env file, 20000 lines");
 
-    println!("\n{:<28} {:>10} {:>20}", "", "load, µs", "environments, µs");
+    println!("\n{:<28} {:>10} {:>20} {:>14}", "", "load, µs", "environments, µs", "reload, µs");
     for instances in [1, 10, 100, 1000] {
         let sources = sources(instances);
         let loaded = load(&sources).expect("a valid stack").stack;
@@ -32,7 +34,19 @@ fn main() {
             / per_second(&|| {
                 loaded.instances.iter().map(|instance| environment_of(&loaded, instance).len()).sum()
             });
-        println!("{:<28} {whole:>10.0} {environments:>20.0}", format!("{instances} instances"));
+        // As a running stack is changed: one setting more, all of it loaded and merged.
+        let mut changed = sources;
+        changed.manifest = Some(Text::new("lpm.toml", "[process.web]\nmemory-max = \"512M\"\n"));
+        changed.env_files[0].bytes.extend_from_slice(b"D=4\n");
+        let told = assignments("web", &["memory-max=1G".to_owned()]).expect("it is one");
+        changed.options.tell(told);
+        let reload = 1e6
+            / per_second(&|| {
+                let new = load(&changed).expect("a valid stack").stack;
+                merge(&loaded, &|_| true, new).1.len()
+            });
+        let what = format!("{instances} instances");
+        println!("{what:<28} {whole:>10.0} {environments:>20.0} {reload:>14.0}");
     }
 }
 
@@ -48,6 +62,7 @@ fn sources(instances: usize) -> Sources {
         root: "/srv/app".into(),
         options: Options { formation: Given::new("-m", [format!("web={instances}")]), ..Options::default() },
         machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+        socket: None,
     }
 }
 

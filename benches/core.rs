@@ -28,6 +28,7 @@ fn stack(instances: usize) -> Stack {
         root: "/srv/app".into(),
         options: Options { formation: Given::new("-m", [format!("web={instances}")]), ..Options::default() },
         machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+        socket: None,
     };
     load(&sources).expect("a valid stack").stack
 }

@@ -15,11 +15,13 @@ use super::error::{Diagnostic, Place};
 use super::stack::{Instance, Stack};
 
 /// Inherited variables that are meant for lpm itself and would mislead a child: systemd's for the service's
-/// main process (systemd.exec(5), sd_notify(3), sd_listen_fds(3)) and lpm's own between re-executions.
-pub const SCRUBBED: [&str; 18] = [
+/// main process (systemd.exec(5), sd_notify(3), sd_listen_fds(3)), lpm's own between re-executions, and the
+/// key to another stack.
+pub const SCRUBBED: [&str; 19] = [
     "LPM_SCOPE",
     "LPM_STDIN_FD",
     "LPM_CGROUP",
+    "LPM_SOCKET",
     "NOTIFY_SOCKET",
     "FDSTORE",
     "INVOCATION_ID",
@@ -152,8 +154,15 @@ pub(super) fn inject_shared<'a>(
 }
 
 /// What lpm says to one instance.
-pub(super) fn injected(instance: &str, process: &str, port: Option<u16>) -> Vec<(OsString, OsString)> {
-    let mut variables: Vec<(OsString, OsString)> = Vec::with_capacity(6);
+///
+/// `socket` is handed to those alone that may control their own stack.
+pub(super) fn injected(
+    instance: &str,
+    process: &str,
+    port: Option<u16>,
+    socket: Option<&Path>,
+) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<(OsString, OsString)> = Vec::with_capacity(7);
     if let Some(port) = port {
         variables.push(("PORT".into(), port.to_string().into()));
     }
@@ -161,6 +170,9 @@ pub(super) fn injected(instance: &str, process: &str, port: Option<u16>) -> Vec<
         variables.push((name.into(), instance.into()));
     }
     variables.push(("LPM_PROCESS".into(), process.into()));
+    if let Some(socket) = socket {
+        variables.push(("LPM_SOCKET".into(), socket.into()));
+    }
     variables
 }
 
@@ -171,6 +183,11 @@ pub(super) fn port_variable(process: &str) -> String {
     "LPM_PORT_".chars().chain(letters).collect()
 }
 
+/// Whether `name` tells the port of a process type to all of them.
+pub(super) fn is_port_of_another(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"LPM_PORT_")
+}
+
 /// Whether only lpm says what `name` is.
 pub(super) fn is_injected(name: &str, ports: bool) -> bool {
     match name {
@@ -179,6 +196,7 @@ pub(super) fn is_injected(name: &str, ports: bool) -> bool {
         | "LPM_PROCESS"
         | "LPM_INSTANCE"
         | "LPM_STACK"
+        | "LPM_SOCKET"
         | "HONCHO_PROCESS_NAME"
         | "FOREMAN_WORKER_NAME" => true,
         _ => name.starts_with("LPM_PORT_"),

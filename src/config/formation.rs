@@ -50,6 +50,18 @@ pub(super) struct Counts {
     pub unlisted: u32,
 }
 
+impl Counts {
+    /// Of an entry that nobody named.
+    pub(super) fn of(&self, process: usize) -> u32 {
+        self.listed[process].unwrap_or(self.unlisted)
+    }
+
+    /// Of an entry that was named: then it runs even if the formation does not list it.
+    pub(super) fn named(&self, process: usize) -> u32 {
+        self.listed[process].unwrap_or(self.unlisted.max(1))
+    }
+}
+
 /// `web=2` as (entry, count); `all=2` has no entry.
 fn setting(item: &str, entries: &[Entry<'_>]) -> Result<(Option<usize>, u32), String> {
     let Some((name, count)) = item.split_once('=') else {

@@ -3,12 +3,16 @@
 //! The command reads the files and hands them in as [`Sources`]; [`load`] puts the answers of the parsers
 //! together. All that is wrong is reported at once, and before anything runs.
 
+pub mod amend;
+pub mod assignment;
 pub mod command;
+pub mod difference;
 pub mod dotenv;
 pub mod environment;
 pub mod error;
 pub mod formation;
 mod manifest;
+pub mod matching;
 pub mod options;
 pub mod procfile;
 pub mod quantity;
@@ -18,12 +22,15 @@ pub mod stack;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+pub use assignment::{Assignment, assignments, check_target};
+pub use difference::{Change, ChangeKind, StackChange, counts, merge, stack_change};
 pub use environment::{SCRUBBED, environment_of};
 pub use error::{Diagnostic, Place, Severity};
+pub use matching::{NoSuch, matching};
 pub use options::{Given, Options};
 pub use procfile::choose_procfile;
 pub use stack::*;
@@ -31,6 +38,7 @@ pub use stack::*;
 use environment::{Merged, Precedence, Variables, port_variable};
 use error::quote;
 use manifest::Manifest;
+use matching::{fits, is_pattern};
 use options::{Target, unknown};
 use procfile::Entry;
 use settings::{Layers, Resolved, word};
@@ -68,6 +76,8 @@ pub struct Sources {
     pub options: Options,
     /// What `%` is a part of.
     pub machine: Machine,
+    /// Where the running stack is controlled, for the instances that may (`control`).
+    pub socket: Option<PathBuf>,
 }
 
 /// What came of the text.
@@ -98,6 +108,15 @@ pub fn load_one_off(sources: &Sources, arguments: &[OsString], pid: u32) -> Resu
     Assembly::read(sources).one_off(arguments, pid)
 }
 
+/// How many instances each process type has that `names` mean, once they are started by name: what the
+/// running stack was told, else what the formation says, at least 1; for `web.3` at least 3. Names are those
+/// of `start`, or patterns over them ([`matching`]); `all` are those that the formation does not leave out.
+///
+/// For `start NAME` in a stack that runs without it: the counts go into [`Options::scale`].
+pub fn named_counts(sources: &Sources, names: &[String]) -> Result<BTreeMap<String, u32>, Vec<Diagnostic>> {
+    Assembly::read(sources).named_counts(names)
+}
+
 /// All sources, read; what is wrong with them is in `problems`.
 struct Assembly<'a> {
     sources: &'a Sources,
@@ -123,6 +142,7 @@ impl<'a> Assembly<'a> {
         let layers = Layers::new(
             std::mem::take(&mut manifest.source),
             settings::of_options(options, &entries, machine, &mut problems),
+            settings::of_told(&options.set, &entries, machine, &mut problems),
         );
         let Merged { all: environment, declared, port: port_place } =
             read_environment(sources, &manifest, &mut problems);
@@ -242,7 +262,7 @@ impl<'a> Assembly<'a> {
             Target::Process(_) | Target::Instance(..) => self.entries[process].name,
         };
         let root = &self.sources.root;
-        let Resolved { ceilings, policy, quiet, working_directory, mut environment } =
+        let Resolved { ceilings, policy, quiet, control, working_directory, mut environment } =
             match self.layers.resolve(target, process_name, root) {
                 Ok(resolved) => resolved,
                 Err(message) => {
@@ -257,7 +277,8 @@ impl<'a> Assembly<'a> {
         if working_directory != *root {
             environment.push(("PWD".into(), working_directory.clone().into()));
         }
-        environment.extend(environment::injected(&name, process_name, port));
+        let socket = self.sources.socket.as_deref().filter(|_| control);
+        environment.extend(environment::injected(&name, process_name, port, socket));
         environment.shrink_to_fit();
         Some(Instance {
             name,
@@ -270,6 +291,7 @@ impl<'a> Assembly<'a> {
             ceilings,
             policy,
             quiet,
+            control,
         })
     }
 
@@ -278,15 +300,19 @@ impl<'a> Assembly<'a> {
         let options = &self.sources.options;
         let counts =
             formation::counts(options, &self.manifest.stack.formation, &self.entries, &mut self.problems);
-        let all = |process: usize| counts.listed[process].unwrap_or(counts.unlisted);
+        let scaled = self.scaled();
+        let all = |process: usize| scaled[process].unwrap_or_else(|| counts.of(process));
         let total: u64 = (0..self.entries.len()).map(|process| u64::from(all(process))).sum();
         if total > u64::from(MOST_INSTANCES) {
-            let message =
-                format!("the formation asks for {total} instances (write {MOST_INSTANCES} or less)");
-            self.problems.push(Diagnostic::error(None, message));
+            let (place, asks) = match scaled.iter().any(Option::is_some) {
+                true => (Some(Place::whole("scale")), "that would be"),
+                false => (None, "the formation asks for"),
+            };
+            let message = format!("{asks} {total} instances (write {MOST_INSTANCES} or less)");
+            self.problems.push(Diagnostic::error(place, message));
             return vec![Vec::new(); self.entries.len()];
         }
-        for (process, number) in self.layers.numbered_by_options() {
+        for (process, number) in self.layers.numbered() {
             let count = all(process);
             if number > count && count > 0 {
                 let name = self.entries[process].name;
@@ -306,11 +332,11 @@ impl<'a> Assembly<'a> {
                     }
                 }
                 // Named, it runs even if the formation does not list it, as with foreman.
-                Ok(Target::Process(process)) => {
-                    selected[process].extend(1..=counts.listed[process].unwrap_or(counts.unlisted.max(1)));
-                }
+                Ok(Target::Process(process)) => selected[process].extend(1..=counts.named(process)),
+                // What it was told since is below.
+                Ok(Target::Instance(process, _)) if scaled[process].is_some() => {}
                 Ok(Target::Instance(process, number)) => {
-                    let count = counts.listed[process].unwrap_or(counts.unlisted.max(1));
+                    let count = counts.named(process);
                     if number > count {
                         let process = self.entries[process].name;
                         let message = format!(
@@ -325,11 +351,77 @@ impl<'a> Assembly<'a> {
                 Err(message) => self.problems.push(options.names.error(message)),
             }
         }
-        for numbers in &mut selected {
+        for (numbers, scaled) in selected.iter_mut().zip(scaled) {
+            if let Some(count) = scaled {
+                *numbers = (1..=count).collect();
+            }
             numbers.sort_unstable();
             numbers.dedup();
         }
         selected
+    }
+
+    /// How many of each entry the running stack was told to have, if it was.
+    fn scaled(&mut self) -> Vec<Option<u32>> {
+        let mut scaled = vec![None; self.entries.len()];
+        for (name, &count) in &self.sources.options.scale {
+            match self.entries.iter().position(|entry| entry.name == name) {
+                Some(process) => scaled[process] = Some(count),
+                None => {
+                    let message = unknown(name, &self.entries);
+                    self.problems.push(Diagnostic::warning(Place::whole("scale"), message));
+                }
+            }
+        }
+        scaled
+    }
+
+    fn named_counts(mut self, names: &[String]) -> Result<BTreeMap<String, u32>, Vec<Diagnostic>> {
+        let options = &self.sources.options;
+        let formation =
+            formation::counts(options, &self.manifest.stack.formation, &self.entries, &mut self.problems);
+        let scaled = self.scaled();
+        let count = |process: usize| match scaled[process] {
+            Some(count @ 1..) => count,
+            Some(0) | None => formation.named(process).max(1),
+        };
+        let in_all =
+            |process: usize| scaled[process].is_some_and(|count| count > 0) || formation.of(process) > 0;
+        let mut counts = BTreeMap::new();
+        for name in names {
+            let mut ask = |process: usize, count: u32| {
+                let known = counts.entry(self.entries[process].name.to_owned()).or_insert(count);
+                *known = count.max(*known);
+            };
+            if is_pattern(name) {
+                let mut found = false;
+                for (process, entry) in self.entries.iter().enumerate() {
+                    let instance = |number| fits(name, &format!("{}.{number}", entry.name));
+                    if fits(name, entry.name) || (1..=count(process)).any(instance) {
+                        found = true;
+                        ask(process, count(process));
+                    }
+                }
+                if !found {
+                    let known = error::list(self.entries.iter().map(|entry| entry.name));
+                    let message = format!("no name fits {} (the Procfile has {known})", quote(name));
+                    self.problems.push(Diagnostic::error(None, message));
+                }
+                continue;
+            }
+            match Target::parse(name, &self.entries) {
+                Ok(Target::All) => {
+                    (0..self.entries.len()).filter(|&process| in_all(process)).for_each(|p| ask(p, count(p)));
+                }
+                Ok(Target::Process(process)) => ask(process, count(process)),
+                Ok(Target::Instance(process, number)) => ask(process, count(process).max(number)),
+                Err(message) => self.problems.push(Diagnostic::error(None, message)),
+            }
+        }
+        match self.problems.iter().any(Diagnostic::is_error) {
+            true => Err(self.problems),
+            false => Ok(counts),
+        }
     }
 
     /// The port of an instance: `None` if it would be too high, which is said once for the entry.
@@ -526,10 +618,13 @@ fn choice<T: Copy>(
 
 /// The refusal of a name that a command was given, listing what there is.
 pub fn unknown_name(name: &str, stack: &Stack) -> String {
-    let entries: Vec<Entry<'_>> = stack
-        .processes
-        .iter()
-        .map(|process| Entry { name: &process.name, text: &process.text, line: process.line })
-        .collect();
-    unknown(name, &entries)
+    unknown(name, &entries_of(stack))
+}
+
+fn entries_of(stack: &Stack) -> Vec<Entry<'_>> {
+    let entry = |process| {
+        let Process { name, text, line, .. }: &Process = process;
+        Entry { name, text, line: *line }
+    };
+    stack.processes.iter().map(entry).collect()
 }

@@ -1,8 +1,12 @@
 //! What the user typed, as typed: texts with the name of the option or variable they came after.
 //!
 //! One field per option of the command line. The command has already let the flag win over its `LPM_*`
-//! variable; both arrive here, told apart by their origin alone. Nothing is parsed here.
+//! variable; both arrive here, told apart by their origin alone. What a running stack was told since stands
+//! beside it, so that the same text read again makes the same stack. Nothing is parsed here.
 
+use std::collections::BTreeMap;
+
+use super::assignment::Assignment;
 use super::error::{Diagnostic, Place, list, quote};
 use super::procfile::Entry;
 use super::stack::MOST_INSTANCES;
@@ -111,6 +115,23 @@ pub struct Options {
     pub expand_env: bool,
     /// The stack's label.
     pub name: Given,
+    /// How many of a process type the running stack was told to have since; 0 is off. Wins over formation,
+    /// concurrency and names: exactly `1..=n` exist. What the Procfile no longer has is a warning.
+    pub scale: BTreeMap<String, u32>,
+    /// Settings that the running stack was told since, in that order; the last word wins, over options and
+    /// file too.
+    pub set: Vec<Assignment>,
+}
+
+impl Options {
+    /// Notes what a running stack is told. What was told to the same before is forgotten, so that a stack
+    /// that is told something every minute does not grow.
+    pub fn tell(&mut self, told: impl IntoIterator<Item = Assignment>) {
+        for assignment in told {
+            self.set.retain(|old| old.name != assignment.name || old.key != assignment.key);
+            self.set.push(assignment);
+        }
+    }
 }
 
 /// Whom a setting is for. Ordered from the general to the specific, which wins.
@@ -143,6 +164,15 @@ impl Target {
             };
         }
         Err(unknown(name, entries))
+    }
+
+    /// Whether what is said of this is said of `other` too.
+    pub(super) fn covers(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::All, _) => true,
+            (Self::Process(of), Self::Process(process) | Self::Instance(process, _)) => of == process,
+            (Self::Instance(..), _) | (Self::Process(_), Self::All) => self == other,
+        }
     }
 }
 

@@ -1,11 +1,13 @@
-//! Settings of process types in layers: each source (lpm.toml, then the options) says something of all, of a
-//! process type, of an instance. The options win over the file; within one source the specific wins.
+//! Settings of process types in layers: each source (lpm.toml, then the options, then what the stack was told
+//! while it runs) says something of all, of a process type, of an instance. A later source wins over an
+//! earlier one; within one source the specific wins.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{Diagnostic, nearest, quote};
+use super::assignment::{self, Assignment};
+use super::error::{Diagnostic, Place, nearest, quote};
 use super::options::{Options, Target};
 use super::procfile::Entry;
 use super::quantity::{self, Parsed};
@@ -34,7 +36,58 @@ pub(super) enum Key {
     StartLimitBurst,
     StartLimitInterval,
     Quiet,
+    Control,
     WorkingDirectory,
+}
+
+impl Key {
+    /// Those that can be told to a running stack, in the order of lpm.toml: all whose value is one word, but
+    /// the working directory, which would be another place for what runs.
+    pub(super) const TOLD: [Self; 18] = [
+        Self::MemoryMax,
+        Self::MemoryHigh,
+        Self::MemorySwapMax,
+        Self::CpuQuota,
+        Self::CpuWeight,
+        Self::TasksMax,
+        Self::StopSignal,
+        Self::TimeoutStop,
+        Self::KillMode,
+        Self::CanDie,
+        Self::Oneshot,
+        Self::Restart,
+        Self::RestartSec,
+        Self::RestartMaxDelaySec,
+        Self::StartLimitBurst,
+        Self::StartLimitInterval,
+        Self::Quiet,
+        Self::Control,
+    ];
+
+    /// As lpm.toml spells it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::MemoryMax => "memory-max",
+            Self::MemoryHigh => "memory-high",
+            Self::MemorySwapMax => "memory-swap-max",
+            Self::CpuQuota => "cpu-quota",
+            Self::CpuWeight => "cpu-weight",
+            Self::TasksMax => "tasks-max",
+            Self::StopSignal => "stop-signal",
+            Self::TimeoutStop => "timeout-stop",
+            Self::KillMode => "kill-mode",
+            Self::CanDie => "can-die",
+            Self::Oneshot => "oneshot",
+            Self::Restart => "restart",
+            Self::RestartSec => "restart-sec",
+            Self::RestartMaxDelaySec => "restart-max-delay-sec",
+            Self::StartLimitBurst => "start-limit-burst",
+            Self::StartLimitInterval => "start-limit-interval",
+            Self::Quiet => "quiet",
+            Self::Control => "control",
+            Self::WorkingDirectory => "working-directory",
+        }
+    }
 }
 
 /// What one layer says; `None` leaves it to the layer below.
@@ -52,6 +105,7 @@ pub(super) struct Settings {
     pub start_limit_burst: Option<u32>,
     pub start_limit_interval: Option<Duration>,
     pub quiet: Option<bool>,
+    pub control: Option<bool>,
     pub working_directory: Option<PathBuf>,
     /// Later wins.
     pub environment: Vec<(OsString, OsString)>,
@@ -92,6 +146,7 @@ impl Settings {
             }
             Key::StartLimitInterval => self.start_limit_interval = Some(quantity::duration(text)?),
             Key::Quiet => self.quiet = Some(quantity::boolean(text)?),
+            Key::Control => self.control = Some(quantity::boolean(text)?),
             Key::WorkingDirectory => {
                 if text.is_empty() || text.contains('\0') {
                     return Err(format!("{} is no directory (write a path)", quote(text)));
@@ -126,6 +181,7 @@ impl Settings {
         lay(&mut self.start_limit_burst, &over.start_limit_burst);
         lay(&mut self.start_limit_interval, &over.start_limit_interval);
         lay(&mut self.quiet, &over.quiet);
+        lay(&mut self.control, &over.control);
         lay(&mut self.working_directory, &over.working_directory);
         for (name, value) in &over.environment {
             match self.environment.iter_mut().find(|(known, _)| known == name) {
@@ -147,6 +203,7 @@ pub(super) struct Resolved {
     pub ceilings: Ceilings,
     pub policy: Policy,
     pub quiet: bool,
+    pub control: bool,
     pub working_directory: PathBuf,
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -156,28 +213,26 @@ pub(super) struct Resolved {
 pub(super) struct Layers {
     file: Source,
     options: Source,
+    told: Source,
 }
 
 /// What one source says of whom; sorted from the general to the specific.
 pub(super) type Source = Vec<(Target, Settings)>;
 
 impl Layers {
-    pub(super) fn new(mut file: Source, mut options: Source) -> Self {
+    pub(super) fn new(mut file: Source, mut options: Source, mut told: Source) -> Self {
         file.sort_by_key(|&(target, _)| target);
         options.sort_by_key(|&(target, _)| target);
-        Self { file, options }
+        told.sort_by_key(|&(target, _)| target);
+        Self { file, options, told }
     }
 
     /// Puts together what is said of an instance; `target` may be `All` for a command outside the Procfile.
     pub(super) fn resolve(&self, target: Target, name: &str, root: &Path) -> Parsed<Resolved> {
-        let concerns = |of: Target| match (of, target) {
-            (Target::All, _) => true,
-            (Target::Process(of), Target::Process(process) | Target::Instance(process, _)) => of == process,
-            (of, target) => of == target,
-        };
         let mut all = Settings::default();
         let mut own = false;
-        for (of, settings) in self.file.iter().chain(&self.options).filter(|(of, _)| concerns(*of)) {
+        let layers = self.file.iter().chain(&self.options).chain(&self.told);
+        for (of, settings) in layers.filter(|(of, _)| of.covers(target)) {
             all.overlay(settings);
             own |= *of != Target::All && settings.says_how_it_ends();
         }
@@ -208,14 +263,15 @@ impl Layers {
                 },
             },
             quiet: all.quiet.unwrap_or(false),
+            control: all.control.unwrap_or(false),
             working_directory: all.working_directory.map_or_else(|| root.to_owned(), |path| root.join(path)),
             environment: all.environment,
         })
     }
 
-    /// Whom the options speak of by number.
-    pub(super) fn numbered_by_options(&self) -> impl Iterator<Item = (usize, u32)> {
-        self.options.iter().filter_map(|(target, _)| match target {
+    /// Whom the options, or what was told since, speak of by number.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.options.iter().chain(&self.told).filter_map(|(target, _)| match target {
             Target::Instance(process, number) => Some((*process, *number)),
             Target::All | Target::Process(_) => None,
         })
@@ -258,6 +314,48 @@ pub(super) fn of_options(
             problems.extend(outcome.err().map(|message| given.error(message)));
         }
     }
+    source
+}
+
+/// What the stack was told while it runs. The last word counts: what is said of `all` or of `web` takes back
+/// what was said of `web.2` before.
+///
+/// A process type that is not in the Procfile is a warning: it was there when the stack was told, and a
+/// reload without it must not fail for that.
+pub(super) fn of_told(
+    told: &[Assignment],
+    entries: &[Entry<'_>],
+    machine: &Machine,
+    problems: &mut Vec<Diagnostic>,
+) -> Source {
+    let place = || Place::whole("set");
+    let mut source = Source::new();
+    let mut said: Vec<(Target, Key)> = Vec::new();
+    let before = problems.len();
+    for Assignment { name, key, value } in told.iter().rev() {
+        let target = Target::parse(name, entries);
+        let key = assignment::key(key);
+        let (target, key) = match (target, key) {
+            (Ok(target), Ok(key)) => (target, key),
+            (Err(message), _) => {
+                problems.push(Diagnostic::warning(place(), message));
+                continue;
+            }
+            (_, Err(message)) => {
+                problems.push(Diagnostic::error(place(), message));
+                continue;
+            }
+        };
+        if said.iter().any(|&(wider, known)| known == key && wider.covers(target)) {
+            continue;
+        }
+        said.push((target, key));
+        if let Err(message) = settings_of(&mut source, target).set(key, value.trim(), machine) {
+            problems.push(Diagnostic::error(place(), format!("{}: {message}", key.name())));
+        }
+    }
+    // They are read from the last to the first, and shown in order.
+    problems[before..].reverse();
     source
 }
 
@@ -308,9 +406,14 @@ fn assign(
     machine: &Machine,
 ) -> Parsed<()> {
     let target = Target::parse(name, entries)?;
+    settings_of(source, target).set(key, value, machine)
+}
+
+/// What `source` says of `target`, nothing to begin with.
+fn settings_of(source: &mut Source, target: Target) -> &mut Settings {
     let at = source.iter().position(|(known, _)| *known == target).unwrap_or_else(|| {
         source.push((target, Settings::default()));
         source.len() - 1
     });
-    source[at].1.set(key, value, machine)
+    &mut source[at].1
 }

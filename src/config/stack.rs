@@ -72,6 +72,8 @@ pub struct Instance {
     pub policy: Policy,
     /// Its lines are not shown (`--quiet web`); lpm's own lines about it are.
     pub quiet: bool,
+    /// It may control its own stack: `LPM_SOCKET` in its environment names the socket.
+    pub control: bool,
 }
 
 /// How a Procfile line is executed.
@@ -167,6 +169,22 @@ pub struct Ceilings {
     pub cpu_weight: Option<u64>,
     /// `pids.max`, tasks (processes and threads).
     pub tasks_max: Option<Ceiling>,
+}
+
+impl Ceilings {
+    /// These, to be written where `old` was written before: what `old` had and these do not goes back to the
+    /// kernel's default, because a file that is left alone keeps what is in it.
+    pub fn replacing(&self, old: &Self) -> Self {
+        let lifted = |new: Option<Ceiling>, old: Option<Ceiling>| new.or(old.map(|_| Ceiling::Infinity));
+        Self {
+            memory_max: lifted(self.memory_max, old.memory_max),
+            memory_high: lifted(self.memory_high, old.memory_high),
+            memory_swap_max: lifted(self.memory_swap_max, old.memory_swap_max),
+            cpu_quota: lifted(self.cpu_quota, old.cpu_quota),
+            cpu_weight: self.cpu_weight.or(old.cpu_weight.map(|_| 100)),
+            tasks_max: lifted(self.tasks_max, old.tasks_max),
+        }
+    }
 }
 
 /// One ceiling, already resolved against the machine.

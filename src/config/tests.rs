@@ -8,7 +8,7 @@ use super::*;
 const MACHINE: Machine = Machine { memory: 8 << 30, cpus: 4, pid_max: 32_768 };
 
 /// Sources with a Procfile and nothing else.
-fn procfile(text: &str) -> Sources {
+pub(super) fn procfile(text: &str) -> Sources {
     Sources {
         procfile: Text::new("Procfile", text),
         env_files: Vec::new(),
@@ -17,17 +17,18 @@ fn procfile(text: &str) -> Sources {
         root: "/srv/app".into(),
         options: Options::default(),
         machine: MACHINE,
+        socket: None,
     }
 }
 
 /// The same with options.
-fn typed(text: &str, change: impl FnOnce(&mut Options)) -> Sources {
+pub(super) fn typed(text: &str, change: impl FnOnce(&mut Options)) -> Sources {
     let mut sources = procfile(text);
     change(&mut sources.options);
     sources
 }
 
-fn manifest(text: &str, file: &str) -> Sources {
+pub(super) fn manifest(text: &str, file: &str) -> Sources {
     let mut sources = procfile(text);
     sources.manifest = Some(Text::new("lpm.toml", file));
     sources
@@ -38,7 +39,7 @@ fn given(origin: &str, value: &str) -> Given {
 }
 
 #[track_caller]
-fn stack(sources: &Sources) -> Stack {
+pub(super) fn stack(sources: &Sources) -> Stack {
     load(sources).unwrap_or_else(|problems| panic!("refused: {:?}", texts(&problems))).stack
 }
 
@@ -730,7 +731,7 @@ fn mistakes_in_the_file_are_located() {
         ("[proces.web]", "1: unknown key \"proces\" (write process)"),
         (
             "[defaults]\n\ncolour = 1",
-            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, working-directory, environment)",
+            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, control, working-directory, environment)",
         ),
         ("[process.wbe]", "1: unknown process type \"wbe\" (the Procfile has web, worker)"),
         ("[process.worker.2]", "1: unknown key \"2\" (an instance is written [process.\"web.2\"])"),
@@ -822,6 +823,259 @@ fn a_run_needs_a_command_but_no_procfile() {
     assert_eq!(names(&one_off(&procfile(""), &["true"])), ["run.77"]);
     let problems = load_one_off(&procfile(""), &[], 1).expect_err("no command");
     assert_eq!(texts(&problems), ["no command to run (write lpm run COMMAND)"]);
+}
+
+// A running stack.
+
+fn told(all: &[(&str, &str, &str)]) -> Vec<Assignment> {
+    let told = |&(name, key, value): &(&str, &str, &str)| Assignment {
+        name: name.to_owned(),
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    all.iter().map(told).collect()
+}
+
+fn scaled(sources: &Sources, scale: &[(&str, u32)]) -> Sources {
+    let mut sources = sources.clone();
+    sources.options.scale = scale.iter().map(|&(name, count)| (name.to_owned(), count)).collect();
+    sources
+}
+
+#[test]
+fn the_scale_wins_over_formation_concurrency_and_names() {
+    for (option, scale, expected) in [
+        ("", &[][..], "a.1 b.1"),
+        ("", &[("a", 3)], "a.1 a.2 a.3 b.1"),
+        ("", &[("a", 0)], "b.1"),
+        ("-m a=2", &[("b", 1)], "a.1 a.2 b.1"),
+        ("-c a=2", &[("a", 1)], "a.1 b.1"),
+        ("a", &[("b", 2)], "a.1 b.1 b.2"),
+        ("a", &[("a", 0)], ""),
+        ("-m a=3 a.2", &[("a", 2)], "a.1 a.2"),
+        ("-m a=1 a.1", &[("a", 0), ("b", 1)], "b.1"),
+    ] {
+        let sources = typed("a: x\nb: x", |options| {
+            let mut words = option.split_whitespace().peekable();
+            while let Some(word) = words.next() {
+                match word {
+                    "-m" => options.formation = given("-m", words.next().expect("a list")),
+                    "-c" => options.concurrency = given("-c", words.next().expect("a list")),
+                    name => options.names.values.push(name.to_owned()),
+                }
+            }
+        });
+        let stack = stack(&scaled(&sources, scale));
+        assert_eq!(names(&stack).join(" "), expected, "{option} {scale:?}");
+        for (process, entry) in stack.processes.iter().enumerate() {
+            let count = stack.instances.iter().filter(|instance| instance.process == process).count();
+            assert_eq!(entry.count as usize, count, "{option} {scale:?}");
+        }
+    }
+}
+
+#[test]
+fn a_scale_that_cannot_be_is_refused_and_one_that_is_gone_is_said() {
+    let two = procfile("a: x\nb: x");
+    for count in [10_000, u32::MAX] {
+        let total = u64::from(count) + 1;
+        assert_eq!(
+            refused(&scaled(&two, &[("a", count)])),
+            [format!("scale: that would be {total} instances (write 10000 or less)")]
+        );
+    }
+    let gone = scaled(&two, &[("web", 3)]);
+    assert_eq!(names(&stack(&gone)), ["a.1", "b.1"]);
+    assert_eq!(
+        warnings(&gone, Severity::Warning),
+        ["scale: unknown process type \"web\" (the Procfile has a, b)"]
+    );
+    // A number that the formation does not have, but the stack by now.
+    let mut more = scaled(&two, &[("a", 3)]);
+    more.options.mem = given("--mem", "a.3=1G");
+    assert_eq!(warnings(&more, Severity::Warning), [""; 0]);
+}
+
+#[test]
+fn what_is_told_wins_over_options_and_file() {
+    let mut sources = manifest(
+        "web: x\nworker: x",
+        "[process.\"web.1\"]\nmemory-max = \"64M\"\n[process.web]\ncpu-quota = 1",
+    );
+    sources.options.concurrency = given("-c", "web=2");
+    sources.options.mem = given("--mem", "web.2=128M");
+    let memory = |sources: &Sources| -> Vec<String> {
+        let format = |i: &Instance| i.ceilings.memory_max.map_or("none".to_owned(), quantity::format_memory);
+        stack(sources).instances.iter().map(format).collect()
+    };
+    assert_eq!(memory(&sources), ["64M", "128M", "none"]);
+    for (told_since, expected) in [
+        (&[("all", "memory-max", "1G")][..], ["1G", "1G", "1G"]),
+        (&[("web", "memory-max", "1G")], ["1G", "1G", "none"]),
+        (&[("web.2", "memory-max", "1G")], ["64M", "1G", "none"]),
+        (&[("all", "memory-max", "1G"), ("web.2", "mem", "2G")], ["1G", "2G", "1G"]),
+        // The last word counts.
+        (&[("web.2", "memory-max", "2G"), ("all", "memory-max", "1G")], ["1G", "1G", "1G"]),
+        (&[("web.2", "memory-max", "2G"), ("web", "cpu-quota", "2")], ["64M", "2G", "none"]),
+        (&[("web", "memory-max", "3G"), ("web", "memory-max", "4G")], ["4G", "4G", "none"]),
+    ] {
+        sources.options.set = told(told_since);
+        assert_eq!(memory(&sources), expected, "{told_since:?}");
+    }
+    sources.options.set = told(&[("worker", "restart", "always"), ("worker", "quiet", "yes")]);
+    let stack = stack(&sources);
+    let worker = instance(&stack, "worker.1");
+    assert!(worker.quiet && worker.policy.restart.when == RestartWhen::Always);
+}
+
+#[test]
+fn nonsense_that_is_told_is_refused_in_order() {
+    let mut sources = procfile("web: x");
+    sources.options.set = told(&[
+        ("web", "memory-max", "512X"),
+        ("web", "memroy-max", "1G"),
+        ("all", "working-directory", "/"),
+        ("web", "tasks-max", "lots"),
+    ]);
+    assert_eq!(
+        refused(&sources),
+        [
+            "set: memory-max: \"512X\" is not a size (write 512M)",
+            "set: unknown key \"memroy-max\" (write memory-max)",
+            "set: working-directory cannot be set in a running stack (write it into lpm.toml and reload)",
+            "set: tasks-max: \"lots\" is not a number of tasks (write a number such as 64, 10% or infinity)",
+        ]
+    );
+    // What was told to a process type that is gone must not stand in the way of a reload.
+    sources.options.set = told(&[("worker", "memory-max", "1G"), ("web.7", "memory-max", "1G")]);
+    assert_eq!(
+        warnings(&sources, Severity::Warning),
+        [
+            "set: unknown process type \"worker\" (the Procfile has web)",
+            "there is no web.7: the formation has web=1"
+        ]
+    );
+    assert_eq!(check_target("web.7", &stack(&sources)), Ok(()));
+    assert_eq!(check_target("all", &stack(&sources)), Ok(()));
+    assert_eq!(
+        check_target("worker", &stack(&sources)),
+        Err("unknown process type \"worker\" (the Procfile has web)".into())
+    );
+}
+
+#[test]
+fn what_is_told_again_and_again_does_not_add_up() {
+    let mut options = Options::default();
+    for n in 1..100 {
+        let size = format!("{n}M");
+        options.tell(told(&[
+            ("web", "memory-max", &size),
+            ("all", "memory-max", &size),
+            ("web", "quiet", "no"),
+        ]));
+    }
+    assert_eq!(
+        options.set,
+        told(&[("web", "memory-max", "99M"), ("all", "memory-max", "99M"), ("web", "quiet", "no")])
+    );
+}
+
+#[test]
+fn every_key_of_the_file_but_two_can_be_told() {
+    let mistake = refused(&manifest("web: x", "[process.web]\nzzzzzzzzzz = 1"));
+    let known = mistake[0].split_once("known here: ").expect("it lists them").1.trim_end_matches(')');
+    let told: Vec<&str> = settings::Key::TOLD.into_iter().map(settings::Key::name).collect();
+    let other = ["working-directory", "environment"];
+    let rest: Vec<&str> = known.split(", ").filter(|key| !other.contains(key)).collect();
+    assert_eq!(rest, told);
+}
+
+#[test]
+fn the_socket_is_for_those_that_may_control_the_stack() {
+    let mut sources = manifest("web: x\nworker: x", "[process.\"web.2\"]\ncontrol = true");
+    sources.options.concurrency = given("-c", "web=2");
+    sources.environment = os(&[("LPM_SOCKET", "/run/another.sock")]);
+    assert_eq!(variable(&stack(&sources), "web.2", "LPM_SOCKET"), None);
+    sources.socket = Some("/run/lpm/app.sock".into());
+    let stack = stack(&sources);
+    for (name, expected) in [("web.1", None), ("web.2", Some("/run/lpm/app.sock")), ("worker.1", None)] {
+        assert_eq!(instance(&stack, name).control, expected.is_some());
+        assert_eq!(variable(&stack, name, "LPM_SOCKET").as_deref(), expected, "{name}");
+    }
+    let forged = manifest("web: x", "[process.web.environment]\nLPM_SOCKET = \"x\"");
+    assert_eq!(refused(&forged), ["lpm.toml:2: environment: lpm itself says what LPM_SOCKET is"]);
+}
+
+#[test]
+fn a_name_stands_for_as_many_as_it_would_start() {
+    let sources = manifest("a: x\nb: x\nc: x\nd: x", "[stack]\nformation = \"a=2,c=0\"");
+    let counts = |sources: &Sources, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let counts = named_counts(sources, &names).map_err(|problems| texts(&problems).join("; "))?;
+        Ok::<_, String>(counts.iter().map(|(n, c)| format!("{n}={c}")).collect::<Vec<_>>().join(" "))
+    };
+    for (names, expected) in [
+        (&[][..], ""),
+        (&["a"], "a=2"),
+        (&["b"], "b=1"),
+        (&["c"], "c=1"),
+        (&["a.1"], "a=2"),
+        (&["a.3", "b.3", "b.2"], "a=3 b=3"),
+        (&["all"], "a=2"),
+        (&["all", "d"], "a=2 d=1"),
+        (&["[ab]*"], "!no name fits \"[ab]*\" (the Procfile has a, b, c, d)"),
+        (&["?"], "a=2 b=1 c=1 d=1"),
+        (&["*.2"], "a=2"),
+        (&["nope"], "!unknown process type \"nope\" (the Procfile has a, b, c, d)"),
+        (&["a.0"], "!\"a.0\" is no instance of a (write a.1)"),
+    ] {
+        let expected = match expected.strip_prefix('!') {
+            Some(message) => Err(message.to_owned()),
+            None => Ok(expected.to_owned()),
+        };
+        assert_eq!(counts(&sources, names), expected, "{names:?}");
+    }
+    // What the stack was told counts as its formation, but for what was switched off.
+    let scaled = scaled(&sources, &[("a", 5), ("b", 0), ("d", 2)]);
+    assert_eq!(counts(&scaled, &["a", "b", "d"]), Ok("a=5 b=1 d=2".into()));
+    assert_eq!(counts(&scaled, &["all"]), Ok("a=5 d=2".into()));
+    assert_eq!(counts(&scaled, &["d.1"]), Ok("d=2".into()));
+}
+
+#[test]
+fn ceilings_that_are_gone_are_lifted_where_they_were() {
+    let old = Ceilings {
+        memory_max: Some(Ceiling::At(1 << 30)),
+        memory_high: Some(Ceiling::At(1 << 29)),
+        memory_swap_max: Some(Ceiling::At(0)),
+        cpu_quota: Some(Ceiling::At(1500)),
+        cpu_weight: Some(50),
+        tasks_max: Some(Ceiling::At(64)),
+    };
+    let none = Ceilings::default();
+    assert_eq!(none.replacing(&none), none);
+    assert_eq!(old.replacing(&none), old);
+    let lifted = Some(Ceiling::Infinity);
+    assert_eq!(
+        none.replacing(&old),
+        Ceilings {
+            memory_max: lifted,
+            memory_high: lifted,
+            memory_swap_max: lifted,
+            cpu_quota: lifted,
+            cpu_weight: Some(100),
+            tasks_max: lifted,
+        }
+    );
+    let new = Ceilings { memory_max: Some(Ceiling::At(2 << 30)), ..Ceilings::default() };
+    assert_eq!(new.replacing(&old).memory_max, new.memory_max);
+    assert_eq!(new.replacing(&old).tasks_max, lifted);
+}
+
+#[test]
+fn sources_can_be_kept_and_handed_on() {
+    fn kept<T: Clone + Send + 'static>(_: &T) {}
+    kept(&procfile("web: x"));
 }
 
 // Notes.

@@ -3,6 +3,7 @@
 //! Every file is read to its end once, and no further than 64 MiB, so that `/dev/zero` as a Procfile is
 //! an error and not a full memory.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -158,6 +159,8 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
         root,
         options: options(asked, origins),
         machine: machine(),
+        // Known once the stack is claimed.
+        socket: None,
     };
     let named = (!from_stdin).then(|| File { path, label: sources.procfile.label.clone(), origin: named_by });
     Ok(Gathered { sources, procfile: procfile_path, files: Files { procfile: named, env, manifest } })
@@ -268,6 +271,8 @@ fn options(asked: Asked<'_>, origins: &Origins) -> Options {
         env_precedence: one("env_precedence", stack.env_precedence),
         expand_env: stack.expand_env,
         name: one("name", stack.name),
+        scale: BTreeMap::new(),
+        set: Vec::new(),
     }
 }
 

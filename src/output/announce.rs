@@ -292,6 +292,7 @@ mod tests {
             root: "/srv/app".into(),
             options: Options { mem, ..Options::default() },
             machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+            socket: None,
         };
         load(&sources).expect("a valid Procfile").stack
     }

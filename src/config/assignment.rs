@@ -1,0 +1,151 @@
+//! What a running stack is told: `memory-max=1G` for `web`. The words of it, checked as far as they can be
+//! without the stack.
+//!
+//! What a value means, and whether there is a `web`, is found by [`load`](super::load), with all else: there
+//! is one way to a stack. Environment and working directory cannot be told: what runs has them already.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{list, nearest, quote};
+use super::settings::Key;
+use super::stack::Stack;
+use super::{Target, entries_of};
+
+/// One setting told to a running stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Whom it is for: `all`, `web`, `web.2`.
+    pub name: String,
+    /// As in lpm.toml: `memory-max`.
+    pub key: String,
+    /// As an option would be given it: `1G`.
+    pub value: String,
+}
+
+/// The short names that the options have, for fingers that are used to them.
+const SHORT: [(&str, Key); 7] = [
+    ("mem", Key::MemoryMax),
+    ("mem-high", Key::MemoryHigh),
+    ("swap", Key::MemorySwapMax),
+    ("cpu", Key::CpuQuota),
+    ("tasks", Key::TasksMax),
+    ("timeout", Key::TimeoutStop),
+    ("stop-signals", Key::StopSignal),
+];
+
+/// Reads `memory-max=1G cpu=150%`, each word one setting of `name`. Keys come out as lpm.toml spells them.
+///
+/// # Errors
+/// A word that is no assignment, a key that does not exist or cannot be told, no word at all.
+pub fn assignments(name: &str, words: &[String]) -> Result<Vec<Assignment>, String> {
+    if words.is_empty() {
+        return Err("nothing to set (write memory-max=1G)".to_owned());
+    }
+    let read = |word: &String| {
+        let (name_of_key, value) = match word.split_once('=') {
+            Some((key, value)) => (key.trim(), Some(value.trim())),
+            None => (word.trim(), None),
+        };
+        let key = key(name_of_key)?.name();
+        match value {
+            Some(value) => {
+                Ok(Assignment { name: name.to_owned(), key: key.to_owned(), value: value.to_owned() })
+            }
+            None => Err(format!("{} has no value (write {key}=VALUE)", quote(word))),
+        }
+    };
+    words.iter().map(read).collect()
+}
+
+/// Whether `stack` has what `name` means (`all`, `web`, `web.2` whether it exists or not), or the refusal.
+///
+/// For who takes a new assignment: `load` only warns of a name that is not there, because a reload must not
+/// fail for what was told to a process type that is gone since.
+///
+/// # Errors
+/// An unknown process type, listing those there are; a number that is none.
+pub fn check_target(name: &str, stack: &Stack) -> Result<(), String> {
+    Target::parse(name, &entries_of(stack)).map(|_| ())
+}
+
+/// The key of that name, long or short.
+pub(super) fn key(name: &str) -> Result<Key, String> {
+    let known = || Key::TOLD.into_iter().map(|key| (key.name(), key)).chain(SHORT);
+    if let Some((_, key)) = known().find(|(known, _)| *known == name) {
+        return Ok(key);
+    }
+    if ["environment", Key::WorkingDirectory.name()].contains(&name) {
+        return Err(format!("{name} cannot be set in a running stack (write it into lpm.toml and reload)"));
+    }
+    Err(match nearest(name, known().map(|(known, _)| known)) {
+        Some(near) => format!("unknown key {} (write {near})", quote(name)),
+        None => {
+            let known = list(Key::TOLD.into_iter().map(Key::name));
+            format!("unknown key {} (known here: {known})", quote(name))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Vec<String>, String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let all = assignments("web", &words)?;
+        assert!(all.iter().all(|assignment| assignment.name == "web"));
+        Ok(all.into_iter().map(|assignment| format!("{}={}", assignment.key, assignment.value)).collect())
+    }
+
+    #[test]
+    fn words_are_keys_and_values() {
+        assert_eq!(
+            read(&["memory-max=1G", "cpu-quota = 150% ", "timeout-stop=1min 30s", "stop-signal="]),
+            Ok(vec![
+                "memory-max=1G".into(),
+                "cpu-quota=150%".into(),
+                "timeout-stop=1min 30s".into(),
+                "stop-signal=".into()
+            ])
+        );
+    }
+
+    #[test]
+    fn the_options_short_names_are_known() {
+        for (short, long) in [
+            ("mem", "memory-max"),
+            ("mem-high", "memory-high"),
+            ("swap", "memory-swap-max"),
+            ("cpu", "cpu-quota"),
+            ("cpu-weight", "cpu-weight"),
+            ("tasks", "tasks-max"),
+            ("timeout", "timeout-stop"),
+            ("stop-signal", "stop-signal"),
+            ("quiet", "quiet"),
+        ] {
+            assert_eq!(read(&[&format!("{short}=1")]), Ok(vec![format!("{long}=1")]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused() {
+        for (words, message) in [
+            (&[][..], "nothing to set (write memory-max=1G)"),
+            (&["memory-max"], "\"memory-max\" has no value (write memory-max=VALUE)"),
+            (&["mem"], "\"mem\" has no value (write memory-max=VALUE)"),
+            (&["memroy-max=1G"], "unknown key \"memroy-max\" (write memory-max)"),
+            (
+                &["=1G"],
+                "unknown key \"\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, \
+                cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, \
+                restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, control)",
+            ),
+            (
+                &["tasks=4", "environment=A"],
+                "environment cannot be set in a running stack (write it into lpm.toml and reload)",
+            ),
+        ] {
+            assert_eq!(read(words), Err(message.to_owned()));
+        }
+    }
+}
