@@ -22,6 +22,10 @@ Examples:
   lpm start -m web=2,worker=1       how many of each
   lpm start --mem worker=512M       with a memory ceiling
   lpm run console                   one command in the same environment
+  lpm status                        from another terminal: how is it?
+  lpm restart web                   one process of the running stack
+  lpm logs -f worker                what it printed, and what it prints
+  lpm down                          tear the running stack down
   lpm check                         what would run, and is it valid
   lpm doctor                        what this machine can enforce, and why
 
@@ -53,6 +57,38 @@ pub enum Command {
     Check(Check),
     /// Say what this machine can enforce, step by step
     Doctor(Doctor),
+    /// Show how a running stack's instances are
+    #[command(visible_alias = "ps")]
+    Status(Status),
+    /// Stop instances of a running stack; the stack goes on
+    Stop(Order),
+    /// Stop instances and start them again, with the env files as they are now
+    #[command(visible_alias = "r")]
+    Restart(Order),
+    /// End instances at once, with SIGKILL; the stack goes on
+    Kill(Order),
+    /// Send a signal to every process of instances
+    Signal(Signal),
+    /// Change how many instances of a process type there are
+    Scale(Scale),
+    /// Change settings of a running stack, ceilings at once
+    Set(Set),
+    /// Stop every process of instances where it stands
+    Freeze(Order),
+    /// Let frozen instances go on
+    Thaw(Order),
+    /// Read Procfile, env files and lpm.toml again, and apply what changed
+    Reload(Reload),
+    /// Show what instances printed
+    Logs(Logs),
+    /// Show what happened to instances
+    Events(Events),
+    /// Show the running stacks of this user
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Tear a running stack down
+    #[command(visible_alias = "quit")]
+    Down(Down),
     /// Print the version
     Version,
 }
@@ -80,6 +116,10 @@ pub struct Start {
     /// What is shown.
     #[command(flatten)]
     pub output: OutputArgs,
+
+    /// How it can be asked.
+    #[command(flatten)]
+    pub control: ControlArgs,
 }
 
 /// `lpm run`.
@@ -131,6 +171,271 @@ pub struct Doctor {
     /// Print everything as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `lpm status`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Status {
+    /// Process types, instances, or patterns such as we*; of those named, everything is shown
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// So many of the last lines of each named instance
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub lines: u64,
+
+    /// Print everything as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm stop`, `lpm restart`, `lpm kill`, `lpm freeze`, `lpm thaw`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Order {
+    /// Process types, instances, or patterns such as we*; all instances if none is named
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Don't wait until it is done
+    #[arg(long)]
+    pub no_wait: bool,
+
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm signal`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Signal {
+    /// Process types, instances, or patterns; then the signal: HUP, SIGUSR1, 10
+    #[arg(value_names = ["NAME", "SIGNAL"], num_args = 2.., required = true)]
+    pub words: Vec<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Only to the main process of each
+    #[arg(long)]
+    pub main: bool,
+
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm scale`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Scale {
+    /// How many of which process type, e.g. web=3 worker=1
+    #[arg(value_name = "NAME=N", required = true)]
+    pub counts: Vec<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Don't wait until it is done
+    #[arg(long)]
+    pub no_wait: bool,
+
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm set`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Set {
+    /// A process type, an instance, or all
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// Settings as in lpm.toml, e.g. memory-max=1G cpu-quota=50%
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    pub settings: Vec<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Also write it into lpm.toml, whose comments are kept
+    #[arg(long)]
+    pub save: bool,
+
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm reload`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Reload {
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Only show what would change
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Don't wait until it is done
+    #[arg(long)]
+    pub no_wait: bool,
+
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm logs`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Logs {
+    /// Process types, instances, or patterns such as we*; everything if none is named
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Go on with the lines that come
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+
+    /// So many of the last lines [default: all that are kept]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<u64>,
+
+    /// No time and name before each line
+    #[arg(long)]
+    pub no_prefix: bool,
+
+    /// No time before each line
+    #[arg(long)]
+    pub no_timestamp: bool,
+
+    /// When to colour: auto, always, never [default: auto]
+    #[arg(long, visible_alias = "colour", value_name = "WHEN", env = "LPM_COLOR", hide_env_values = true)]
+    pub color: Option<String>,
+
+    /// Print each line as a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm events`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Events {
+    /// Process types, instances, or patterns such as we*; everything if none is named
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Go on with the events that come
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+
+    /// Print each event as a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm attach`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Attach {
+    /// The instance, or a process type that has one
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Only watch; no key goes to it
+    #[arg(short = 'r', long)]
+    pub read_only: bool,
+
+    /// The key that leaves it running: Ctrl with one of A to Z, [, ], \, ^, _
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "ctrl-]",
+        env = "LPM_DETACH_KEY",
+        hide_env_values = true
+    )]
+    pub detach_key: String,
+}
+
+/// `lpm list`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct List {
+    /// Print everything as one JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lpm down`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Down {
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Don't wait until it is done
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Which running stack is meant: that of this directory, unless something else is said.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Which stack [default: the one of this directory]")]
+pub struct TargetArgs {
+    /// Its control socket
+    #[arg(short = 's', long, value_name = "PATH", env = "LPM_SOCKET", hide_env_values = true)]
+    pub socket: Option<PathBuf>,
+
+    /// Its name, as lpm list shows it
+    #[arg(long, value_name = "NAME", env = "LPM_NAME", hide_env_values = true)]
+    pub name: Option<String>,
+
+    /// Its Procfile
+    #[arg(long, value_name = "FILE", env = "LPM_PROCFILE", hide_env_values = true)]
+    pub procfile: Option<PathBuf>,
+
+    /// Where its processes run
+    #[arg(
+        short = 'd',
+        long = "root",
+        visible_alias = "app-root",
+        value_name = "DIR",
+        env = "LPM_ROOT",
+        hide_env_values = true
+    )]
+    pub root: Option<PathBuf>,
 }
 
 /// Which stack: the texts it is made of.
@@ -340,6 +645,15 @@ pub struct OutputArgs {
     /// Write the summary of the run to this file, as JSON
     #[arg(long, value_name = "FILE", env = "LPM_SUMMARY", hide_env_values = true)]
     pub summary: Option<PathBuf>,
+}
+
+/// How the stack can be asked from elsewhere.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Control")]
+pub struct ControlArgs {
+    /// The control socket [default: in the private runtime directory, see lpm list]
+    #[arg(short = 's', long, value_name = "PATH", env = "LPM_SOCKET", hide_env_values = true)]
+    pub socket: Option<PathBuf>,
 }
 
 /// Parses the arguments; options may stand before or after the subcommand.

@@ -24,6 +24,11 @@ impl Error {
         Error { messages: messages.into_iter().map(|message| message.to_string()).collect(), code: 1 }
     }
 
+    /// What is said, one message a line.
+    pub fn messages(&self) -> &[String] {
+        &self.messages
+    }
+
     /// lpm's exit code (`docs/exit-codes.md`).
     pub fn code(&self) -> u8 {
         self.code

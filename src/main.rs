@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use lpm::cli::{self, Command};
-use lpm::commands::{check, doctor, run, start, version};
+use lpm::commands::order::{Verb, order};
+use lpm::commands::{
+    check, doctor, down, events, list, logs, reload, run, scale, set, signal, start, status, version,
+};
 use lpm::error::{Error, tell, words};
 use lpm::launch::gather::Surroundings;
 use lpm::linux::{guardian, signals};
@@ -44,6 +47,20 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
         Some(Command::Run(arguments)) => run::run(&around, arguments, &origins),
         Some(Command::Check(arguments)) => check::check(&around, arguments, &origins),
         Some(Command::Doctor(arguments)) => doctor::doctor(&around, &arguments),
+        Some(Command::Status(arguments)) => status::status(&around, arguments, &origins),
+        Some(Command::Stop(arguments)) => order(&around, Verb::Stop, arguments, &origins),
+        Some(Command::Restart(arguments)) => order(&around, Verb::Restart, arguments, &origins),
+        Some(Command::Kill(arguments)) => order(&around, Verb::Kill, arguments, &origins),
+        Some(Command::Freeze(arguments)) => order(&around, Verb::Freeze, arguments, &origins),
+        Some(Command::Thaw(arguments)) => order(&around, Verb::Thaw, arguments, &origins),
+        Some(Command::Signal(arguments)) => signal::signal(&around, arguments, &origins),
+        Some(Command::Scale(arguments)) => scale::scale(&around, arguments, &origins),
+        Some(Command::Set(arguments)) => set::set(&around, arguments, &origins),
+        Some(Command::Reload(arguments)) => reload::reload(&around, arguments, &origins),
+        Some(Command::Logs(arguments)) => logs::logs(&around, arguments, &origins),
+        Some(Command::Events(arguments)) => events::events(&around, arguments, &origins),
+        Some(Command::List(arguments)) => list::list(&around, &arguments),
+        Some(Command::Down(arguments)) => down::down(&around, arguments, &origins),
         Some(Command::Version) | None => version::version(),
     }
 }

@@ -2,6 +2,16 @@
 
 pub mod check;
 pub mod doctor;
+pub mod down;
+pub mod events;
+pub mod list;
+pub mod logs;
+pub mod order;
+pub mod reload;
 pub mod run;
+pub mod scale;
+pub mod set;
+pub mod signal;
 pub mod start;
+pub mod status;
 pub mod version;

@@ -7,7 +7,7 @@ use crate::config::Stack;
 use crate::driver::{Streams, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::{Asked, Surroundings};
-use crate::launch::{self, Plan};
+use crate::launch::{self, Plan, look};
 use crate::output::Layout;
 use crate::supervisor::Ending;
 
@@ -17,7 +17,7 @@ use crate::supervisor::Ending;
 /// Whatever is wrong before a process runs: the text, a ceiling that cannot be enforced, a stack that runs
 /// already.
 pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Result<Ending, Error> {
-    let Start { names, stack, life, ceilings, output } = arguments;
+    let Start { names, stack, life, ceilings, output, control } = arguments;
     let asked = Asked { stack, life, ceilings, names: &names, quiet: output.quiet.clone() };
     let loaded = launch::load(around, asked, origins)?;
     let layout = layout(around, &output, &loaded.stack, origins)?;
@@ -30,6 +30,7 @@ pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Resu
         layout,
         table: output.quiet.is_none(),
         summary: output.summary,
+        socket: control.socket,
     };
     launch::start(around, loaded, plan)
 }
@@ -40,24 +41,12 @@ fn layout(
     stack: &Stack,
     origins: &Origins,
 ) -> Result<Layout, Error> {
-    let terminal = rustix::termios::isatty(stdio::stdout());
-    let set = |name: &str| around.variable(name).is_some_and(|value| !value.is_empty());
-    let dumb = around.variable("TERM").is_some_and(|term| term == "dumb");
-    let colour = match output.color.as_deref() {
-        None | Some("auto") => terminal && !set("NO_COLOR") && !dumb,
-        Some("always") => true,
-        Some("never") => false,
-        Some(other) => {
-            let origin = origins.of("color");
-            let text = format!("{origin}: {other:?} is not a rule for colour (write auto, always or never)");
-            return Err(Error::new(text));
-        }
-    };
+    let colour = look::colour(around, output.color.as_deref(), origins)?;
     Ok(Layout {
         width: Layout::width_for(stack.instances.iter().map(|instance| instance.name.as_str())),
         timestamps: !output.no_timestamp,
         prefix: !output.no_prefix,
         colour,
-        escape_controls: terminal,
+        escape_controls: rustix::termios::isatty(stdio::stdout()),
     })
 }

@@ -189,6 +189,18 @@ pub fn format_tasks(ceiling: Ceiling) -> String {
     }
 }
 
+/// Processor time in microseconds for people: `3ms`, `1.24s`, `2min 5s`, `3h 20min`. What does not fit in is cut
+/// off, not rounded.
+pub fn format_cpu_time(us: u64) -> String {
+    let seconds = us / 1_000_000;
+    match seconds {
+        0 => format!("{}ms", us / 1000),
+        1..60 => format!("{}.{:02}s", seconds, us % 1_000_000 / 10_000),
+        60..3600 => format!("{}min {}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {}min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 /// A time span as [`duration`] reads it: `5s`, `500ms`, `1min 30s`. What is below a microsecond is dropped.
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +58,14 @@ impl Client {
     /// What the kernel says; `ENOENT` and `ECONNREFUSED` mean that nobody is there.
     pub fn connect(path: &Path) -> io::Result<Client> {
         Ok(Client { stream: UnixStream::connect(path)?, bytes: Vec::new() })
+    }
+
+    /// Waits for each reply no longer than this.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn patience(&mut self, most: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(most))
     }
 
     /// Calls a method of the stack, and waits for its reply.

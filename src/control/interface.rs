@@ -20,6 +20,8 @@ pub struct Stack {
     pub root: String,
     /// Absolute; `-` for standard input.
     pub procfile: String,
+    /// Where `lpm.toml` is, or would be.
+    pub manifest: String,
     /// lpm's own process.
     pub pid: u32,
     /// When lpm started it, µs since the epoch.
@@ -396,8 +398,10 @@ pub struct Restarted {
     /// Names.
     pub instances: Vec<String>,
     /// What is different for them.
+    #[serde(default)]
     pub changes: Vec<Change>,
     /// What people should know: an env file that is wrong now and was not taken in.
+    #[serde(default)]
     pub notes: Vec<String>,
 }
 

@@ -4,6 +4,7 @@
 //! notification was armed. A fact that turns out to be none is dropped here.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -79,7 +80,7 @@ impl Driver {
         let at = life.instance.0 as usize;
         let instance = &self.stack.instances[at];
         let leaf = match leaf {
-            Some(leaf) => Leaf::Cgroup(leaf),
+            Some(leaf) => Leaf::Cgroup(Arc::new(leaf)),
             None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
         };
         let counters = self.counters;
@@ -119,6 +120,7 @@ impl Driver {
     pub(super) fn on_ready(&mut self, key: Key) {
         match key.kind() {
             Kind::Guardian => self.replace_guardian(),
+            Kind::Listener => self.on_first_client(),
             Kind::Exit => self.on_exit(key.instance()),
             Kind::Events => self.on_events(key.instance()),
             Kind::Resource => self.on_resource(key.instance()),

@@ -4,6 +4,7 @@
 //! instance's name in their environment. That is the best that can be had there, and no more.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -38,8 +39,11 @@ pub(super) struct Alive {
 
 /// Where the processes of a life are.
 pub(super) enum Leaf {
-    Cgroup(Cgroup),
-    Descendants { mark: String },
+    /// Shared with whoever looks at it, off the loop.
+    Cgroup(Arc<Cgroup>),
+    Descendants {
+        mark: String,
+    },
 }
 
 impl Alive {

@@ -9,10 +9,13 @@
 //! file of the stack. One descriptor in tokio instead of hundreds keeps an idle stack idle and a birth
 //! cheap.
 
+mod calls;
 pub mod ceilings;
 mod facts;
 mod life;
 mod orders;
+mod report;
+mod texts;
 mod wake;
 mod words;
 mod worker;
@@ -27,18 +30,22 @@ use rustix::event::epoll::EventFlags;
 use rustix::process::Pid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::config::Stack;
+use crate::config::{Sources, Stack};
+use crate::control;
 use crate::linux::cgroup::Counters;
 use crate::linux::descendants;
 use crate::linux::guardian::Guardian;
 use crate::linux::signals::Blocked;
 use crate::linux::tree::Tree;
 use crate::output::{Label, Log, Notice, Stream};
-use crate::supervisor::{Ending, Event, InstanceId, Life, Supervisor};
+use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
+use calls::{Calls, Change, Changed};
 use life::{Alive, number};
 use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 
+pub use calls::{About, Control};
+pub use texts::{Read, Texts};
 pub use worker::Streams;
 
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
@@ -76,6 +83,12 @@ pub struct Setup {
     pub open_files: Option<(u64, u64)>,
     /// Said before anything else, in lpm's own name.
     pub preface: Vec<String>,
+    /// How it can be asked from elsewhere, if it can.
+    pub control: Option<Control>,
+    /// What only whoever started it knows of the stack.
+    pub about: About,
+    /// The text that the stack was made of, and how it is read again; without it nothing can be changed.
+    pub texts: Option<(Texts, Sources)>,
     /// Children that this process had before lpm started any.
     pub inherited: Vec<Pid>,
     /// Signals that came while all this was prepared; let through once they can be acted on. The driver's
@@ -108,6 +121,8 @@ pub struct Run {
     pub ending: Ending,
     /// The core in its last state, for the summary.
     pub core: Supervisor,
+    /// The stack as it was in the end: what was added while it ran is in it.
+    pub stack: Arc<Stack>,
     /// Processes found outside every leaf after the end, and killed: number and name.
     pub strays: Vec<(u32, String)>,
     /// From the first birth to the last leaf.
@@ -133,6 +148,10 @@ pub fn run(setup: Setup, ground: &mut Ground) -> std::io::Result<Run> {
 enum Message {
     Worker(Report),
     Log(Notice),
+    /// A client asks, or left.
+    Control(control::Message),
+    /// What the text comes to now.
+    Changed(Client, Change, Changed),
     /// Who is being waited for, looked up.
     Waiting(Vec<String>),
 }
@@ -159,6 +178,7 @@ struct Driver {
     /// Children that lpm had before its first birth: whoever executed lpm left them.
     inherited: Vec<Pid>,
     signals: Signals,
+    calls: Calls,
     /// By instance.
     lives: Vec<Option<Alive>>,
     /// Facts that came of an order at once; handed in when the orders that came with it are carried out.
@@ -199,7 +219,6 @@ impl Driver {
             Streams::Ours { terminal: None } | Streams::Pipes { .. } => None,
         };
         let nursery = Nursery {
-            stack: Arc::clone(&setup.stack),
             tree: ground.tree.clone(),
             memory: ground.tree.as_ref().is_some_and(|tree| tree.has("memory")),
             streams: setup.streams,
@@ -216,6 +235,10 @@ impl Driver {
         }
         let has = |controller| ground.tree.as_ref().is_some_and(|tree| tree.has(controller));
         let counters = Counters { memory: has("memory"), tasks: has("pids") };
+        let calls = Calls::new(setup.about, setup.control, setup.texts);
+        if let Some(listener) = calls.listener() {
+            watch.add(listener, EventFlags::IN, Key::listener())?;
+        }
         drop(setup.held);
         Ok(Driver {
             counters,
@@ -235,6 +258,7 @@ impl Driver {
             suspending: false,
             inherited: setup.inherited,
             signals,
+            calls,
             told: VecDeque::new(),
             by_pid: HashMap::new(),
             cancels: HashMap::new(),
@@ -267,7 +291,10 @@ impl Driver {
             message = self.inbox.recv() => match message {
                 Some(Message::Worker(Report::Answered(answer))) => self.on_birth(answer),
                 Some(Message::Worker(Report::Guarded(guardian))) => self.on_guarded(guardian),
+                Some(Message::Worker(Report::Limited { part, leaf, done })) => self.on_limited(part, leaf.as_deref(), done),
                 Some(Message::Worker(Report::Finished)) => unreachable!("nobody told it to"),
+                Some(Message::Control(message)) => self.on_control(message),
+                Some(Message::Changed(client, change, changed)) => self.on_changed(client, &change, changed),
                 Some(Message::Waiting(lines)) => lines.into_iter().for_each(|line| self.log.say(&self.system, line)),
                 Some(Message::Log(notice)) => self.on_notice(notice),
                 None => unreachable!("the worker and the log thread hold their ends while we run"),
@@ -308,14 +335,20 @@ impl Driver {
         // output, take too long for either, lpm goes on without.
         self.worker.finish();
         self.log.flush(LAST);
-        let (mut removed, mut written) = (false, false);
+        let (mut removed, mut written, mut heard) = (false, false, self.calls.server.is_none());
         let patience = tokio::time::sleep(LAST_LINES);
         tokio::pin!(patience);
-        while !(removed && written) {
+        while !(removed && written && heard) {
             tokio::select! {
                 message = self.inbox.recv() => match message {
                     Some(Message::Worker(Report::Finished)) => removed = true,
-                    Some(Message::Log(Notice::Flushed(LAST) | Notice::ReaderLeft)) => written = true,
+                    Some(Message::Log(Notice::Flushed(LAST) | Notice::ReaderLeft)) => {
+                        written = true;
+                        // Whoever follows the lines gets the last ones too.
+                        self.calls.finish();
+                    }
+                    Some(Message::Control(control::Message::Finished)) => heard = true,
+                    // A call that comes now is let go, and its client hears that the stack is shutting down.
                     Some(_) => {}
                     None => break,
                 },
@@ -324,7 +357,7 @@ impl Driver {
         }
         let strays = self.end_strays();
         let ending = self.ending.expect("the loop ends with an ending");
-        (Run { ending, core: self.core, strays, took }, self.ground)
+        (Run { ending, core: self.core, stack: self.stack, strays, took }, self.ground)
     }
 
     /// Whoever is still below us, was not there before us and is in no leaf, was moved out by somebody.

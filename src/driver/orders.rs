@@ -25,7 +25,7 @@ impl Driver {
             Action::Spawn(life) => {
                 let cancelled = Arc::new(AtomicBool::new(false));
                 self.cancels.insert(life, Arc::clone(&cancelled));
-                self.worker.order(Order::Spawn { life, cancelled });
+                self.worker.order(Order::Spawn { life, cancelled, stack: Arc::clone(&self.stack) });
             }
             Action::CancelSpawn(life) => {
                 if let Some(cancelled) = self.cancels.get(&life) {
@@ -54,7 +54,7 @@ impl Driver {
                 self.freeze(false);
             }
             Action::Announce(announcement) => self.announce(&announcement),
-            Action::Reply { .. } => {}
+            Action::Reply { client, reply } => self.on_reply(client, &reply),
             Action::Exit(ending) => self.ending = Some(ending),
         }
     }
@@ -189,6 +189,7 @@ impl Driver {
 
     pub(super) fn announce(&self, announcement: &Announcement) {
         let text = announce::wording(announcement, &self.stack);
+        self.chronicle(announcement, &text);
         if self.voice == Voice::OneOff {
             if announce::explains_a_bad_end(announcement) {
                 self.log.say(&self.system, format!("lpm: {text}"));

@@ -89,6 +89,8 @@ pub(super) enum Kind {
     Events,
     Resource,
     Guardian,
+    /// The first client.
+    Listener,
 }
 
 impl Key {
@@ -112,12 +114,17 @@ impl Key {
         Key(3 << 32)
     }
 
+    pub(super) fn listener() -> Key {
+        Key(4 << 32)
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self.0 >> 32 {
             0 => Kind::Exit,
             1 => Kind::Events,
             2 => Kind::Resource,
-            _ => Kind::Guardian,
+            3 => Kind::Guardian,
+            _ => Kind::Listener,
         }
     }
 

@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::ceilings;
+use super::ceilings::{self, Setting};
 use crate::config::{Command, Instance, Limits, Stack};
 use crate::error::words;
 use crate::linux::cgroup::{Cgroup, Counters};
@@ -24,11 +24,10 @@ use crate::linux::pidfd::PidFd;
 use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
 use crate::linux::tree::Tree;
 use crate::output::{self, Stream};
-use crate::supervisor::{Failure, FailureKind, Life};
+use crate::supervisor::{Client, Failure, FailureKind, Life};
 
 /// What the worker needs for every birth.
 pub(super) struct Nursery {
-    pub stack: Arc<Stack>,
     /// Where leaves are made; `None` where there are no cgroups.
     pub tree: Option<Arc<Tree>>,
     /// Whether a memory ceiling can be enforced, so that an OOM kill is to take the whole instance.
@@ -71,6 +70,14 @@ pub(super) enum Order {
     Spawn {
         life: Life,
         cancelled: Arc<AtomicBool>,
+        /// As it was when the order was given.
+        stack: Arc<Stack>,
+    },
+    /// Write limits of a leaf, or of the whole stack. Lowering one blocks for as long as the reclaim takes.
+    Limit {
+        leaf: Option<String>,
+        settings: Vec<Setting>,
+        part: Client,
     },
     Remove {
         leaf: String,
@@ -84,6 +91,12 @@ pub(super) enum Report {
     Answered(Answer),
     /// What became of a new guardian.
     Guarded(Result<Guardian, spawn::Failure>),
+    /// What became of writing limits: which file, and what the kernel said to it.
+    Limited {
+        part: Client,
+        leaf: Option<String>,
+        done: Result<(), (&'static str, Errno)>,
+    },
     /// There are no more orders, and the thread is about to end.
     Finished,
 }
@@ -103,11 +116,15 @@ impl Worker {
     pub fn start(nursery: Nursery, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Worker> {
         let (orders, inbox) = mpsc::channel();
         let births = move || {
-            let births = Births::new(nursery);
+            let mut births = Births::new(nursery);
             for order in inbox {
                 match order {
-                    Order::Spawn { life, cancelled } => {
-                        report(Report::Answered(births.deliver(life, &cancelled)));
+                    Order::Spawn { life, cancelled, stack } => {
+                        report(Report::Answered(births.deliver(life, &cancelled, &stack)));
+                    }
+                    Order::Limit { leaf, settings, part } => {
+                        let done = births.limit(leaf.as_deref(), &settings);
+                        report(Report::Limited { part, leaf, done });
                     }
                     Order::Remove { leaf } => births.remove(&leaf),
                     Order::Guard => {
@@ -151,34 +168,43 @@ impl Worker {
 /// The worker's own side.
 struct Births {
     nursery: Nursery,
-    base: Environment,
+    /// What all inherit, ready for exec, and of which stack that is.
+    base: Option<(Arc<Stack>, Environment)>,
     null: Result<OwnedFd, Errno>,
 }
 
 impl Births {
     fn new(nursery: Nursery) -> Births {
-        let base = Environment::new(nursery.stack.environment.iter().map(|(name, value)| (name, value)))
-            .unwrap_or_default();
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-        Births { nursery, base, null }
+        Births { nursery, base: None, null }
     }
 
-    fn deliver(&self, life: Life, cancelled: &AtomicBool) -> Answer {
+    /// The environment that all instances of this stack share; made anew when the stack was changed.
+    fn base(&mut self, stack: &Arc<Stack>) -> Environment {
+        let known = self.base.take().filter(|(of, _)| Arc::ptr_eq(of, stack));
+        let (_, environment) = self.base.insert(known.unwrap_or_else(|| {
+            let shared = stack.environment.iter().map(|(name, value)| (name, value));
+            (Arc::clone(stack), Environment::new(shared).unwrap_or_default())
+        }));
+        environment.clone()
+    }
+
+    fn deliver(&mut self, life: Life, cancelled: &AtomicBool, stack: &Arc<Stack>) -> Answer {
         if cancelled.load(Ordering::Acquire) {
             let reason = "stopped before it began".to_owned();
             let failure = Failure { stage: "start".into(), reason, kind: FailureKind::Cancelled };
             return Err((life, failure));
         }
-        let stack = Arc::clone(&self.nursery.stack);
         let instance = &stack.instances[life.instance.0 as usize];
-        let leaf = match self.make_leaf(instance) {
+        let leaf = match self.make_leaf(instance, stack.limits) {
             Ok(leaf) => leaf,
             Err(failure) => {
                 self.remove(&instance.name);
                 return Err((life, failure));
             }
         };
-        let born = self.bear(life, instance, leaf);
+        let base = self.base(stack);
+        let born = self.bear(life, instance, &base, leaf);
         born.map_err(|failure| {
             self.remove(&instance.name);
             (life, failure)
@@ -187,7 +213,7 @@ impl Births {
 
     /// A new leaf with its ceilings. Counters are cumulative over a cgroup's life, so a leaf never serves two
     /// lives; one that is still there is what an earlier life could not be rid of.
-    fn make_leaf(&self, instance: &Instance) -> Result<Option<Cgroup>, Failure> {
+    fn make_leaf(&self, instance: &Instance, limits: Limits) -> Result<Option<Cgroup>, Failure> {
         let Some(tree) = &self.nursery.tree else { return Ok(None) };
         let refused = |stage: &str, errno: Errno| setup_failure(stage, errno);
         let _ = tree.app().remove(&instance.name);
@@ -196,7 +222,7 @@ impl Births {
             match leaf.write(setting.file, &setting.value) {
                 Ok(()) => {}
                 // Under best-effort that was said at the start, as far as it was known.
-                Err(Errno::NOENT) if self.nursery.stack.limits == Limits::BestEffort => {}
+                Err(Errno::NOENT) if limits == Limits::BestEffort => {}
                 Err(errno) => return Err(refused(setting.file, errno)),
             }
         }
@@ -207,10 +233,16 @@ impl Births {
         Ok(Some(leaf))
     }
 
-    fn bear(&self, life: Life, instance: &Instance, leaf: Option<Cgroup>) -> Result<Born, Failure> {
+    fn bear(
+        &self,
+        life: Life,
+        instance: &Instance,
+        base: &Environment,
+        leaf: Option<Cgroup>,
+    ) -> Result<Born, Failure> {
         let unusable = |_| setup_failure("environment", Errno::INVAL);
         let overlay = instance.environment.iter().map(|(name, value)| (name, value));
-        let environment = self.base.with(overlay).map_err(unusable)?;
+        let environment = base.with(overlay).map_err(unusable)?;
         let (argv, script) = command_line(&instance.command).map_err(unusable)?;
         let directory = CString::new(instance.working_directory.as_os_str().as_bytes()).map_err(unusable)?;
 
@@ -250,6 +282,29 @@ impl Births {
         let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd))
             .map_err(|failure| birth_failure(failure, leaf.as_ref()))?;
         Ok(Born { life, pid: child.pid, main: PidFd::from(child.pidfd), leaf, pipes })
+    }
+
+    /// One that went away meanwhile needs no limit.
+    fn limit(&self, leaf: Option<&str>, settings: &[Setting]) -> Result<(), (&'static str, Errno)> {
+        let Some(tree) = &self.nursery.tree else { return Ok(()) };
+        let child;
+        let cgroup = match leaf.map(|name| tree.app().child(name)) {
+            None => tree.app(),
+            Some(Ok(leaf)) => {
+                child = leaf;
+                &child
+            }
+            Some(Err(Errno::NOENT)) => return Ok(()),
+            Some(Err(errno)) => return Err(("cgroup", errno)),
+        };
+        for Setting { file, value, .. } in settings {
+            match cgroup.write(file, value) {
+                // A controller that is not here was judged before, or the leaf is gone by now.
+                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
+                Err(errno) => return Err((*file, errno)),
+            }
+        }
+        Ok(())
     }
 
     fn remove(&self, leaf: &str) {

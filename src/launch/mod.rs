@@ -6,7 +6,9 @@
 
 pub mod gather;
 pub mod ground;
+pub mod look;
 mod owner;
+pub mod reach;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,18 +20,21 @@ use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::claim::Identity;
 use crate::cli::Origins;
-use crate::config::{self, Diagnostic, Severity, Stack};
-use crate::driver::{self, Ground, Setup, Streams, Voice};
+use crate::config::{self, Diagnostic, Limits, Severity, Sources, Stack};
+use crate::control::interface::Refusal;
+use crate::control::socket::Listening;
+use crate::driver::{self, About, Control, Ground, Read, Setup, Streams, Texts, Voice};
 use crate::error::{Error, tell, words};
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::scope::Scope;
-use crate::linux::tier::{Place, Tier};
+use crate::linux::tier::{Decision, Place, Tier};
 use crate::linux::tree::Tree;
 use crate::linux::{descendants, signals};
 use crate::output::Layout;
 use crate::output::summary::{self, Row, Summary};
 use crate::supervisor::{Ending, policy};
-use gather::{Asked, Gathered, Surroundings};
+use gather::{Asked, Files, Gathered, Surroundings};
+use ground::Lack;
 
 /// A stack whose text is valid.
 #[derive(Debug)]
@@ -40,6 +45,10 @@ pub struct Loaded {
     pub procfile: PathBuf,
     /// Standard input as far as it was read, to be handed on if lpm is executed again.
     pub stdin: Option<Vec<u8>>,
+    /// The text it was made of.
+    pub sources: Sources,
+    /// Where that was read.
+    pub files: Files,
 }
 
 /// How it is to run, and to be shown.
@@ -57,6 +66,8 @@ pub struct Plan {
     pub table: bool,
     /// Where the summary goes as JSON.
     pub summary: Option<PathBuf>,
+    /// The control socket, if it was named.
+    pub socket: Option<PathBuf>,
 }
 
 /// Reads and judges the text; warnings go to standard error.
@@ -76,8 +87,9 @@ pub fn judged(loaded: Result<config::Loaded, Vec<Diagnostic>>, gathered: Gathere
     let loaded = loaded.map_err(|problems| refused(&problems))?;
     let warnings = loaded.warnings.iter().filter(|problem| problem.severity == Severity::Warning);
     shown(warnings).iter().for_each(|warning| tell(format_args!("lpm: {warning}")));
-    let stdin = (gathered.procfile == Path::new("-")).then_some(gathered.sources.procfile.bytes);
-    Ok(Loaded { stack: loaded.stack, procfile: gathered.procfile, stdin })
+    let Gathered { sources, procfile, files } = gathered;
+    let stdin = (procfile == Path::new("-")).then(|| sources.procfile.bytes.clone());
+    Ok(Loaded { stack: loaded.stack, procfile, stdin, sources, files })
 }
 
 /// Every error, and the warnings with them: they often say why.
@@ -104,7 +116,7 @@ pub fn shown<'a>(problems: impl Iterator<Item = &'a Diagnostic>) -> Vec<String> 
 /// # Errors
 /// Whatever stands in the way before the first process is started. Nothing is left behind then.
 pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending, Error> {
-    let Loaded { stack, procfile, stdin } = loaded;
+    let Loaded { mut stack, procfile, stdin, mut sources, files } = loaded;
     if stack.instances.is_empty() {
         return Err(Error::new("nothing to start: the formation leaves no instance"));
     }
@@ -125,7 +137,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     // act on it.
     let held = signals::block_all();
     let open_files = raise_open_files();
-    enough_open_files(&stack, &plan.streams)?;
+    let most_clients = enough_open_files(&stack, &plan.streams)?;
     let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
     let own = own_pid().as_raw_pid();
     // One-off commands run beside their stack and beside each other.
@@ -137,6 +149,11 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         }
     };
     let claim = owner::claim(around, &identity.slug(), &slug, &stack.name, &mut preface)?;
+    let listening = match plan.voice {
+        Voice::Stack => owner::listen(around, plan.socket.as_deref(), claim.as_ref(), &slug, &mut preface)?,
+        Voice::OneOff => None,
+    };
+    let socket = listening.as_ref().map(Listening::path);
     if tier == Tier::None && plan.voice == Voice::Stack {
         let why =
             decision.obstacle.as_ref().map_or("systemd-run failed", |obstacle| obstacle.reason.as_str());
@@ -155,7 +172,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     let tree = grow(&place, &directory)?;
     if let Some(claim) = &claim
-        && let Err(error) = claim.record(&owner::record(&identity, None, tree.as_ref()))
+        && let Err(error) = claim.record(&owner::record(&identity, plan.voice, socket, tree.as_ref()))
     {
         preface.push(format!("warning: the record of this run cannot be written: {}", words(error)));
     }
@@ -163,9 +180,21 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         Some(tree) => raise(&stack, tree, &mut preface)?,
         None => Ground::default(),
     };
-    let stack = Arc::new(stack);
+    let about = About {
+        procfile: procfile.clone(),
+        manifest: files.manifest().to_owned(),
+        socket: socket.map(Path::to_path_buf),
+        tier: tier.to_string(),
+    };
+    let control = listening.as_ref().map(Listening::listener).transpose().map_err(cannot)?;
+    let control = control.map(|listener| Control { listener, most_clients });
+    if stack.instances.iter().any(|instance| instance.control) {
+        sources.socket = socket.map(Path::to_path_buf);
+        stack = config::load(&sources).map_err(|problems| refused(&problems))?.stack;
+    }
+    let texts = texts(files, decision, ground.tree.as_ref());
     let setup = Setup {
-        stack: Arc::clone(&stack),
+        stack: Arc::new(stack),
         output: plan.output,
         layout: plan.layout,
         streams: plan.streams,
@@ -176,9 +205,13 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         preface,
         inherited,
         held,
+        control,
+        about,
+        texts: Some((texts, sources)),
     };
     let run = driver::run(setup, &mut ground);
     let left = take_down(ground);
+    drop(listening);
     drop(claim);
     // From here on lpm only has last words, and whoever loses patience with those may end it.
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
@@ -193,7 +226,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         let name = name.escape_debug();
         tell(format_args!("lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed"));
     }
-    let rows: Vec<Row<'_>> = run.core.instances().iter().map(|i| Row::new(&stack, i)).collect();
+    let rows: Vec<Row<'_>> = summary::rows(&run.stack, run.core.instances());
     if plan.table {
         tell(summary::table(&rows).trim_end());
     }
@@ -203,7 +236,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             Ending::Signal(signal) => policy::signal_code(signal),
         };
         let summary = Summary {
-            stack: &stack.name,
+            stack: &run.stack.name,
             tier: &tier.to_string(),
             seconds: run.took.as_secs_f64(),
             exit_code,
@@ -349,7 +382,10 @@ const OWN_FILES: u64 = 32;
 const FILES_OF_INSTANCE: u64 = 4;
 
 /// Whether the limit of open files leaves room for this stack. Half of it running would be worse than none.
-fn enough_open_files(stack: &Stack, streams: &Streams) -> Result<(), Error> {
+/// Returns how many clients there is room for beside it.
+fn enough_open_files(stack: &Stack, streams: &Streams) -> Result<usize, Error> {
+    const MOST_CLIENTS: u64 = 4096;
+    const FEWEST_CLIENTS: u64 = 8;
     let split = matches!(streams, Streams::Pipes { split_stderr: true });
     let instances = u64::try_from(stack.instances.len()).unwrap_or(u64::MAX);
     let needed = OWN_FILES + instances * (FILES_OF_INSTANCE + u64::from(split));
@@ -358,8 +394,40 @@ fn enough_open_files(stack: &Stack, streams: &Streams) -> Result<(), Error> {
             "{needed} open files are needed for this stack and {allowed} are allowed \
              (raise the hard limit: ulimit -n {needed})"
         ))),
-        Some(_) | None => Ok(()),
+        allowed => {
+            // Half of what is left: the stack may grow.
+            let left = allowed.map_or(u64::MAX, |allowed| (allowed - needed) / 2);
+            Ok(usize::try_from(left.clamp(FEWEST_CLIENTS, MOST_CLIENTS)).expect("at most a few thousand"))
+        }
     }
+}
+
+/// How the text is read again, and held against this machine.
+fn texts(files: Files, decision: Decision, tree: Option<&Arc<Tree>>) -> Texts {
+    let enabled = tree.map_or(Vec::new(), |tree| tree.enabled().to_vec());
+    let refused = tree.map_or(Vec::new(), |tree| tree.refused().to_vec());
+    let read = move |sources: &mut Sources, what| {
+        let read = match what {
+            Read::Nothing => Ok(()),
+            Read::Env => files.read_env(sources),
+            Read::Everything => files.read(sources),
+        };
+        read.map_err(|error| error.messages().to_vec())
+    };
+    let judge = move |stack: &Stack| {
+        let mut lacks = ground::lacks(stack, &decision);
+        lacks.extend(ground::lacks_in(stack, &enabled, &refused));
+        match (lacks.first(), stack.limits) {
+            (None, _) => Ok(Vec::new()),
+            (Some(lack), Limits::Strict) => Err(Refusal::CannotEnforce {
+                ceiling: lack.ceiling.clone(),
+                reason: lack.obstacle.reason.clone(),
+                fix: lack.obstacle.fix.clone(),
+            }),
+            (Some(_), Limits::BestEffort) => Ok(lacks.iter().map(Lack::sentence).collect()),
+        }
+    };
+    Texts { read: Box::new(read), judge: Box::new(judge) }
 }
 
 /// Opened before anything runs, so that a path that cannot be written is found in time.

@@ -1,11 +1,13 @@
 //! Becoming the one who runs a stack: taking the claim, refusing a second start, cleaning up after owners
 //! who were killed together with their guardian.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::claim::{self, Claim, Found, Identity, Record};
+use crate::control::socket::Listening;
+use crate::driver::Voice;
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
 use crate::linux::tree::{self, Tree};
@@ -23,8 +25,14 @@ pub fn claim(
     slug: &str,
     name: &str,
     preface: &mut Vec<String>,
-) -> Result<Option<Claim>, Error> {
-    let unnoticed = |why: String| format!("warning: {why}; a second start of this stack will not be noticed");
+) -> Result<Option<Owned>, Error> {
+    let unnoticed = |why: String| {
+        format!(
+            "warning: {why}; a second start of this stack will not be noticed, and without --socket it cannot be \
+             controlled"
+        )
+    };
+    let owned = |claim, directory| Some(Owned { claim, directory });
     let (directory, path) = match claim::runtime_directory(around.variable("XDG_RUNTIME_DIR")) {
         Ok(found) => found,
         Err(problem) => {
@@ -37,10 +45,10 @@ pub fn claim(
         drop(claim);
     }
     match Claim::take(directory, slug) {
-        Ok(Found::Free(claim)) => Ok(Some(claim)),
+        Ok(Found::Free(claim)) => Ok(owned(claim, path)),
         Ok(Found::Abandoned(claim, record)) => {
             preface.extend(clean_up_after(&record));
-            Ok(Some(claim))
+            Ok(owned(claim, path))
         }
         Ok(Found::Held(owner)) => {
             let who = owner.map_or(String::new(), |owner| {
@@ -57,10 +65,50 @@ pub fn claim(
     }
 }
 
+/// The right to run a stack, and the private directory in which that is written down.
+#[derive(Debug)]
+pub struct Owned {
+    claim: Claim,
+    directory: PathBuf,
+}
+
+impl Owned {
+    /// Writes down who owns the stack now.
+    ///
+    /// # Errors
+    /// What the kernel says, `ENOSPC` for instance.
+    pub fn record(&self, record: &Record) -> std::io::Result<()> {
+        self.claim.record(record)
+    }
+}
+
+/// Listens on the control socket: where it was asked for, or beside the claim. Without either, or where the default
+/// place has trouble, the stack runs without, which is said.
+///
+/// # Errors
+/// A place that was asked for and cannot be had.
+pub fn listen(
+    around: &Surroundings,
+    asked: Option<&Path>,
+    owned: Option<&Owned>,
+    slug: &str,
+    preface: &mut Vec<String>,
+) -> Result<Option<Listening>, Error> {
+    match (asked, owned) {
+        (Some(path), _) => Listening::at(&around.directory.join(path)).map(Some).map_err(Error::new),
+        (None, Some(owned)) => {
+            let listening = Listening::at(&owned.directory.join(format!("{slug}.sock")));
+            Ok(listening.map_err(|problem| preface.push(format!("warning: {problem}"))).ok())
+        }
+        (None, None) => Ok(None),
+    }
+}
+
 /// What this run leaves for others to read. `socket`: where it can be asked.
-pub fn record(identity: &Identity<'_>, socket: Option<&Path>, tree: Option<&Tree>) -> Record {
+pub fn record(identity: &Identity<'_>, voice: Voice, socket: Option<&Path>, tree: Option<&Tree>) -> Record {
     Record {
-        name: identity.name.to_owned(),
+        // One-off commands are nobody's stack.
+        name: if voice == Voice::Stack { identity.name.to_owned() } else { String::new() },
         root: identity.root.display().to_string(),
         place: identity.place(),
         socket: socket.map(Path::to_path_buf),

@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod descendants;
+pub mod gauge;
 pub mod guardian;
 pub mod pidfd;
 pub mod scope;

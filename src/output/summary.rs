@@ -52,7 +52,7 @@ pub struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// What became of one instance.
-    pub fn new(stack: &'a Stack, instance: &Instance) -> Row<'a> {
+    fn new(stack: &'a Stack, instance: &Instance) -> Row<'a> {
         let spec = &stack.instances[instance.id.0 as usize];
         let (code, signal) = match instance.exit {
             Some(crate::supervisor::Exit::Code(code)) => (Some(code), None),
@@ -85,6 +85,16 @@ impl<'a> Row<'a> {
             },
         }
     }
+}
+
+/// A row for each instance, in file order, then by number: those that were added while the stack ran are not last.
+pub fn rows<'a>(stack: &'a Stack, instances: &[Instance]) -> Vec<Row<'a>> {
+    let mut sorted: Vec<&Instance> = instances.iter().collect();
+    sorted.sort_by_key(|instance| {
+        let spec = &stack.instances[instance.id.0 as usize];
+        (spec.process, spec.number)
+    });
+    sorted.into_iter().map(|instance| Row::new(stack, instance)).collect()
 }
 
 /// The rows as a table, heading first, a newline after each. Columns that nobody has anything for are left out, so

@@ -222,6 +222,11 @@ impl Supervisor {
         matches!(self.phase, Phase::TearDown { .. } | Phase::Over)
     }
 
+    /// Whether the stack as a whole stands still (Ctrl-Z).
+    pub fn is_suspended(&self) -> bool {
+        self.frozen_since.is_some()
+    }
+
     // ---- facts
 
     fn on_begin(&mut self, now: Time) {

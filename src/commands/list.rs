@@ -1,0 +1,68 @@
+//! `lpm list`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::claim::Record;
+use crate::cli::List;
+use crate::control::client::Client;
+use crate::control::interface::{Status, StatusParameters};
+use crate::error::Error;
+use crate::launch::gather::Surroundings;
+use crate::launch::{look, print, reach};
+use crate::supervisor::Ending;
+use crate::view::{self, StackLine};
+
+/// How long a stack may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Every running stack of this user.
+///
+/// # Errors
+/// The runtime directory is not ours alone.
+pub fn list(around: &Surroundings, arguments: &List) -> Result<Ending, Error> {
+    let running = reach::running(around)?;
+    if arguments.json {
+        let all: Vec<Value> = running.iter().map(object).collect();
+        return print(&format!("{:#}\n", Value::from(all)));
+    }
+    let lines: Vec<StackLine> = running
+        .into_iter()
+        .map(|one| {
+            let status = one.socket.as_deref().and_then(asked);
+            StackLine {
+                name: one.name,
+                pid: one.pid,
+                since: Some(one.since * 1_000_000),
+                root: one.root,
+                state: status.as_ref().map(|status| status.stack.state.clone()),
+                running: status.map(|status| {
+                    let runs = status.instances.iter().filter(|instance| instance.pid.is_some()).count();
+                    (runs, status.instances.len())
+                }),
+                socket: one.socket.map(|path| path.display().to_string()),
+            }
+        })
+        .collect();
+    print(&view::stacks(&lines, look::now_usec(), &look::of_terminal(around)))
+}
+
+/// What the stack says of itself; nothing if it takes too long.
+fn asked(socket: &Path) -> Option<Status> {
+    let mut client = Client::connect(socket).ok()?;
+    client.patience(PATIENCE).ok()?;
+    client.call("Status", &StatusParameters::default()).ok()
+}
+
+fn object(one: &Record) -> Value {
+    json!({
+        "name": one.name,
+        "pid": one.pid,
+        "since": one.since * 1_000_000,
+        "root": one.root,
+        "socket": one.socket.as_ref().map(|path| path.display().to_string()),
+        "cgroup": one.cgroup.as_ref().map(|path| path.display().to_string()),
+    })
+}

@@ -1,0 +1,66 @@
+//! `lpm stop`, `lpm restart`, `lpm kill`, `lpm freeze`, `lpm thaw`: the verbs that differ in a word alone.
+
+use serde_json::Value;
+
+use crate::cli::{Order, Origins};
+use crate::control::interface::{Named, Restarted};
+use crate::error::{Error, tell};
+use crate::launch::gather::Surroundings;
+use crate::launch::{look, print, reach};
+use crate::supervisor::Ending;
+use crate::view;
+
+/// What is done to the instances that are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `lpm stop`.
+    Stop,
+    /// `lpm restart`.
+    Restart,
+    /// `lpm kill`.
+    Kill,
+    /// `lpm freeze`.
+    Freeze,
+    /// `lpm thaw`.
+    Thaw,
+}
+
+impl Verb {
+    /// The method, and what has been done once it answered.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Verb::Stop => ("Stop", "stopped"),
+            Verb::Restart => ("Restart", "restarted"),
+            Verb::Kill => ("Kill", "killed"),
+            Verb::Freeze => ("Freeze", "frozen"),
+            Verb::Thaw => ("Thaw", "thawed"),
+        }
+    }
+}
+
+/// Has it done, and says to whom.
+///
+/// # Errors
+/// There is no such stack or instance; it could not be done.
+pub fn order(
+    around: &Surroundings,
+    verb: Verb,
+    arguments: Order,
+    origins: &Origins,
+) -> Result<Ending, Error> {
+    let Order { names, target, no_wait, json } = arguments;
+    let mut client = reach::reach(around, &target, origins)?;
+    let (method, done) = verb.words();
+    let parameters = Named { names: Some(names), wait: Some(!no_wait) };
+    let reply: Value = client.call(method, &parameters).map_err(reach::told)?;
+    if json {
+        return print(&format!("{reply:#}\n"));
+    }
+    // The other verbs' replies are this one without changes and notes.
+    let Restarted { instances, changes, notes } = reach::understood(reply)?;
+    notes.iter().for_each(|note| tell(format_args!("lpm: {note}")));
+    let done = if no_wait { "under way for" } else { done };
+    let look = look::of_terminal(around);
+    let changes = if changes.is_empty() { String::new() } else { view::changes(&changes, &look) };
+    print(&format!("{done} {}\n{changes}", instances.join(", ")))
+}

@@ -1,0 +1,398 @@
+//! What is told of the stack: the core's values in the words of the control interface.
+//!
+//! The core's times are counted from its own beginning; people want the clock on the wall. One is put against the
+//! other at the moment of telling, so that a machine that slept or a clock that was set does no harm to the core.
+
+use std::sync::Arc;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::life::Leaf;
+use super::{Driver, words};
+use crate::config::{self, Ceiling, Ceilings, ChangeKind, RestartWhen};
+use crate::control::Survey;
+use crate::control::interface;
+use crate::linux::cgroup::{Cgroup, Counters};
+use crate::linux::{descendants, gauge};
+use crate::output::announce;
+use crate::supervisor::{
+    Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Outcome, RestartReason, State, Time,
+    Usage,
+};
+
+/// From the core's time to µs since the epoch.
+#[derive(Clone, Copy)]
+pub(super) struct Wall {
+    /// When the core's time was 0.
+    epoch: u64,
+}
+
+impl Wall {
+    fn now(core: Time) -> Wall {
+        Wall { epoch: now_usec().saturating_sub(usec(core)) }
+    }
+
+    fn of(self, time: Time) -> u64 {
+        self.epoch.saturating_add(usec(time))
+    }
+}
+
+fn usec(time: Time) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn now_usec() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
+}
+
+/// A leaf to be looked at, off the loop.
+enum Place {
+    Nothing,
+    Cgroup(Arc<Cgroup>, u32),
+    Descendants(String, u32),
+}
+
+impl Driver {
+    /// How these places stand. What the loop knows is taken now; the leaves are read by whoever calls it.
+    pub(super) fn survey(&self, places: &[usize], detail: bool) -> Survey {
+        let wall = Wall::now(self.clock.now());
+        let mut instances: Vec<interface::Instance> =
+            places.iter().map(|&place| self.instance(place, wall)).collect();
+        let leaf = |&place: &usize| match &self.lives[place] {
+            None => Place::Nothing,
+            Some(alive) => {
+                let main = super::life::number(alive.pid);
+                match &alive.leaf {
+                    Leaf::Cgroup(leaf) => Place::Cgroup(Arc::clone(leaf), main),
+                    Leaf::Descendants { mark } => Place::Descendants(mark.clone(), main),
+                }
+            }
+        };
+        let leaves: Vec<Place> = places.iter().map(leaf).collect();
+        let mut stack = self.stack_status(wall);
+        let tree = self.ground.tree.clone();
+        let counters = self.counters;
+        Box::new(move || {
+            for (instance, leaf) in instances.iter_mut().zip(&leaves) {
+                measure(instance, leaf, counters, detail);
+            }
+            if let Some(tree) = tree {
+                fill(&mut stack.usage, tree.app(), counters, detail);
+            }
+            interface::Status { stack, instances }
+        })
+    }
+
+    fn stack_status(&self, wall: Wall) -> interface::Stack {
+        let state = match (self.core.is_tearing_down(), self.core.is_suspended()) {
+            (true, _) => "tear-down",
+            (false, true) => "frozen",
+            (false, false) => "up",
+        };
+        let about = &self.calls.about;
+        let counts = config::counts(&self.stack, &|place| self.is_wanted(place));
+        let processes = self.stack.processes.iter().map(|process| interface::ProcessType {
+            name: process.name.clone(),
+            command: process.text.clone(),
+            instances: counts.get(&process.name).copied().unwrap_or(0),
+        });
+        interface::Stack {
+            name: self.stack.name.clone(),
+            root: self.stack.root.display().to_string(),
+            procfile: about.procfile.display().to_string(),
+            manifest: about.manifest.display().to_string(),
+            pid: std::process::id(),
+            since: wall.of(Time::ZERO),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: state.to_owned(),
+            tier: about.tier.clone(),
+            cgroup: self.ground.tree.as_ref().map(|tree| tree.path().join("app").display().to_string()),
+            socket: about.socket.as_ref().map_or(String::new(), |path| path.display().to_string()),
+            processes: processes.collect(),
+            ceilings: ceilings(&self.stack.ceilings),
+            usage: interface::Usage::default(),
+        }
+    }
+
+    fn instance(&self, place: usize, wall: Wall) -> interface::Instance {
+        let (spec, instance) = (&self.stack.instances[place], &self.core.instances()[place]);
+        let process = &self.stack.processes[spec.process];
+        let (state, restart_at) = state(instance);
+        let cgroup = match (&self.lives[place], &self.ground.tree) {
+            (Some(_), Some(tree)) => Some(tree.path().join("app").join(&spec.name).display().to_string()),
+            _ => None,
+        };
+        interface::Instance {
+            name: spec.name.clone(),
+            process: process.name.clone(),
+            number: spec.number,
+            state: state.to_owned(),
+            since: wall.of(instance.since),
+            started: instance.started.map(|time| wall.of(time)),
+            ended: instance.ended.map(|time| wall.of(time)),
+            pid: instance.pid(),
+            result: instance.outcome.map(outcome),
+            exit_code: exit_code(instance.exit),
+            signal: signal(instance.exit),
+            invocation: instance.invocations,
+            restarts: instance.restarts,
+            restart_at: restart_at.map(|time| wall.of(time)),
+            restart_reason: instance.last_restart.map(|LastRestart { why, .. }| reason(why)),
+            leftovers: instance.leftovers,
+            port: spec.port,
+            pty: false,
+            restart: restart(instance.policy.restart.when).to_owned(),
+            command: process.text.clone(),
+            working_directory: spec.working_directory.display().to_string(),
+            cgroup,
+            ceilings: ceilings(&spec.ceilings),
+            usage: used(&instance.usage),
+            processes: None,
+        }
+    }
+
+    /// Writes an announcement into the chronicle.
+    pub(super) fn chronicle(&self, announcement: &Announcement, message: &str) {
+        let name = |id: crate::supervisor::InstanceId| self.stack.instances[id.0 as usize].name.clone();
+        let mut event = interface::Event {
+            sequence: 0,
+            time: now_usec(),
+            event: kind(announcement).to_owned(),
+            instance: announce::subject(announcement).map(name),
+            message: message.to_owned(),
+            pid: None,
+            exit_code: None,
+            signal: None,
+            result: None,
+            usage: None,
+        };
+        match announcement {
+            Announcement::Started { pid, .. } => event.pid = Some(*pid),
+            Announcement::Ended { exit, outcome: why, usage, .. } => {
+                event.exit_code = exit_code(Some(*exit));
+                event.signal = signal(Some(*exit));
+                event.result = Some(outcome(*why));
+                event.usage = Some(used(usage));
+            }
+            Announcement::OnRequest { what: Intervention::Signal(sent), .. } => {
+                event.signal = Some(sent.to_string())
+            }
+            Announcement::StartLimitHit { .. } => event.result = Some(outcome(Outcome::StartLimitHit)),
+            _ => {}
+        }
+        self.calls.chronicle.write(event);
+    }
+
+    /// That the stack was changed.
+    pub(super) fn chronicle_change(&self, changes: &[interface::Change]) {
+        for change in changes {
+            let message = match change.details.is_empty() {
+                true => change.kind.clone(),
+                false => change.details.join(", "),
+            };
+            self.calls.chronicle.write(interface::Event {
+                sequence: 0,
+                time: now_usec(),
+                event: "configured".to_owned(),
+                instance: change.instance.clone(),
+                message,
+                pid: None,
+                exit_code: None,
+                signal: None,
+                result: None,
+                usage: None,
+            });
+        }
+    }
+}
+
+fn measure(instance: &mut interface::Instance, leaf: &Place, counters: Counters, detail: bool) {
+    let pids = match leaf {
+        Place::Nothing => return,
+        Place::Cgroup(leaf, _) => {
+            fill(&mut instance.usage, leaf, counters, detail);
+            detail.then(|| leaf.procs().unwrap_or_default())
+        }
+        Place::Descendants(mark, _) => {
+            let all = descendants::marked(mark);
+            instance.usage.tasks = Some(all.len() as u64);
+            detail.then(|| all.iter().map(|one| one.pid).collect())
+        }
+    };
+    let main = match leaf {
+        Place::Nothing => 0,
+        Place::Cgroup(_, main) | Place::Descendants(_, main) => *main,
+    };
+    instance.processes = pids.map(|pids| {
+        let mut members = gauge::members(&pids);
+        members.sort_by_key(|member| (member.pid != main, member.pid));
+        let process = |one: gauge::Member| interface::Process {
+            pid: one.pid,
+            parent: one.parent,
+            command: one.command,
+        };
+        members.into_iter().map(process).collect()
+    });
+}
+
+fn fill(usage: &mut interface::Usage, cgroup: &Cgroup, counters: Counters, detail: bool) {
+    let load = gauge::load(cgroup, counters);
+    usage.memory_current = load.memory_current;
+    usage.tasks = load.tasks;
+    usage.cpu_usec = load.cpu_usec.or(usage.cpu_usec);
+    usage.throttled_usec = load.throttled_usec.or(usage.throttled_usec);
+    if detail {
+        let more = gauge::detail(cgroup, counters);
+        let counted = words::usage(&cgroup.usage(counters));
+        usage.memory_peak = more.memory_peak.or(usage.memory_peak);
+        usage.swap_current = more.swap_current;
+        usage.cpu_pressure = more.cpu_pressure;
+        usage.memory_pressure = more.memory_pressure;
+        usage.io_pressure = more.io_pressure;
+        usage.oom_kills = counters.memory.then_some(counted.oom_kills);
+        usage.tasks_refused = counters.tasks.then_some(counted.tasks_refused);
+    }
+}
+
+/// What the core was told that lives used.
+fn used(usage: &Usage) -> interface::Usage {
+    interface::Usage {
+        memory_peak: usage.memory_peak,
+        cpu_usec: Some(usage.cpu_usec),
+        throttled_usec: usage.throttled_usec,
+        oom_kills: Some(usage.oom_kills),
+        tasks_refused: Some(usage.tasks_refused),
+        ..interface::Usage::default()
+    }
+}
+
+fn ceilings(ceilings: &Ceilings) -> interface::Ceilings {
+    let number = |ceiling: Option<Ceiling>| match ceiling {
+        Some(Ceiling::At(value)) => Some(value),
+        Some(Ceiling::Infinity) | None => None,
+    };
+    interface::Ceilings {
+        memory_max: number(ceilings.memory_max),
+        memory_high: number(ceilings.memory_high),
+        memory_swap_max: number(ceilings.memory_swap_max),
+        cpu_quota: number(ceilings.cpu_quota),
+        cpu_weight: ceilings.cpu_weight,
+        tasks_max: number(ceilings.tasks_max),
+    }
+}
+
+/// A state's name, and when it ends by itself, if that is a restart.
+fn state(instance: &Instance) -> (&'static str, Option<Time>) {
+    match instance.state {
+        State::Inactive => ("inactive", None),
+        State::Failed => ("failed", None),
+        State::Starting { .. } => ("starting", None),
+        State::Running { freezer: Freezer::Thawed, .. } => ("running", None),
+        State::Running { freezer: Freezer::Freezing, .. } => ("freezing", None),
+        State::Running { freezer: Freezer::Frozen, .. } => ("frozen", None),
+        State::StopSigterm { .. } => ("stop-sigterm", None),
+        State::StopSigkill { .. } => ("stop-sigkill", None),
+        State::Stuck { .. } => ("stuck", None),
+        State::RestartWait { until } => ("restart-wait", Some(until)),
+    }
+}
+
+/// An outcome's name, systemd's.
+pub(super) fn outcome(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Success => "success",
+        Outcome::ExitCode => "exit-code",
+        Outcome::Signal => "signal",
+        Outcome::CoreDump => "core-dump",
+        Outcome::Timeout => "timeout",
+        Outcome::OomKill => "oom-kill",
+        Outcome::StartLimitHit => "start-limit-hit",
+        Outcome::Resources => "resources",
+    }
+    .to_owned()
+}
+
+pub(super) fn exit_code(exit: Option<Exit>) -> Option<u8> {
+    match exit {
+        Some(Exit::Code(code)) => Some(code),
+        Some(Exit::Signal { .. }) | None => None,
+    }
+}
+
+fn signal(exit: Option<Exit>) -> Option<String> {
+    match exit {
+        Some(Exit::Signal { signal, .. }) => Some(signal.to_string()),
+        Some(Exit::Code(_)) | None => None,
+    }
+}
+
+fn reason(why: RestartReason) -> String {
+    match why {
+        RestartReason::Requested => "requested".to_owned(),
+        RestartReason::Ended { exit, outcome: why } => match (exit, why) {
+            (Exit::Code(code), Outcome::Success | Outcome::ExitCode) => format!("exit code {code}"),
+            (Exit::Code(code), why) => format!("exit code {code} ({})", outcome(why)),
+            (Exit::Signal { signal, .. }, Outcome::Success | Outcome::Signal) => signal.to_string(),
+            (Exit::Signal { signal, .. }, why) => format!("{signal} ({})", outcome(why)),
+        },
+    }
+}
+
+fn restart(when: RestartWhen) -> &'static str {
+    match when {
+        RestartWhen::No => "no",
+        RestartWhen::OnFailure => "on-failure",
+        RestartWhen::Always => "always",
+    }
+}
+
+/// A change of one instance, as it is told.
+pub(super) fn change(change: &config::Change) -> interface::Change {
+    let kind = match change.kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Removed => "removed",
+        ChangeKind::Live => "live",
+        ChangeKind::Restart => "restart",
+    };
+    interface::Change {
+        instance: Some(change.instance.clone()),
+        kind: kind.to_owned(),
+        details: change.details.clone(),
+    }
+}
+
+/// What can not change while it runs is a note to people.
+pub(super) fn kept(change: &config::StackChange) -> impl Iterator<Item = String> {
+    change.kept.iter().map(|kept| format!("{kept}: not while the stack runs"))
+}
+
+/// A change of the stack as a whole, as it is told.
+pub(super) fn stack_change(change: &config::StackChange) -> Option<interface::Change> {
+    let details = change.details.clone();
+    (!details.is_empty()).then(|| interface::Change { instance: None, kind: "stack".to_owned(), details })
+}
+
+fn kind(announcement: &Announcement) -> &'static str {
+    match announcement {
+        Announcement::Started { .. } => "started",
+        Announcement::CannotStart { .. } => "cannot-start",
+        Announcement::Ended { .. } => "ended",
+        Announcement::LeftBehind { .. } => "left-behind",
+        Announcement::Killing { .. } => "killing",
+        Announcement::GivenUp { .. } => "given-up",
+        Announcement::OomKill { .. } => "oom-kill",
+        Announcement::TasksRefused { .. } => "tasks-refused",
+        Announcement::RestartIn { .. } => "restart-in",
+        Announcement::StartLimitHit { .. } => "start-limit-hit",
+        Announcement::OnRequest { .. } | Announcement::ShutDownRequested => "asked",
+        Announcement::Removed { .. } => "removed",
+        Announcement::Interrupted(_) => "interrupted",
+        Announcement::StoppingAll(_) => "stopping-all",
+        Announcement::KillingAll => "killing-all",
+        Announcement::Forwarding(_) => "forwarding",
+        Announcement::HangUpIgnored => "hang-up-ignored",
+        Announcement::Suspended => "suspended",
+        Announcement::Resumed => "resumed",
+    }
+}

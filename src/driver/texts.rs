@@ -1,0 +1,74 @@
+//! The text behind a running stack: read again, amended, loaded and judged when somebody asks for a change.
+//!
+//! Runs on a thread of its own, for files may hang on a network; nothing in here touches what runs. Where files are
+//! and what this machine can enforce is known to whoever started the driver, who hands both in as functions.
+
+use super::calls::{Change, Changed, Changing};
+use crate::config::{self, Sources, Stack};
+use crate::control::interface::Refusal;
+
+/// What is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// Nothing: the text is as it was.
+    Nothing,
+    /// The env files.
+    Env,
+    /// Procfile, env files and `lpm.toml`.
+    Everything,
+}
+
+/// Reads files into their places; what is wrong, one a line, and then nothing was changed.
+pub type Reader = dyn Fn(&mut Sources, Read) -> Result<(), Vec<String>> + Send + Sync;
+
+/// Refuses ceilings that cannot be enforced here, or under best-effort warns of them.
+pub type Judge = dyn Fn(&Stack) -> Result<Vec<String>, Refusal> + Send + Sync;
+
+/// How the text is read again.
+pub struct Texts {
+    /// Reads the files.
+    pub read: Box<Reader>,
+    /// Holds ceilings against the machine.
+    pub judge: Box<Judge>,
+}
+
+impl Texts {
+    /// What `change` makes of `sources`.
+    pub(super) fn carry_out(&self, sources: &Sources, change: &Change) -> Changed {
+        match self.read_and_load(sources, change, change.read()) {
+            // A restart is often wanted just when something is wrong.
+            Err(Refusal::Invalid { messages }) if change.read() == Read::Env => {
+                let mut changing = self.read_and_load(sources, change, Read::Nothing)?;
+                changing
+                    .notes
+                    .push("the env files were not taken in, the environment is as it was:".to_owned());
+                changing.notes.extend(messages);
+                Ok(changing)
+            }
+            changed => changed,
+        }
+    }
+
+    fn read_and_load(&self, sources: &Sources, change: &Change, read: Read) -> Changed {
+        let invalid = |messages| Refusal::Invalid { messages };
+        let mut sources = sources.clone();
+        if read != Read::Nothing {
+            (self.read)(&mut sources, read).map_err(invalid)?;
+        }
+        let mut options = std::mem::take(&mut sources.options);
+        let amended = change.amend(&sources, &mut options);
+        sources.options = options;
+        amended.map_err(invalid)?;
+        let loaded = config::load(&sources).map_err(|problems| {
+            invalid(problems.iter().filter(|p| p.is_error()).map(ToString::to_string).collect())
+        })?;
+        let warnings = loaded.warnings.iter().filter(|problem| problem.severity == config::Severity::Warning);
+        let mut notes: Vec<String> = match read {
+            // They were said at the start.
+            Read::Nothing => Vec::new(),
+            Read::Env | Read::Everything => warnings.map(ToString::to_string).collect(),
+        };
+        notes.extend((self.judge)(&loaded.stack)?);
+        Ok(Changing { sources, stack: loaded.stack, notes })
+    }
+}

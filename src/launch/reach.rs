@@ -1,0 +1,153 @@
+//! Reaching a running stack: which one is meant, the connection to it, and its refusals in a user's words.
+//!
+//! Meant is, in this order: the socket that was named; the stack of that name; the stack of the Procfile that `lpm
+//! start` would run here; the one stack in whose root we stand. Never some other one just because it is the only
+//! one: `down` would take down a stranger.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::claim::{self, Identity, Record};
+use crate::cli::{Origins, StackArgs, TargetArgs};
+use crate::control::client::{Client, Trouble};
+use crate::control::interface::Refusal;
+use crate::error::{Error, words};
+use crate::launch::gather::{self, Surroundings};
+
+/// Connects to the stack that is meant.
+///
+/// # Errors
+/// There is none, or it cannot be told which; what runs is listed.
+pub fn reach(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> Result<Client, Error> {
+    let path = socket_of(around, target, origins)?;
+    Client::connect(&path).map_err(|error| {
+        let shown = path.display();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                Error::new(format!("{shown}: no stack listens there (lpm list shows what runs)"))
+            }
+            _ => Error::new(format!("{shown}: {}", words(error))),
+        }
+    })
+}
+
+/// Every running stack of this user, the oldest first.
+///
+/// # Errors
+/// The runtime directory is not ours alone.
+pub fn running(around: &Surroundings) -> Result<Vec<Record>, Error> {
+    let (directory, _) = claim::runtime_directory(around.variable("XDG_RUNTIME_DIR")).map_err(Error::new)?;
+    Ok(claim::running(&directory))
+}
+
+fn socket_of(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> Result<PathBuf, Error> {
+    if let Some(path) = &target.socket {
+        return Ok(around.directory.join(path));
+    }
+    let running = running(around)?;
+    let (found, meant) = match &target.name {
+        Some(name) => {
+            (running.iter().filter(|one| one.name == *name).collect(), format!("no stack called {name} runs"))
+        }
+        None => (here(around, target, origins, &running)?, "no stack runs here".to_owned()),
+    };
+    match found.as_slice() {
+        [one] => one.socket.clone().ok_or_else(|| {
+            Error::new(format!(
+                "stack {} (pid {}) has no control socket; its start said why",
+                one.name, one.pid
+            ))
+        }),
+        [] if running.is_empty() => {
+            Err(Error::new(format!("{meant}, nor anywhere else (lpm start runs one)")))
+        }
+        [] => Err(choice(&format!("{meant}; running elsewhere:"), &running.iter().collect::<Vec<_>>())),
+        several => Err(choice("more than one is meant:", several)),
+    }
+}
+
+/// The stacks of the Procfile that is meant, or else of the directory that we are in.
+fn here<'a>(
+    around: &Surroundings,
+    target: &TargetArgs,
+    origins: &Origins,
+    running: &'a [Record],
+) -> Result<Vec<&'a Record>, Error> {
+    let stack =
+        StackArgs { procfile: target.procfile.clone(), root: target.root.clone(), ..StackArgs::default() };
+    let located = gather::locate(around, &stack, origins)?;
+    let place = Identity { root: &located.root, procfile: &located.procfile, name: "" }.place();
+    let of_place: Vec<&Record> = running.iter().filter(|one| one.place == place).collect();
+    if !of_place.is_empty() || target.procfile.is_some() {
+        return Ok(of_place);
+    }
+    let within = target.root.as_ref().map_or(around.directory.as_path(), |_| located.root.as_path());
+    let above: Vec<&Record> = running.iter().filter(|one| within.starts_with(Path::new(&one.root))).collect();
+    // The innermost root: of a checkout within a checkout the inner one is meant.
+    let innermost = above.iter().map(|one| one.root.len()).max();
+    Ok(above.into_iter().filter(|one| Some(one.root.len()) == innermost).collect())
+}
+
+fn choice(what: &str, records: &[&Record]) -> Error {
+    let line = |one: &&Record| match &one.socket {
+        Some(socket) => {
+            format!("  {} (pid {}) in {}: --socket {}", one.name, one.pid, one.root, socket.display())
+        }
+        None => format!("  {} (pid {}) in {}", one.name, one.pid, one.root),
+    };
+    let hint = "name one: --name NAME, --socket PATH, or go to its directory".to_owned();
+    Error::several([what.to_owned()].into_iter().chain(records.iter().map(line)).chain([hint]))
+}
+
+/// A reply as a value of its own type.
+///
+/// # Errors
+/// It is not what this lpm expects: the other one is of another version.
+pub fn understood<T: DeserializeOwned>(reply: Value) -> Result<T, Error> {
+    serde_json::from_value(reply).map_err(|error| Error::new(format!("the reply is not understood: {error}")))
+}
+
+/// Why something was not done, in a user's words.
+pub fn told(trouble: Trouble) -> Error {
+    let refusal = match trouble {
+        Trouble::Ended => return Error::new("the stack ended before it answered"),
+        Trouble::Other(text) => return Error::new(text),
+        Trouble::Refused(refusal) => refusal,
+    };
+    match refusal {
+        Refusal::NoSuchInstance { name, known, nearest } => {
+            let hint = match (nearest, known.is_empty()) {
+                (Some(nearest), _) => format!("write {nearest}"),
+                (None, true) => "the stack has none".to_owned(),
+                (None, false) => format!("there are {}", known.join(", ")),
+            };
+            Error::new(format!("no process or instance is called {name:?} ({hint})"))
+        }
+        Refusal::ShuttingDown {} => Error::new("the stack is being torn down"),
+        Refusal::Superseded {} => Error::new("not done: something else came between (lpm events says what)"),
+        Refusal::InstanceFailed { instance, result, exit_code } => {
+            let why = match (result, exit_code) {
+                (Some(result), Some(code)) => format!(" ({result}, code {code})"),
+                (Some(result), None) => format!(" ({result})"),
+                (None, _) => String::new(),
+            };
+            Error::new(format!("{instance} failed{why}; lpm status {instance} says more"))
+        }
+        Refusal::NotRunning { instance } => {
+            Error::new(format!("{instance} does not run (lpm start {instance} would have it run)"))
+        }
+        Refusal::NoTerminal { instance } => Error::new(format!(
+            "{instance} has no terminal of its own \
+             (start the stack with --pty, or write pty = true in lpm.toml; lpm logs -f {instance} shows its lines)"
+        )),
+        Refusal::CannotEnforce { ceiling, reason, fix } => Error::several([
+            format!("{ceiling} cannot be enforced: {reason}"),
+            format!("to have it enforced: {}", fix.replace('\n', "\n     ")),
+        ]),
+        Refusal::Invalid { messages } => Error::several(messages),
+        Refusal::Unavailable { reason } => Error::new(reason),
+    }
+}

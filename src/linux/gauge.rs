@@ -1,0 +1,106 @@
+//! What a cgroup uses now, and who is in it: for people who look, not for decisions.
+//!
+//! Everything is read at once and on demand. Some of it may block for a while (the command line of a process in
+//! uninterruptible sleep), so that nobody may ask from a thread that others wait for.
+
+use procfs::process::Process;
+use rustix::process::Pid;
+
+use super::cgroup::{Cgroup, Counters};
+use super::descendants;
+
+/// What it uses now; `None`: not counted here.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Load {
+    /// `memory.current`, bytes.
+    pub memory_current: Option<u64>,
+    /// `pids.current`, or else the lines of `cgroup.threads`: processes and threads.
+    pub tasks: Option<u64>,
+    /// `cpu.stat`, `usage_usec`.
+    pub cpu_usec: Option<u64>,
+    /// `cpu.stat`, `throttled_usec`.
+    pub throttled_usec: Option<u64>,
+}
+
+/// What else there is to know, in more files.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Detail {
+    /// `memory.peak`, bytes.
+    pub memory_peak: Option<u64>,
+    /// `memory.swap.current`, bytes.
+    pub swap_current: Option<u64>,
+    /// `some avg10` of `cpu.pressure`: percent of the last ten seconds.
+    pub cpu_pressure: Option<f64>,
+    /// The same of `memory.pressure`.
+    pub memory_pressure: Option<f64>,
+    /// The same of `io.pressure`.
+    pub io_pressure: Option<f64>,
+}
+
+/// A process of a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// Its command line.
+    pub command: String,
+}
+
+/// Three files.
+pub fn load(cgroup: &Cgroup, counters: Counters) -> Load {
+    let stat = cgroup.read("cpu.stat").unwrap_or_default();
+    let counted = |key: &str| keyed(&stat, key);
+    let tasks = match counters.tasks {
+        true => number(cgroup, "pids.current"),
+        false => cgroup.read("cgroup.threads").ok().map(|text| text.lines().count() as u64),
+    };
+    Load {
+        memory_current: counters.memory.then(|| number(cgroup, "memory.current")).flatten(),
+        tasks,
+        cpu_usec: counted("usage_usec"),
+        throttled_usec: counted("throttled_usec"),
+    }
+}
+
+/// The files that a list has no room for.
+pub fn detail(cgroup: &Cgroup, counters: Counters) -> Detail {
+    let memory = |file: &str| counters.memory.then(|| number(cgroup, file)).flatten();
+    Detail {
+        memory_peak: memory("memory.peak"),
+        swap_current: memory("memory.swap.current"),
+        cpu_pressure: pressure(cgroup, "cpu.pressure"),
+        memory_pressure: pressure(cgroup, "memory.pressure"),
+        io_pressure: pressure(cgroup, "io.pressure"),
+    }
+}
+
+/// These processes, each with its parent and command line; those that are gone by now are left out.
+pub fn members(pids: &[Pid]) -> Vec<Member> {
+    let member = |&pid: &Pid| {
+        let stat = Process::new(pid.as_raw_pid()).and_then(|process| process.stat()).ok()?;
+        Some(Member {
+            pid: pid.as_raw_pid().unsigned_abs(),
+            parent: stat.ppid.unsigned_abs(),
+            command: descendants::command_line(pid),
+        })
+    };
+    pids.iter().filter_map(member).collect()
+}
+
+fn number(cgroup: &Cgroup, file: &str) -> Option<u64> {
+    cgroup.read(file).ok()?.trim().parse().ok()
+}
+
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
+
+/// `some avg10=0.12 avg60=…` (cgroup-v2.rst, psi.rst).
+fn pressure(cgroup: &Cgroup, file: &str) -> Option<f64> {
+    let text = cgroup.read(file).ok()?;
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    some.split(' ').find_map(|word| word.strip_prefix("avg10=")).and_then(|text| text.parse().ok())
+}
