@@ -263,7 +263,7 @@ pub struct Scale {
 pub struct Set {
     /// A process type, an instance, or all
     #[arg(value_name = "NAME")]
-    pub name: String,
+    pub whom: String,
 
     /// Settings as in lpm.toml, e.g. memory-max=1G cpu-quota=50%
     #[arg(value_name = "KEY=VALUE", required = true)]
@@ -367,7 +367,7 @@ pub struct Events {
 pub struct Attach {
     /// The instance, or a process type that has one
     #[arg(value_name = "NAME")]
-    pub name: String,
+    pub instance: String,
 
     /// Which stack.
     #[command(flatten)]

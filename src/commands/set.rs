@@ -19,7 +19,7 @@ use crate::view;
 /// A setting that is none; there is no such stack or process; a ceiling that cannot be enforced; the file cannot be
 /// written (the stack is changed by then, and that is said).
 pub fn set(around: &Surroundings, arguments: Set, origins: &Origins) -> Result<Ending, Error> {
-    let Set { name, settings, target, save, json } = arguments;
+    let Set { whom: name, settings, target, save, json } = arguments;
     let assignments = config::assignments(&name, &settings).map_err(Error::new)?;
     let mut client = reach::reach(around, &target, origins)?;
     let settings = assignments.iter().map(|one| (one.key.clone(), one.value.clone())).collect();

@@ -2,12 +2,15 @@
 
 use rustix::stdio;
 
+use crate::claim::Record;
 use crate::cli::{Origins, OutputArgs, Start};
 use crate::config::Stack;
+use crate::control::client::Client;
+use crate::control::interface::{Instances, Named};
 use crate::driver::{Streams, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::{Asked, Surroundings};
-use crate::launch::{self, Plan, look};
+use crate::launch::{self, Plan, look, print, reach};
 use crate::output::Layout;
 use crate::supervisor::Ending;
 
@@ -18,6 +21,11 @@ use crate::supervisor::Ending;
 /// already.
 pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Result<Ending, Error> {
     let Start { names, stack, life, ceilings, output, control } = arguments;
+    if !names.is_empty()
+        && let Some((record, client)) = reach::owner(around, &stack, origins)?
+    {
+        return start_there(&record, client, names);
+    }
     let asked = Asked { stack, life, ceilings, names: &names, quiet: output.quiet.clone() };
     let loaded = launch::load(around, asked, origins)?;
     let layout = layout(around, &output, &loaded.stack, origins)?;
@@ -33,6 +41,14 @@ pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Resu
         socket: control.socket,
     };
     launch::start(around, loaded, plan)
+}
+
+/// The stack runs already, and these are to run in it.
+fn start_there(record: &Record, mut client: Client, names: Vec<String>) -> Result<Ending, Error> {
+    let parameters = Named { names: Some(names), wait: None };
+    let Instances { instances } = client.call("Start", &parameters).map_err(reach::told)?;
+    let (name, pid) = (&record.name, record.pid);
+    print(&format!("running in stack {name} (pid {pid}): {}\n", instances.join(", ")))
 }
 
 fn layout(

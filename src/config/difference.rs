@@ -194,7 +194,7 @@ fn process_indices(old: &Stack, processes: &mut Vec<Process>) -> Vec<usize> {
         processes.iter().enumerate().map(|(index, process)| (process.name.clone(), index)).collect();
     let index = |process: &Process| {
         known.get(&process.name).copied().unwrap_or_else(|| {
-            processes.push(Process { count: 0, ..process.clone() });
+            processes.push(Process { count: 0, line: 0, ..process.clone() });
             processes.len() - 1
         })
     };

@@ -39,7 +39,7 @@ pub struct Stack {
 pub struct Process {
     /// `web`: `[A-Za-z0-9_-]+`.
     pub name: String,
-    /// 1-based line in the Procfile.
+    /// 1-based line in the Procfile; 0 for what is not in it, or not any more.
     pub line: usize,
     /// The text after the colon, untouched.
     pub text: String,

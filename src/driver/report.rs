@@ -97,6 +97,10 @@ impl Driver {
             command: process.text.clone(),
             instances: counts.get(&process.name).copied().unwrap_or(0),
         });
+        // What is gone from the Procfile and has no instance is history.
+        let gone: Vec<&str> =
+            self.stack.processes.iter().filter(|p| p.line == 0).map(|p| p.name.as_str()).collect();
+        let processes = processes.filter(|one| one.instances > 0 || !gone.contains(&one.name.as_str()));
         interface::Stack {
             name: self.stack.name.clone(),
             root: self.stack.root.display().to_string(),

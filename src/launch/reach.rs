@@ -43,6 +43,25 @@ pub fn running(around: &Surroundings) -> Result<Vec<Record>, Error> {
     Ok(claim::running(&directory))
 }
 
+/// Who runs the stack that would be started by these arguments, if anybody does and can be asked.
+///
+/// # Errors
+/// As [`gather::locate`].
+pub fn owner(
+    around: &Surroundings,
+    stack: &StackArgs,
+    origins: &Origins,
+) -> Result<Option<(Record, Client)>, Error> {
+    let located = gather::locate(around, stack, origins)?;
+    let place = Identity { root: &located.root, procfile: &located.procfile, name: "" }.place();
+    let same = |one: &Record| one.place == place && stack.name.as_ref().is_none_or(|name| one.name == *name);
+    // Where nobody can be found, nobody is asked.
+    let running = running(around).unwrap_or_default();
+    let Some(record) = running.into_iter().find(same) else { return Ok(None) };
+    let client = record.socket.as_deref().and_then(|path| Client::connect(path).ok());
+    Ok(client.map(|client| (record, client)))
+}
+
 fn socket_of(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> Result<PathBuf, Error> {
     if let Some(path) = &target.socket {
         return Ok(around.directory.join(path));
