@@ -3,6 +3,7 @@
 //! The command reads the files and hands them in as [`Sources`]; [`load`] puts the answers of the parsers
 //! together. All that is wrong is reported at once, and before anything runs.
 
+pub mod amend;
 pub mod assignment;
 pub mod command;
 pub mod difference;
