@@ -18,3 +18,4 @@ pub mod launch;
 pub mod linux;
 pub mod output;
 pub mod supervisor;
+pub mod view;
