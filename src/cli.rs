@@ -21,6 +21,7 @@ Examples:
   lpm start web worker              run only these
   lpm start -m web=2,worker=1       how many of each
   lpm start --mem worker=512M       with a memory ceiling
+  lpm start -D                      leave it running, and come back when it is up
   lpm run console                   one command in the same environment
   lpm check                         what would run, and is it valid
   lpm doctor                        what this machine can enforce, and why
@@ -64,6 +65,10 @@ pub struct Start {
     /// Process types or instances to start; all of them if none is named
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
+
+    /// Come back when the stack is up, and leave it running
+    #[arg(short = 'D', long, env = "LPM_DETACH", value_parser = FalseyValueParser::new(), hide_env_values = true)]
+    pub detach: bool,
 
     /// Which stack.
     #[command(flatten)]

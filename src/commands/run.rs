@@ -32,6 +32,8 @@ pub fn run(around: &Surroundings, arguments: Run, origins: &Origins) -> Result<E
         layout: Layout { width: 0, timestamps: false, prefix: false, colour: false, escape_controls: false },
         table: false,
         summary: None,
+        launcher: None,
+        notifier: None,
     };
     let ending = launch::start(around, loaded, plan);
     lent.iter().for_each(give_back);

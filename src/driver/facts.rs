@@ -116,6 +116,10 @@ impl Driver {
     pub(super) fn on_ready(&mut self, key: Key) {
         match key.kind() {
             Kind::Guardian => self.replace_guardian(),
+            Kind::Launcher => {
+                self.on_launcher();
+                self.go_on_rising();
+            }
             Kind::Exit => self.on_exit(key.instance()),
             Kind::Emptied => self.on_emptied(key.instance()),
             Kind::Resource => self.on_resource(key.instance()),
@@ -198,6 +202,7 @@ impl Driver {
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.hand_in(Event::TimePassed);
         }
+        self.tell_manager();
         if self.progress.is_some_and(|due| due <= now) && self.ending.is_none() {
             self.progress = Some(now + STILL_WAITING);
             self.say_who_is_waited_for();

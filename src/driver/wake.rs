@@ -88,6 +88,7 @@ pub(super) enum Kind {
     Emptied,
     Resource,
     Guardian,
+    Launcher,
 }
 
 impl Key {
@@ -111,12 +112,17 @@ impl Key {
         Key(3 << 32)
     }
 
+    pub(super) fn launcher() -> Key {
+        Key(4 << 32)
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self.0 >> 32 {
             0 => Kind::Exit,
             1 => Kind::Emptied,
             2 => Kind::Resource,
-            _ => Kind::Guardian,
+            3 => Kind::Guardian,
+            _ => Kind::Launcher,
         }
     }
 

@@ -7,8 +7,11 @@
 pub mod cgroup;
 pub mod descendants;
 pub mod guardian;
+pub mod handover;
+pub mod notify;
 pub mod pidfd;
 pub mod scope;
+pub mod service;
 pub mod signals;
 pub mod spawn;
 pub mod tier;
