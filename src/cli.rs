@@ -21,7 +21,7 @@ Examples:
   lpm start web worker              run only these
   lpm start -m web=2,worker=1       how many of each
   lpm start --mem worker=512M       with a memory ceiling
-  lpm start -D                      leave it running, and come back when it is up
+  lpm start -D                      come back when it is up, and leave it
   lpm run console                   one command in the same environment
   lpm check                         what would run, and is it valid
   lpm doctor                        what this machine can enforce, and why

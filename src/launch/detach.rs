@@ -385,9 +385,107 @@ impl<'a> Lines<'a> {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    const SERVICE: &str = "launch::detach::tests::as_the_service";
+
+    /// A systemd-run that does `script`; `$socket` there is where the service is expected.
+    fn systemd_run(script: &str) -> (tempfile::TempDir, Surroundings) {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("systemd-run");
+        let text = format!(
+            "#!/bin/sh\necho \"$@\" >{0}/words\nfor socket; do :; done\n{script}\n",
+            folder.path().display()
+        );
+        // By somebody else: a child of another test may be born with our descriptors, and a program that is open
+        // for writing cannot be executed.
+        let mut writer = std::process::Command::new("sh");
+        let written = writer.args(["-c", "printf %s \"$1\" >\"$2\"", "sh", &text]).arg(&program).status();
+        assert!(written.unwrap().success());
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let pair = |name: &str, value: &str| (name.into(), value.into());
+        let around = Surroundings {
+            argv: ["lpm", "start", "-D"].map(Into::into).to_vec(),
+            environment: vec![
+                pair("PATH", &path),
+                pair("SECRET", "xyzzy"),
+                pair("NOTIFY_SOCKET", "/not/ours"),
+                pair("TEST_EXE", std::env::current_exe().unwrap().to_str().unwrap()),
+            ],
+            directory: folder.path().to_owned(),
+        };
+        (folder, around)
+    }
+
+    fn stack() -> Stack {
+        let sources = crate::config::Sources {
+            procfile: crate::config::Text::new("Procfile", "web: true"),
+            env_files: Vec::new(),
+            manifest: None,
+            environment: Vec::new(),
+            root: "/srv/my shop".into(),
+            options: crate::config::Options::default(),
+            machine: crate::config::Machine { memory: 1 << 30, cpus: 1, pid_max: 1000 },
+        };
+        crate::config::load(&sources).unwrap().stack
+    }
+
+    fn asked(around: &Surroundings, signals: &Watched) -> Result<Asked, Error> {
+        as_a_service(around, &stack(), false, Some(b"web: true"), signals)
+    }
+
+    /// Run by systemd_run's script, in a process of its own: the service, up at once.
+    #[test]
+    #[ignore = "run by another test, as the service"]
+    #[expect(clippy::disallowed_methods, reason = "how the other test tells it where it is expected")]
+    fn as_the_service() {
+        let Some(socket) = std::env::var_os("TEST_SOCKET") else { return };
+        let connection = handover::meet(socket.as_ref()).unwrap();
+        let likeness = handover::take(&connection).unwrap().unwrap();
+        let has = |name: &str| likeness.environment.iter().any(|(known, _)| known == name);
+        assert!(has("SECRET") && has("LPM_SCOPE") && !has("NOTIFY_SOCKET"));
+        assert_eq!(likeness.stdin.as_deref(), Some(&b"web: true"[..]));
+        assert_eq!(likeness.arguments, ["lpm", "start", "-D"]);
+        crate::driver::Launcher::new(connection).tell(&News::Up { pid: std::process::id() });
+    }
 
     #[test]
-    fn news_is_read_as_they_come() {
+    fn a_service_is_asked_for_and_fed_in_private() {
+        let script =
+            format!("TEST_SOCKET=$socket exec \"$TEST_EXE\" --exact {SERVICE} --ignored --nocapture");
+        let (folder, around) = systemd_run(&script);
+        let signals = signals::watch(&[libc::SIGUSR2]).unwrap();
+        let Ok(Asked::Started(launched)) = asked(&around, &signals) else { panic!("it did not start") };
+        assert!(matches!(wait_until_up(&launched, &signals, &stack(), Vec::new()), Ok(Ending::Code(0))));
+        let words = std::fs::read_to_string(folder.path().join("words")).unwrap();
+        let unit = format!("--unit=lpm-my-shop-{}.service ", std::process::id());
+        assert!(words.contains(&unit), "{words}");
+        assert!(!words.contains("xyzzy") && !words.contains("SECRET"), "{words}");
+        let socket = words.split_whitespace().last().unwrap();
+        assert!(!std::path::Path::new(socket).exists(), "{socket}");
+    }
+
+    #[test]
+    fn a_refusal_is_said_in_systemds_words() {
+        let (_folder, around) = systemd_run("echo 'Failed to start transient service unit: no' >&2; exit 1");
+        let signals = signals::watch(&[libc::SIGUSR2]).unwrap();
+        let error = asked(&around, &signals).err().unwrap().to_string();
+        assert_eq!(error, "lpm: systemd-run: Failed to start transient service unit: no");
+    }
+
+    #[test]
+    fn without_systemd_run_nobody_is_asked() {
+        let (folder, around) = systemd_run("");
+        std::fs::remove_file(folder.path().join("systemd-run")).unwrap();
+        let environment = vec![("PATH".into(), folder.path().into())];
+        let around = Surroundings { environment, ..around };
+        let signals = signals::watch(&[libc::SIGUSR2]).unwrap();
+        assert!(matches!(asked(&around, &signals), Ok(Asked::NoSystemdRun)));
+    }
+
+    #[test]
+    fn news_is_read_as_it_comes() {
         let (mut theirs, ours) = UnixStream::pair().unwrap();
         let mut lines = Lines::new(&ours);
         assert!(matches!(lines.next_news(), Next::Wait));

@@ -39,7 +39,8 @@ pub fn launcher(around: &Surroundings) -> Result<Option<Launcher>, Error> {
 /// environment that systemd gave it. Returns only if that failed; the launcher is told, if it can be.
 pub fn become_the_stack(arguments: &[OsString], given: &[(OsString, OsString)]) -> Error {
     let [path] = arguments else { return Error::new("__detached is for lpm alone") };
-    let connection = match handover::meet(Path::new(path)) {
+    let path = Path::new(path);
+    let connection = match handover::meet(path) {
         Ok(connection) => connection,
         // Whoever started us does not wait any more.
         Err(error) => return Error::new(format!("{}: {}", path.display(), words(error))),
