@@ -21,6 +21,7 @@ Examples:
   lpm start web worker              run only these
   lpm start -m web=2,worker=1       how many of each
   lpm start --mem worker=512M       with a memory ceiling
+  lpm start -D                      come back when it is up, and leave it
   lpm run console                   one command in the same environment
   lpm status                        from another terminal: how is it?
   lpm restart web                   one process of the running stack
@@ -100,6 +101,10 @@ pub struct Start {
     /// Process types or instances to start; all of them if none is named
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
+
+    /// Come back when the stack is up, and leave it running
+    #[arg(short = 'D', long, env = "LPM_DETACH", value_parser = FalseyValueParser::new(), hide_env_values = true)]
+    pub detach: bool,
 
     /// Which stack.
     #[command(flatten)]

@@ -8,8 +8,9 @@ use lpm::commands::{
     check, doctor, down, events, list, logs, reload, run, scale, set, signal, start, status, version,
 };
 use lpm::error::{Error, tell, words};
+use lpm::launch::detached;
 use lpm::launch::gather::Surroundings;
-use lpm::linux::{guardian, signals};
+use lpm::linux::{guardian, service, signals};
 use lpm::supervisor::{Ending, policy};
 
 fn main() -> ExitCode {
@@ -17,6 +18,12 @@ fn main() -> ExitCode {
     // The guardian is this program too; it goes its own way before anything else is set up.
     if argv.get(1).is_some_and(|word| word == "__guard") {
         return ExitCode::from(guardian::run(&argv[2..]));
+    }
+    // So is a stack that was started as a service: it becomes what it is told to be.
+    if argv.get(1).is_some_and(|word| word == service::DETACHED) {
+        let error = detached::become_the_stack(&argv[2..], &environment());
+        tell(&error);
+        return ExitCode::from(error.code());
     }
     // Whoever started us may have blocked signals; lpm lives by them.
     signals::unblock_all();
@@ -66,10 +73,14 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+fn environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().collect()
+}
+
 fn surroundings(argv: Vec<std::ffi::OsString>) -> Result<Surroundings, Error> {
     let directory = std::env::current_dir()
         .map_err(|error| Error::new(format!("the working directory cannot be found: {}", words(error))))?;
-    Ok(Surroundings { argv, environment: std::env::vars_os().collect(), directory })
+    Ok(Surroundings { argv, environment: environment(), directory })
 }
 
 /// Ends as the stack ended: with its code, or by the signal that stopped it, so that whoever waits for lpm

@@ -121,6 +121,10 @@ impl Driver {
         match key.kind() {
             Kind::Guardian => self.replace_guardian(),
             Kind::Listener => self.on_first_client(),
+            Kind::Launcher => {
+                self.on_launcher();
+                self.go_on_rising();
+            }
             Kind::Exit => self.on_exit(key.instance()),
             Kind::Events => self.on_events(key.instance()),
             Kind::Resource => self.on_resource(key.instance()),
@@ -213,6 +217,7 @@ impl Driver {
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.hand_in(Event::TimePassed);
         }
+        self.tell_manager();
         if self.progress.is_some_and(|due| due <= now) && self.ending.is_none() {
             self.progress = Some(now + STILL_WAITING);
             self.say_who_is_waited_for();

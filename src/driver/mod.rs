@@ -12,7 +12,9 @@
 mod calls;
 pub mod ceilings;
 mod facts;
+mod launcher;
 mod life;
+mod manager;
 mod orders;
 mod report;
 mod texts;
@@ -35,17 +37,21 @@ use crate::control;
 use crate::linux::cgroup::Counters;
 use crate::linux::descendants;
 use crate::linux::guardian::Guardian;
+use crate::linux::notify::Notifier;
 use crate::linux::signals::Blocked;
 use crate::linux::tree::Tree;
 use crate::output::{Label, Log, Notice, Stream};
 use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
 use calls::{Calls, Change, Changed};
+use launcher::Rise;
 use life::{Alive, number};
+use manager::Manager;
 use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 
 pub use calls::{About, Control};
 pub use texts::{Read, Texts};
+pub use launcher::{Launcher, News, VARIABLE as LAUNCHER_VARIABLE};
 pub use worker::Streams;
 
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
@@ -81,6 +87,10 @@ pub struct Setup {
     pub ignore_hangup: bool,
     /// RLIMIT_NOFILE before lpm raised its own; what children get.
     pub open_files: Option<(u64, u64)>,
+    /// Who waits for the stack to be up (`--detach`).
+    pub launcher: Option<Launcher>,
+    /// The service manager, if it wants to know how the stack is.
+    pub notifier: Option<Notifier>,
     /// Said before anything else, in lpm's own name.
     pub preface: Vec<String>,
     /// How it can be asked from elsewhere, if it can.
@@ -127,6 +137,8 @@ pub struct Run {
     pub strays: Vec<(u32, String)>,
     /// From the first birth to the last leaf.
     pub took: Duration,
+    /// The last lines of a stack that somebody waited for and that never was up.
+    pub never_up: Option<Vec<String>>,
 }
 
 /// Runs the stack to its end.
@@ -197,6 +209,9 @@ struct Driver {
     voice: Voice,
     /// Lines begin with whose they are.
     prefixed: bool,
+    /// Until the stack is up, if somebody waits for that.
+    rise: Option<Rise>,
+    manager: Option<Manager>,
 }
 
 impl Driver {
@@ -240,7 +255,10 @@ impl Driver {
             watch.add(listener, EventFlags::IN, Key::listener())?;
         }
         drop(setup.held);
+        let awaited = setup.launcher.is_some() || setup.notifier.is_some();
         Ok(Driver {
+            rise: awaited.then(|| Rise::new(setup.launcher, setup.layout.width)),
+            manager: setup.notifier.map(Manager::new),
             counters,
             lives: setup.stack.instances.iter().map(|_| None).collect(),
             stack: setup.stack,
@@ -275,6 +293,7 @@ impl Driver {
     async fn run(mut self) -> (Run, Ground) {
         let began = self.clock.now();
         self.hand_in(Event::Begin);
+        self.ask_whether_it_rises();
         while self.ending.is_none() {
             self.wait().await;
         }
@@ -283,7 +302,8 @@ impl Driver {
 
     /// Waits for one thing to happen and deals with it.
     async fn wait(&mut self) {
-        let wake = [self.core.deadline(), self.progress, self.stop_by].into_iter().flatten().min();
+        let manager = self.manager.as_ref().and_then(Manager::due);
+        let wake = [self.core.deadline(), self.progress, self.stop_by, manager].into_iter().flatten().min();
         let timer = self.clock.sleep_until(wake);
         tokio::select! {
             biased;
@@ -315,6 +335,14 @@ impl Driver {
         }
         if self.core.is_tearing_down() && self.progress.is_none() {
             self.progress = Some(self.clock.now() + WAITING);
+        }
+        self.go_on_rising();
+        self.tell_manager();
+    }
+
+    fn tell_manager(&mut self) {
+        if let Some(manager) = &mut self.manager {
+            manager.tell(self.clock.now(), &self.core);
         }
     }
 
@@ -357,7 +385,8 @@ impl Driver {
         }
         let strays = self.end_strays();
         let ending = self.ending.expect("the loop ends with an ending");
-        (Run { ending, core: self.core, stack: self.stack, strays, took }, self.ground)
+        let never_up = self.rise.map(Rise::last_lines);
+        (Run { ending, core: self.core, stack: self.stack, strays, took, never_up }, self.ground)
     }
 
     /// Whoever is still below us, was not there before us and is in no leaf, was moved out by somebody.

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 
 use super::life::{self, Alive};
 use super::worker::Order;
-use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice};
+use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice, launcher};
 use crate::config::Signal;
 use crate::error::words;
 use crate::linux::cgroup::AndContinue;
@@ -54,6 +54,7 @@ impl Driver {
                 self.freeze(false);
             }
             Action::Announce(announcement) => self.announce(&announcement),
+            Action::Reply { client: launcher::RISE, reply } => self.on_rise(&reply),
             Action::Reply { client, reply } => self.on_reply(client, &reply),
             Action::Exit(ending) => self.ending = Some(ending),
         }
@@ -187,9 +188,19 @@ impl Driver {
         self.streams.iter().map(move |&stream| source_id(life, stream))
     }
 
-    pub(super) fn announce(&self, announcement: &Announcement) {
+    /// In lpm's own name.
+    pub(super) fn say(&mut self, text: &str) {
+        self.rise.iter_mut().for_each(|rise| rise.keep(self.system.name(), text));
+        self.log.say(&self.system, text);
+    }
+
+    pub(super) fn announce(&mut self, announcement: &Announcement) {
         let text = announce::wording(announcement, &self.stack);
         self.chronicle(announcement, &text);
+        if let Some(rise) = &mut self.rise {
+            let label = announce::subject(announcement).map(|id| &self.labels[id.0 as usize]);
+            rise.keep(label.unwrap_or(&self.system).name(), &text);
+        }
         if self.voice == Voice::OneOff {
             if announce::explains_a_bad_end(announcement) {
                 self.log.say(&self.system, format!("lpm: {text}"));

@@ -91,6 +91,8 @@ pub(super) enum Kind {
     Guardian,
     /// The first client.
     Listener,
+    /// Who waits for the stack to be up.
+    Launcher,
 }
 
 impl Key {
@@ -118,13 +120,18 @@ impl Key {
         Key(4 << 32)
     }
 
+    pub(super) fn launcher() -> Key {
+        Key(5 << 32)
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self.0 >> 32 {
             0 => Kind::Exit,
             1 => Kind::Events,
             2 => Kind::Resource,
             3 => Kind::Guardian,
-            _ => Kind::Listener,
+            4 => Kind::Listener,
+            _ => Kind::Launcher,
         }
     }
 

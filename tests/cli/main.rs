@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod commands;
+mod detached;
 mod edges;
 mod ending;
 mod lines;
