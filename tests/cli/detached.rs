@@ -64,9 +64,9 @@ fn it_comes_back_when_the_stack_is_up_which_runs_on() {
         "stack DIR runs detached as pid N\nlpm status shows it, lpm logs -f follows it, lpm down ends it\n"
     );
     assert!(ended.err.contains("lpm: ports: web 5000, worker 5100"), "{}", ended.err);
-    let commands: Vec<String> = stack.processes().into_iter().map(|(_, command)| command).collect();
-    for command in ["sleep 1000", "sleep 1002"] {
-        assert!(commands.iter().any(|known| known.trim() == command), "{command}: {commands:?}");
+    // Shells that were executed become these in their own time.
+    for wanted in ["sleep 1000", "sleep 1001", "sleep 1002"] {
+        until(wanted, || stack.processes().into_iter().find(|(_, command)| command.trim() == wanted));
     }
     // A session of its own, and nobody's child but init's or a subreaper's.
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).expect("it runs");
@@ -308,9 +308,32 @@ fn lines_in_the_journal_have_no_second_time() {
 
 /// What this test, as the launcher, has of a service.
 struct Launched {
-    child: std::process::Child,
+    child: Service,
     connection: UnixStream,
     manager: Manager,
+}
+
+/// A service that does not outlive its test.
+struct Service(std::process::Child);
+
+impl Service {
+    /// Waits for its end, but not for ever.
+    #[track_caller]
+    fn ends(&mut self) -> std::process::ExitStatus {
+        let pidfd = pidfd_open(self.pid(), PidfdFlags::empty()).expect("it is not reaped");
+        assert!(wait_readable(&[pidfd.as_fd()], now() + PATIENCE), "it does not end");
+        self.0.wait().expect("its status")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
 }
 
 /// `lpm __detached`, as systemd would start it: with nothing of ours, in another directory.
@@ -332,7 +355,8 @@ fn started_as_a_service(stack: &Stack) -> Launched {
         .expect("lpm starts");
     assert!(wait_readable(&[meeting.as_fd()], now() + PATIENCE));
     let (connection, pid) = meeting.accept().expect("a socket").expect("it came");
-    assert_eq!(pid, Pid::from_child(&child));
+    let child = Service(child);
+    assert_eq!(pid, child.pid());
     Launched { child, connection, manager }
 }
 
@@ -364,7 +388,7 @@ fn a_service_becomes_what_its_launcher_was() {
             other => break other,
         }
     };
-    assert_eq!(up, News::Up { pid: child.id() }, "it is the same process");
+    assert_eq!(up, News::Up { pid: child.0.id() }, "it is the same process");
     manager.hears("READY=1");
     drop(news);
     drop(connection);
@@ -374,8 +398,8 @@ fn a_service_becomes_what_its_launcher_was() {
     for name in ["SYSTEMS_OWN", "NOTIFY_SOCKET", "LPM_LAUNCHER_FD", "LPM_STDIN_FD"] {
         assert!(!said.contains(name), "{name}: {said}");
     }
-    end(&stack, Pid::from_child(&child));
-    child.wait().expect("it ended");
+    end(&stack, child.pid());
+    child.ends();
 }
 
 #[test]
@@ -384,7 +408,7 @@ fn a_service_whose_launcher_left_before_it_was_up_goes_down_again() {
     let Launched { mut child, connection, manager } = started_as_a_service(&stack);
     handover::give(&connection, &likeness(&stack, "web: exec sleep 1000\n")).expect("it is there");
     drop(connection);
-    assert!(child.wait().expect("it ended").success());
+    assert!(child.ends().success());
     assert!(manager.hears("STOPPING=1").contains("STATUS=stopping"));
     assert_eq!(stack.left(), Vec::<String>::new());
 }
@@ -394,7 +418,7 @@ fn a_service_whose_launcher_changed_his_mind_is_none() {
     let stack = Stack::new("changed");
     let Launched { mut child, connection, .. } = started_as_a_service(&stack);
     drop(connection);
-    assert_eq!(child.wait().expect("it ended").code(), Some(1));
+    assert_eq!(child.ends().code(), Some(1));
 }
 
 #[test]
@@ -407,7 +431,7 @@ fn a_directory_that_is_gone_is_told_to_the_launcher() {
     connection.read_to_string(&mut text).expect("it can be read");
     let lines = vec!["lpm: /no/such/folder: cannot be entered: No such file or directory".to_owned()];
     assert_eq!(serde_json::from_str::<News>(text.trim()).expect("JSON"), News::Failed { code: 1, lines });
-    assert_eq!(child.wait().expect("it ended").code(), Some(1));
+    assert_eq!(child.ends().code(), Some(1));
 }
 
 #[test]
