@@ -401,3 +401,164 @@ impl Driver {
         strays.into_iter().map(|one| (number(one.pid), one.name)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use rustix::event::{Timespec, poll};
+
+    use super::*;
+    use crate::config::{Given, Machine, Options, Signal, Sources, Text, load};
+    use crate::linux::cgroup::tests::Place;
+    use crate::linux::signals;
+    use crate::output::Layout;
+    use crate::supervisor::{Client, Freezer, Outcome, Recipients, Request, State};
+
+    const WEB: InstanceId = InstanceId(0);
+
+    fn setup() -> Setup {
+        let sources = Sources {
+            procfile: Text::new("Procfile", "web: sleep 1000 & exec sleep 1000"),
+            env_files: Vec::new(),
+            manifest: None,
+            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            root: "/".into(),
+            options: Options { mem: Given::default(), ..Options::default() },
+            machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+        };
+        let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        Setup {
+            stack: Arc::new(load(&sources).expect("a valid Procfile").stack),
+            output: null.into(),
+            layout: Layout {
+                width: 5,
+                timestamps: false,
+                prefix: true,
+                colour: false,
+                escape_controls: false,
+            },
+            streams: Streams::Pipes { split_stderr: false },
+            voice: Voice::Stack,
+            terminal: false,
+            ignore_hangup: false,
+            open_files: None,
+            preface: Vec::new(),
+            inherited: Vec::new(),
+            held: signals::block_all(),
+        }
+    }
+
+    impl Driver {
+        fn ask(&mut self, request: Request) {
+            self.hand_in(Event::Request { client: Client(1), request });
+        }
+
+        async fn until(&mut self, what: &str, there: impl Fn(State) -> bool) {
+            let arrives = async {
+                while !there(self.core.instances()[0].state) {
+                    self.wait().await;
+                }
+            };
+            let patience = Duration::from_secs(20);
+            tokio::time::timeout(patience, arrives).await.unwrap_or_else(|_| panic!("never {what}"));
+        }
+
+        /// Waits until the kernel says so of every process of the instance: `T` for stopped.
+        fn until_all_are(&self, code: char) {
+            let is = |pid: &Pid| {
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
+                stat.unwrap_or_default().contains(&format!(") {code} "))
+            };
+            let pids = || self.lives[0].as_ref().expect("it lives").pids();
+            for _ in 0..20_000 {
+                let pids = pids();
+                if pids.len() == 2 && pids.iter().all(is) {
+                    return;
+                }
+                let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
+            }
+            panic!("never all {code}");
+        }
+    }
+
+    /// What a client does with one instance, in the tier that the ground allows.
+    async fn freeze_thaw_and_stop(ground: Ground) -> Ground {
+        let mut driver = Driver::new(setup(), &ground).unwrap();
+        driver.ground = ground;
+        let running =
+            |wanted| move |state| matches!(state, State::Running { freezer, .. } if freezer == wanted);
+        driver.hand_in(Event::Begin);
+        driver.until("up", running(Freezer::Thawed)).await;
+        // Who stands still forks nobody.
+        driver.until_all_are('S');
+
+        for _ in 0..2 {
+            driver.ask(Request::Freeze(vec![WEB]));
+            driver.until("frozen", running(Freezer::Frozen)).await;
+            // The whole stack and the one are two things.
+            driver.freeze(true);
+            driver.freeze(false);
+            match &driver.ground.tree {
+                Some(tree) => assert_eq!(tree.app().child("web.1").unwrap().frozen(), Ok(true)),
+                None => driver.until_all_are('T'),
+            }
+            driver.ask(Request::Thaw(vec![WEB]));
+            driver.until_all_are('S');
+        }
+
+        // SIGSTOP is sent as it is, and a stop continues whom it asks.
+        let signal = Signal(libc::SIGSTOP);
+        driver.ask(Request::Signal { on: vec![WEB], signal, to: Recipients::All });
+        driver.until_all_are('T');
+        driver.ask(Request::Freeze(vec![WEB]));
+        driver.ask(Request::Stop(vec![WEB]));
+        driver.until("stopped", |state| state == State::Inactive).await;
+        assert_eq!(driver.core.instances()[0].outcome, Some(Outcome::Success));
+
+        driver.ask(Request::ShutDown);
+        let began = driver.clock.now();
+        let (run, ground) = driver.finish(began).await;
+        assert_eq!(run.ending, Ending::Code(0));
+        assert_eq!(run.strays, []);
+        ground
+    }
+
+    #[test]
+    fn one_instance_is_frozen_thawed_and_stopped() {
+        let Some(place) = Place::new("one_instance_is_frozen_thawed_and_stopped") else { return };
+        alone(Some(&place.path()));
+    }
+
+    #[test]
+    fn one_instance_is_frozen_thawed_and_stopped_without_cgroups() {
+        alone(None);
+    }
+
+    /// In a process of its own, for the driver reaps every child there is.
+    fn alone(place: Option<&Path>) {
+        let test = "driver::tests::in_a_process_of_its_own";
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--ignored", "--test-threads=1", "--nocapture"])
+            .env("LPM_TEST_DRIVER", place.unwrap_or(Path::new("")))
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    #[test]
+    #[ignore = "run by the other two"]
+    #[expect(clippy::disallowed_methods, reason = "how the other tests tell it where it is")]
+    fn in_a_process_of_its_own() {
+        let Some(place) = std::env::var_os("LPM_TEST_DRIVER").map(PathBuf::from) else { return };
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let tree = (!place.as_os_str().is_empty())
+            .then(|| Arc::new(Tree::own_directory(&place, "lpm-test", &[]).unwrap()));
+        let ground = Ground { tree, guardian: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ground = runtime.block_on(freeze_thaw_and_stop(ground));
+        if let Some(tree) = ground.tree {
+            tree.leave().unwrap();
+        }
+    }
+}
