@@ -157,6 +157,7 @@ impl Reader<'_> {
             ("start-limit-burst", Key::StartLimitBurst, table.start_limit_burst),
             ("start-limit-interval", Key::StartLimitInterval, table.start_limit_interval),
             ("quiet", Key::Quiet, table.quiet),
+            ("pty", Key::Pty, table.pty),
             ("working-directory", Key::WorkingDirectory, table.working_directory),
         ];
         self.set_all(&mut settings, values);
@@ -250,6 +251,7 @@ struct Table {
     start_limit_burst: Value,
     start_limit_interval: Value,
     quiet: Value,
+    pty: Value,
     working_directory: Value,
     environment: Option<BTreeMap<Spanned<String>, Text>>,
 }

@@ -242,7 +242,7 @@ impl<'a> Assembly<'a> {
             Target::Process(_) | Target::Instance(..) => self.entries[process].name,
         };
         let root = &self.sources.root;
-        let Resolved { ceilings, policy, quiet, working_directory, mut environment } =
+        let Resolved { ceilings, policy, quiet, pty, working_directory, mut environment } =
             match self.layers.resolve(target, process_name, root) {
                 Ok(resolved) => resolved,
                 Err(message) => {
@@ -270,6 +270,7 @@ impl<'a> Assembly<'a> {
             ceilings,
             policy,
             quiet,
+            pty,
         })
     }
 

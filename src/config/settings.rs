@@ -34,6 +34,7 @@ pub(super) enum Key {
     StartLimitBurst,
     StartLimitInterval,
     Quiet,
+    Pty,
     WorkingDirectory,
 }
 
@@ -52,6 +53,7 @@ pub(super) struct Settings {
     pub start_limit_burst: Option<u32>,
     pub start_limit_interval: Option<Duration>,
     pub quiet: Option<bool>,
+    pub pty: Option<bool>,
     pub working_directory: Option<PathBuf>,
     /// Later wins.
     pub environment: Vec<(OsString, OsString)>,
@@ -92,6 +94,7 @@ impl Settings {
             }
             Key::StartLimitInterval => self.start_limit_interval = Some(quantity::duration(text)?),
             Key::Quiet => self.quiet = Some(quantity::boolean(text)?),
+            Key::Pty => self.pty = Some(quantity::boolean(text)?),
             Key::WorkingDirectory => {
                 if text.is_empty() || text.contains('\0') {
                     return Err(format!("{} is no directory (write a path)", quote(text)));
@@ -126,6 +129,7 @@ impl Settings {
         lay(&mut self.start_limit_burst, &over.start_limit_burst);
         lay(&mut self.start_limit_interval, &over.start_limit_interval);
         lay(&mut self.quiet, &over.quiet);
+        lay(&mut self.pty, &over.pty);
         lay(&mut self.working_directory, &over.working_directory);
         for (name, value) in &over.environment {
             match self.environment.iter_mut().find(|(known, _)| known == name) {
@@ -147,6 +151,7 @@ pub(super) struct Resolved {
     pub ceilings: Ceilings,
     pub policy: Policy,
     pub quiet: bool,
+    pub pty: bool,
     pub working_directory: PathBuf,
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -208,6 +213,7 @@ impl Layers {
                 },
             },
             quiet: all.quiet.unwrap_or(false),
+            pty: all.pty.unwrap_or(false),
             working_directory: all.working_directory.map_or_else(|| root.to_owned(), |path| root.join(path)),
             environment: all.environment,
         })
@@ -241,8 +247,12 @@ pub(super) fn of_options(
         (&options.kill_mode, Key::KillMode),
         (&options.restart, Key::Restart),
     ];
-    let names =
-        [(&options.can_die, Key::CanDie), (&options.oneshot, Key::Oneshot), (&options.quiet, Key::Quiet)];
+    let names = [
+        (&options.can_die, Key::CanDie),
+        (&options.oneshot, Key::Oneshot),
+        (&options.quiet, Key::Quiet),
+        (&options.pty, Key::Pty),
+    ];
     let mut source = Source::new();
     for (given, key) in values {
         for item in given.items(problems) {

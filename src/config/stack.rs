@@ -72,6 +72,8 @@ pub struct Instance {
     pub policy: Policy,
     /// Its lines are not shown (`--quiet web`); lpm's own lines about it are.
     pub quiet: bool,
+    /// It has a pseudo-terminal of its own (`--pty web`) in place of pipes; `lpm run` takes no notice.
+    pub pty: bool,
 }
 
 /// How a Procfile line is executed.

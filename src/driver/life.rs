@@ -4,6 +4,7 @@
 //! instance's name in their environment. That is the best that can be had there, and no more.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -31,6 +32,8 @@ pub(super) struct Alive {
     pub events: Option<OwnedFd>,
     /// Watched for a ceiling that is felt.
     pub felt: Option<OwnedFd>,
+    /// The master of its own terminal, which the log thread reads: for keys and sizes.
+    pub terminal: Option<Arc<OwnedFd>>,
 }
 
 /// Where the processes of a life are.

@@ -13,6 +13,7 @@ pub mod ceilings;
 mod facts;
 mod life;
 mod orders;
+mod terminals;
 mod wake;
 mod words;
 mod worker;
@@ -33,9 +34,11 @@ use crate::linux::descendants;
 use crate::linux::guardian::Guardian;
 use crate::linux::signals::Blocked;
 use crate::linux::tree::Tree;
+use crate::output::history::History;
 use crate::output::{Label, Log, Notice, Stream};
 use crate::supervisor::{Ending, Event, InstanceId, Life, Supervisor};
 use life::{Alive, number};
+use terminals::Terminals;
 use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 
@@ -64,6 +67,8 @@ pub struct Setup {
     pub output: OwnedFd,
     /// How it looks.
     pub layout: crate::output::Layout,
+    /// What keeps it for those who ask later, if anything does.
+    pub history: Option<Arc<History>>,
     /// Where the instances' standard streams go.
     pub streams: Streams,
     /// How much lpm itself says.
@@ -172,6 +177,8 @@ struct Driver {
     stop_by: Option<Duration>,
     /// Which streams of an instance come through pipes.
     streams: &'static [Stream],
+    /// The instances' own terminals.
+    terminals: Terminals,
     voice: Voice,
     /// Lines begin with whose they are.
     prefixed: bool,
@@ -179,11 +186,14 @@ struct Driver {
 
 impl Driver {
     fn new(setup: Setup, ground: &Ground) -> std::io::Result<Driver> {
-        let signals = Signals::new(setup.ignore_hangup)?;
+        let own_terminals = matches!(setup.streams, Streams::Pipes { .. })
+            && setup.stack.instances.iter().any(|instance| instance.pty);
+        let signals = Signals::new(setup.ignore_hangup, own_terminals)?;
+        let terminals = Terminals::new(&setup.output, setup.layout, own_terminals)?;
         let (outbox, inbox) = unbounded_channel();
         let log_outbox = outbox.clone();
         let notify = move |notice| drop(log_outbox.send(Message::Log(notice)));
-        let log = Log::start(setup.output, setup.layout, Box::new(notify))?;
+        let log = Log::start(setup.output, setup.layout, setup.history, Box::new(notify))?;
         let core = Supervisor::new(&setup.stack, setup.terminal);
         let labels = setup.stack.instances.iter();
         let labels = labels.map(|instance| Label::instance(&instance.name, instance.process)).collect();
@@ -240,6 +250,7 @@ impl Driver {
             progress: None,
             stop_by: None,
             streams,
+            terminals,
             voice: setup.voice,
             prefixed: setup.layout.prefix,
         })

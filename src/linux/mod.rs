@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod descendants;
 pub mod guardian;
 pub mod pidfd;
+pub mod pty;
 pub mod scope;
 pub mod signals;
 pub mod spawn;
