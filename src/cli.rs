@@ -539,6 +539,10 @@ pub struct LifeArgs {
     #[arg(long, value_name = "NAMES", env = "LPM_ONESHOT", hide_env_values = true)]
     pub oneshot: Vec<String>,
 
+    /// Processes with a pseudo-terminal of their own, e.g. web,console; without names all
+    #[arg(long, value_name = "NAMES", num_args = 0..=1, default_missing_value = "all", env = "LPM_PTY", hide_env_values = true)]
+    pub pty: Vec<String>,
+
     /// When to start again what ended: no, on-failure, always, e.g. web=on-failure [default: no]
     #[arg(long, value_name = "WHEN", env = "LPM_RESTART", hide_env_values = true)]
     pub restart: Vec<String>,

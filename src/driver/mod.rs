@@ -17,6 +17,7 @@ mod life;
 mod manager;
 mod orders;
 mod report;
+mod terminals;
 mod texts;
 mod wake;
 mod words;
@@ -40,12 +41,14 @@ use crate::linux::guardian::Guardian;
 use crate::linux::notify::Notifier;
 use crate::linux::signals::Blocked;
 use crate::linux::tree::Tree;
+use crate::output::history::History;
 use crate::output::{Label, Log, Notice, Stream};
 use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
 use calls::{Calls, Change, Changed};
 use launcher::Rise;
 use life::{Alive, number};
 use manager::Manager;
+use terminals::Terminals;
 use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 
@@ -77,6 +80,8 @@ pub struct Setup {
     pub output: OwnedFd,
     /// How it looks.
     pub layout: crate::output::Layout,
+    /// What keeps it for those who ask later, if anything does.
+    pub history: Option<Arc<History>>,
     /// Where the instances' standard streams go.
     pub streams: Streams,
     /// How much lpm itself says.
@@ -206,6 +211,8 @@ struct Driver {
     stop_by: Option<Duration>,
     /// Which streams of an instance come through pipes.
     streams: &'static [Stream],
+    /// The instances' own terminals.
+    terminals: Terminals,
     voice: Voice,
     /// Lines begin with whose they are.
     prefixed: bool,
@@ -216,11 +223,14 @@ struct Driver {
 
 impl Driver {
     fn new(setup: Setup, ground: &Ground) -> std::io::Result<Driver> {
-        let signals = Signals::new(setup.ignore_hangup)?;
+        let own_terminals = matches!(setup.streams, Streams::Pipes { .. })
+            && setup.stack.instances.iter().any(|instance| instance.pty);
+        let signals = Signals::new(setup.ignore_hangup, own_terminals)?;
+        let terminals = Terminals::new(&setup.output, setup.layout, own_terminals)?;
         let (outbox, inbox) = unbounded_channel();
         let log_outbox = outbox.clone();
         let notify = move |notice| drop(log_outbox.send(Message::Log(notice)));
-        let log = Log::start(setup.output, setup.layout, Box::new(notify))?;
+        let log = Log::start(setup.output, setup.layout, setup.history, Box::new(notify))?;
         let core = Supervisor::new(&setup.stack, setup.terminal);
         let labels = setup.stack.instances.iter();
         let labels = labels.map(|instance| Label::instance(&instance.name, instance.process)).collect();
@@ -285,6 +295,7 @@ impl Driver {
             progress: None,
             stop_by: None,
             streams,
+            terminals,
             voice: setup.voice,
             prefixed: setup.layout.prefix,
         })

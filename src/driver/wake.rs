@@ -146,7 +146,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new(ignore_hangup: bool) -> std::io::Result<Signals> {
+    /// `window`: also when the terminal's size changes.
+    pub(super) fn new(ignore_hangup: bool, window: bool) -> std::io::Result<Signals> {
         let mut numbers = vec![
             libc::SIGINT,
             libc::SIGTERM,
@@ -163,6 +164,9 @@ impl Signals {
         // nohup asked for this, and it stays so.
         if !ignore_hangup {
             numbers.push(libc::SIGHUP);
+        }
+        if window {
+            numbers.push(libc::SIGWINCH);
         }
         let stream = |number| signal(SignalKind::from_raw(number)).map(|stream| (number, stream));
         Ok(Signals { streams: numbers.into_iter().map(stream).collect::<Result<_, _>>()? })

@@ -36,6 +36,7 @@ use crate::linux::tier::{Decision, Place, Tier};
 use crate::linux::tree::Tree;
 use crate::linux::{descendants, signals};
 use crate::output::Layout;
+use crate::output::history::{BYTES_PER_INSTANCE, History};
 use crate::output::summary::{self, Row, Summary};
 use crate::supervisor::{Ending, policy};
 use gather::{Asked, Files, Gathered, Surroundings};
@@ -206,6 +207,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         stack: Arc::new(stack),
         output: plan.output,
         layout: plan.layout,
+        history: (plan.voice == Voice::Stack).then(|| History::new(BYTES_PER_INSTANCE)),
         streams: plan.streams,
         voice: plan.voice,
         terminal: has_terminal(),
@@ -408,7 +410,7 @@ fn raise_open_files() -> Option<(u64, u64)> {
 }
 
 /// What lpm has open for itself, the guardian's birth included, and for each instance: its process, its leaf,
-/// its output, and, while it ends, its leaf's notifications.
+/// its output (a pipe, or a terminal's master), and, while it ends, its leaf's notifications.
 const OWN_FILES: u64 = 32;
 const FILES_OF_INSTANCE: u64 = 4;
 
@@ -418,8 +420,9 @@ fn enough_open_files(stack: &Stack, streams: &Streams) -> Result<usize, Error> {
     const MOST_CLIENTS: u64 = 4096;
     const FEWEST_CLIENTS: u64 = 8;
     let split = matches!(streams, Streams::Pipes { split_stderr: true });
-    let instances = u64::try_from(stack.instances.len()).unwrap_or(u64::MAX);
-    let needed = OWN_FILES + instances * (FILES_OF_INSTANCE + u64::from(split));
+    // A terminal cannot be split.
+    let of = |instance: &config::Instance| FILES_OF_INSTANCE + u64::from(split && !instance.pty);
+    let needed = OWN_FILES + stack.instances.iter().map(of).sum::<u64>();
     match rustix::process::getrlimit(Resource::Nofile).current {
         Some(allowed) if allowed < needed => Err(Error::new(format!(
             "{needed} open files are needed for this stack and {allowed} are allowed \

@@ -11,6 +11,7 @@ pub mod guardian;
 pub mod handover;
 pub mod notify;
 pub mod pidfd;
+pub mod pty;
 pub mod scope;
 pub mod service;
 pub mod signals;

@@ -10,6 +10,7 @@ mod edges;
 mod ending;
 mod lines;
 mod one_off;
+mod pty;
 mod signals;
 mod snapshot;
 mod stack;
