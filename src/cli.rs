@@ -84,12 +84,19 @@ pub enum Command {
     Logs(Logs),
     /// Show what happened to instances
     Events(Events),
+    /// Use the terminal of an instance that has one
+    #[command(visible_alias = "connect")]
+    Attach(Attach),
     /// Show the running stacks of this user
     #[command(visible_alias = "ls")]
     List(List),
     /// Tear a running stack down
     #[command(visible_alias = "quit")]
     Down(Down),
+    /// Print what a shell needs to complete lpm's words: source <(lpm completions bash)
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
     /// Print the version
     Version,
 }
@@ -415,6 +422,22 @@ pub struct Down {
     pub no_wait: bool,
 }
 
+/// `lpm completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// bash, zsh or fish
+    #[arg(value_name = "SHELL", value_parser = ["bash", "zsh", "fish"])]
+    pub shell: String,
+}
+
+/// `lpm man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Where to write lpm.1 and a page for each command; without it, lpm.1 is printed
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
 /// Which running stack is meant: that of this directory, unless something else is said.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which stack [default: the one of this directory]")]
@@ -682,6 +705,11 @@ pub fn parse(argv: Vec<OsString>) -> Result<(Cli, Origins), clap::Error> {
     }
     let matches = command.clone().try_get_matches_from(argv)?;
     Ok((Cli::from_arg_matches(&matches)?, Origins::new(&matches, &command)))
+}
+
+/// The whole command line as clap describes it, for whoever writes it down: manual pages, completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// An option whose variable is empty was not given, as with `NO_COLOR`: that is how scripts take one back.

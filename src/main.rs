@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use lpm::cli::{self, Command};
 use lpm::commands::order::{Verb, order};
 use lpm::commands::{
-    check, doctor, down, events, list, logs, reload, run, scale, set, signal, start, status, version,
+    attach, check, completions, doctor, down, events, list, logs, man, reload, run, scale, set, signal,
+    start, status, version,
 };
 use lpm::error::{Error, tell, words};
 use lpm::launch::detached;
 use lpm::launch::gather::Surroundings;
-use lpm::linux::{guardian, service, signals};
+use lpm::linux::{guardian, service, signals, terminal};
 use lpm::supervisor::{Ending, policy};
 
 fn main() -> ExitCode {
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
         tell(&error);
         return ExitCode::from(error.code());
     }
+    // So is the mender of a lent terminal.
+    if argv.get(1).is_some_and(|word| word == "__mend") {
+        return ExitCode::from(terminal::run(&argv[2..]));
+    }
     // Whoever started us may have blocked signals; lpm lives by them.
     signals::unblock_all();
     match parsed(argv) {
@@ -37,6 +42,13 @@ fn main() -> ExitCode {
 }
 
 fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
+    let around = surroundings(argv.clone())?;
+    // A shell asks for completions; it wants nothing else on standard output.
+    match completions::answer(&around) {
+        Ok(true) => return Ok(Ending::Code(0)),
+        Ok(false) => {}
+        Err(error) => return Err(Error::new(format!("completions: {}", words(error)))),
+    }
     let (cli, origins) = match cli::parse(argv.clone()) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -48,7 +60,6 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
     if cli.version {
         return version::version();
     }
-    let around = surroundings(argv)?;
     match cli.command {
         Some(Command::Start(arguments)) => start::start(&around, arguments, &origins),
         Some(Command::Run(arguments)) => run::run(&around, arguments, &origins),
@@ -66,8 +77,11 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
         Some(Command::Reload(arguments)) => reload::reload(&around, arguments, &origins),
         Some(Command::Logs(arguments)) => logs::logs(&around, arguments, &origins),
         Some(Command::Events(arguments)) => events::events(&around, arguments, &origins),
+        Some(Command::Attach(arguments)) => attach::attach(&around, arguments, &origins),
         Some(Command::List(arguments)) => list::list(&around, &arguments),
         Some(Command::Down(arguments)) => down::down(&around, arguments, &origins),
+        Some(Command::Completions(arguments)) => completions::completions(&arguments),
+        Some(Command::Man(arguments)) => man::man(&around, &arguments),
         Some(Command::Version) | None => version::version(),
     }
 }

@@ -34,6 +34,9 @@ pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Resu
             ended
         }
         None => run(around, arguments, origins, None),
+    }
+}
+
 /// `launcher`: who waits for the stack to be up, in another process.
 fn run(
     around: &Surroundings,

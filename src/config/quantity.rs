@@ -217,18 +217,6 @@ pub fn format_duration(duration: Duration) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
-/// Processor time in microseconds for people: `3ms`, `1.24s`, `2min 5s`, `3h 20min`. What does not fit in is cut
-/// off, not rounded.
-pub fn format_cpu_time(us: u64) -> String {
-    let seconds = us / 1_000_000;
-    match seconds {
-        0 => format!("{}ms", us / 1000),
-        1..60 => format!("{}.{:02}s", seconds, us % 1_000_000 / 10_000),
-        60..3600 => format!("{}min {}s", seconds / 60, seconds % 60),
-        _ => format!("{}h {}min", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
 /// 15 and `G` as `1.5G`.
 fn in_tenths(tenths: u128, suffix: char) -> String {
     match (tenths / 10, tenths % 10) {

@@ -12,7 +12,6 @@
 //! What is told fits into the socket's buffer, and is sent without waiting: a launcher that does not read misses
 //! it and nothing else.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Driver;
 use super::wake::Key;
+use crate::output::history::{History, Line};
 use crate::supervisor::{Client, Event, InstanceId, Reply, Request, State};
 
 /// The variable that holds the number of the connection's descriptor. Not for children.
@@ -100,9 +100,6 @@ impl AsFd for Launcher {
 #[derive(Debug)]
 pub(super) struct Rise {
     launcher: Option<Launcher>,
-    last_lines: VecDeque<String>,
-    /// Names are padded to this, as everywhere.
-    width: usize,
     /// An instance is not coming, and the core is to be asked for the others.
     ask_again: bool,
     /// The launcher left, and the core is to be told.
@@ -110,26 +107,19 @@ pub(super) struct Rise {
 }
 
 impl Rise {
-    pub(super) fn new(launcher: Option<Launcher>, width: usize) -> Rise {
-        Rise { launcher, last_lines: VecDeque::new(), width, ask_again: false, left: false }
+    pub(super) fn new(launcher: Option<Launcher>) -> Rise {
+        Rise { launcher, ask_again: false, left: false }
     }
+}
 
-    /// What was said, in whose name, for the case that the stack does not come up.
-    pub(super) fn keep(&mut self, name: &str, text: &str) {
-        if self.launcher.is_none() {
-            return;
-        }
-        if self.last_lines.len() == LAST_LINES {
-            self.last_lines.pop_front();
-        }
-        let shown: String = text.chars().take(LONGEST).collect();
-        self.last_lines.push_back(format!("{name:<width$} | {shown}", width = self.width));
-    }
-
-    /// The lines that were kept.
-    pub(super) fn last_lines(self) -> Vec<String> {
-        self.last_lines.into()
-    }
+/// The last lines that were said, by instances and by lpm, each behind its name as everywhere.
+pub(super) fn last_lines(history: &History, width: usize) -> Vec<String> {
+    let (lines, _) = history.lines(&|_| true, Some(LAST_LINES));
+    let shown = |line: Line| {
+        let text: String = String::from_utf8_lossy(&line.text).chars().take(LONGEST).collect();
+        format!("{:<width$} | {text}", line.instance)
+    };
+    lines.into_iter().map(shown).collect()
 }
 
 impl Driver {
@@ -153,7 +143,7 @@ impl Driver {
             Reply::Done => self.is_up(),
             // Its end is told when it is over.
             Reply::ShuttingDown => {}
-            Reply::Superseded | Reply::Failed(_) => {
+            Reply::Superseded | Reply::Failed(_) | Reply::NotRunning(_) => {
                 self.rise.iter_mut().for_each(|rise| rise.ask_again = true);
             }
         }
@@ -206,7 +196,7 @@ impl Driver {
             self.watch.remove(launcher);
         }
         if !self.core.is_tearing_down() {
-            self.say("whoever started this stack left before it was up");
+            self.log.say(&self.system, "whoever started this stack left before it was up");
             self.rise.iter_mut().for_each(|rise| rise.left = true);
         }
     }
@@ -244,17 +234,5 @@ mod tests {
         let launcher = Launcher::new(ours);
         let long = News::Failed { code: 1, lines: vec!["x".repeat(LONGEST); LAST_LINES] };
         (0..100).for_each(|_| launcher.tell(&long));
-    }
-
-    #[test]
-    fn the_last_lines_are_kept_and_no_more() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        let mut rise = Rise::new(Some(Launcher::new(ours)), 6);
-        (0..30).for_each(|number| rise.keep("web.1", &format!("line {number}")));
-        let lines = rise.last_lines();
-        assert_eq!((lines.len(), lines[0].as_str()), (LAST_LINES, "web.1  | line 10"));
-        let mut nobody = Rise::new(None, 6);
-        nobody.keep("web.1", "x");
-        assert!(nobody.last_lines().is_empty());
     }
 }

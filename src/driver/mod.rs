@@ -53,8 +53,8 @@ use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 
 pub use calls::{About, Control};
-pub use texts::{Read, Texts};
 pub use launcher::{Launcher, News, VARIABLE as LAUNCHER_VARIABLE};
+pub use texts::{Read, Texts};
 pub use worker::Streams;
 
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
@@ -211,9 +211,13 @@ struct Driver {
     stop_by: Option<Duration>,
     /// Which streams of an instance come through pipes.
     streams: &'static [Stream],
+    /// What was said, for those who ask.
+    history: Option<Arc<History>>,
     /// The instances' own terminals.
     terminals: Terminals,
     voice: Voice,
+    /// Names are padded to this.
+    width: usize,
     /// Lines begin with whose they are.
     prefixed: bool,
     /// Until the stack is up, if somebody waits for that.
@@ -223,14 +227,14 @@ struct Driver {
 
 impl Driver {
     fn new(setup: Setup, ground: &Ground) -> std::io::Result<Driver> {
-        let own_terminals = matches!(setup.streams, Streams::Pipes { .. })
-            && setup.stack.instances.iter().any(|instance| instance.pty);
+        // A terminal may come with a change of the text, too.
+        let own_terminals = matches!(setup.streams, Streams::Pipes { .. });
         let signals = Signals::new(setup.ignore_hangup, own_terminals)?;
         let terminals = Terminals::new(&setup.output, setup.layout, own_terminals)?;
         let (outbox, inbox) = unbounded_channel();
         let log_outbox = outbox.clone();
         let notify = move |notice| drop(log_outbox.send(Message::Log(notice)));
-        let log = Log::start(setup.output, setup.layout, setup.history, Box::new(notify))?;
+        let log = Log::start(setup.output, setup.layout, setup.history.clone(), Box::new(notify))?;
         let core = Supervisor::new(&setup.stack, setup.terminal);
         let labels = setup.stack.instances.iter();
         let labels = labels.map(|instance| Label::instance(&instance.name, instance.process)).collect();
@@ -267,7 +271,7 @@ impl Driver {
         drop(setup.held);
         let awaited = setup.launcher.is_some() || setup.notifier.is_some();
         Ok(Driver {
-            rise: awaited.then(|| Rise::new(setup.launcher, setup.layout.width)),
+            rise: awaited.then(|| Rise::new(setup.launcher)),
             manager: setup.notifier.map(Manager::new),
             counters,
             lives: setup.stack.instances.iter().map(|_| None).collect(),
@@ -295,8 +299,10 @@ impl Driver {
             progress: None,
             stop_by: None,
             streams,
+            history: setup.history,
             terminals,
             voice: setup.voice,
+            width: setup.layout.width,
             prefixed: setup.layout.prefix,
         })
     }
@@ -396,7 +402,8 @@ impl Driver {
         }
         let strays = self.end_strays();
         let ending = self.ending.expect("the loop ends with an ending");
-        let never_up = self.rise.map(Rise::last_lines);
+        let said = |history: &Arc<History>| launcher::last_lines(history, self.width);
+        let never_up = self.rise.as_ref().map(|_| self.history.as_ref().map_or_else(Vec::new, said));
         (Run { ending, core: self.core, stack: self.stack, strays, took, never_up }, self.ground)
     }
 

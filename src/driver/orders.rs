@@ -200,19 +200,9 @@ impl Driver {
         self.streams.iter().map(move |&stream| source_id(life, stream))
     }
 
-    /// In lpm's own name.
-    pub(super) fn say(&mut self, text: &str) {
-        self.rise.iter_mut().for_each(|rise| rise.keep(self.system.name(), text));
-        self.log.say(&self.system, text);
-    }
-
-    pub(super) fn announce(&mut self, announcement: &Announcement) {
+    pub(super) fn announce(&self, announcement: &Announcement) {
         let text = announce::wording(announcement, &self.stack);
         self.chronicle(announcement, &text);
-        if let Some(rise) = &mut self.rise {
-            let label = announce::subject(announcement).map(|id| &self.labels[id.0 as usize]);
-            rise.keep(label.unwrap_or(&self.system).name(), &text);
-        }
         if self.voice == Voice::OneOff {
             if announce::explains_a_bad_end(announcement) {
                 self.log.say(&self.system, format!("lpm: {text}"));

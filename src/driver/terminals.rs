@@ -91,6 +91,13 @@ impl Driver {
     }
 }
 
+/// Gives a terminal and its screen another size, within the screen's bounds.
+pub(super) fn resize(master: &OwnedFd, screen: &Screen, rows: u16, columns: u16) {
+    screen.resize(rows, columns);
+    // One that was hung up needs no size any more.
+    let _ = pty::set_size(master, size_of(screen));
+}
+
 /// A terminal has the size of its screen, which has bounds.
 fn size_of(screen: &Screen) -> Size {
     let (rows, columns) = screen.size();

@@ -50,7 +50,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// # Errors
 /// Whatever stands in the way before a process runs, as without `-D`; that the stack died without a word.
 pub fn detach(around: &Surroundings, loaded: Loaded) -> Result<Ending, Error> {
-    let Loaded { stack, procfile, stdin } = loaded;
+    let Loaded { stack, procfile, stdin, .. } = loaded;
     something_to_start(&stack)?;
     let decision = ground::survey(around)?;
     ground::as_asked(around, &decision)?;

@@ -25,9 +25,7 @@ use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Limits, Severity, Sources, Stack};
 use crate::control::interface::Refusal;
 use crate::control::socket::Listening;
-use crate::driver::{
-    self, About, Control, Ground, Launcher, News, Read, Setup, Streams, Texts, Voice,
-};
+use crate::driver::{self, About, Control, Ground, Launcher, News, Read, Setup, Streams, Texts, Voice};
 use crate::error::{Error, tell, words};
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::notify::Notifier;
@@ -203,6 +201,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     let texts = texts(files, decision, ground.tree.as_ref());
     if let Some(launcher) = &plan.launcher {
         preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
+    }
     let setup = Setup {
         stack: Arc::new(stack),
         output: plan.output,
@@ -265,7 +264,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     }
     // Last of all: whoever hears of it may count on nothing being left.
     if let (Some(launcher), Some(mut lines)) = (&plan.launcher, run.never_up) {
-        lines.push(format!("lpm: stack {} did not come up", stack.name));
+        lines.push(format!("lpm: stack {} did not come up", run.stack.name));
         launcher.tell(&News::Failed { code: exit_code, lines });
     }
     Ok(run.ending)

@@ -16,5 +16,6 @@ pub mod scope;
 pub mod service;
 pub mod signals;
 pub mod spawn;
+pub mod terminal;
 pub mod tier;
 pub mod tree;
