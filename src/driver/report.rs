@@ -79,6 +79,10 @@ impl Driver {
             }
             if let Some(tree) = tree {
                 fill(&mut stack.usage, tree.app(), counters, detail);
+                if !counters.tasks {
+                    // Threads are listed where they are, and here is nobody.
+                    stack.usage.tasks = instances.iter().map(|one| one.usage.tasks).sum();
+                }
             }
             interface::Status { stack, instances }
         })
