@@ -73,7 +73,7 @@ impl Driver {
         let mut stack = self.stack_status(wall);
         let tree = self.ground.tree.clone();
         let counters = self.counters;
-        Box::new(move || {
+        let read = move || {
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
                 measure(instance, leaf, counters, detail);
             }
@@ -85,7 +85,9 @@ impl Driver {
                 }
             }
             interface::Status { stack, instances }
-        })
+        };
+        // Without cgroups processes are known by their environment alone.
+        Survey { read: Box::new(read), may_wait: detail || self.ground.tree.is_none() }
     }
 
     fn stack_status(&self, wall: Wall) -> interface::Stack {
