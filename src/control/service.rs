@@ -27,6 +27,8 @@ const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
 pub(super) async fn serve(mut connection: Connection, desk: &Counter) {
     while let Some(call) = connection.call().await {
         let mut out = Vec::new();
+        // The stack does not end before whoever asked has heard what came of it.
+        let _waited_for = desk.following();
         match answer(&call, &mut connection, desk, &mut out).await {
             Ok(()) => {}
             Err(Trouble::Wrong(failure)) => put(&mut out, &failure),
@@ -151,7 +153,7 @@ async fn events(
     out: &mut Vec<u8>,
 ) -> Result<(), Trouble> {
     let EventsParameters { names, follow } = call.parameters()?;
-    if call.more != Some(true) {
+    if call.more != Some(true) || call.oneway == Some(true) {
         return Err(Failure::expected_more().into());
     }
     let whose = match names.filter(|names| !names.is_empty()) {
