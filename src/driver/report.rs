@@ -73,12 +73,21 @@ impl Driver {
         let mut stack = self.stack_status(wall);
         let tree = self.ground.tree.clone();
         let counters = self.counters;
+        // Without its controller tasks are counted one leaf at a time, whoever was asked about.
+        let counted: Vec<Arc<Cgroup>> = match counters.tasks {
+            true => Vec::new(),
+            false => self.lives.iter().flatten().filter_map(|alive| alive.leaf.cgroup()).collect(),
+        };
         Box::new(move || {
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
                 measure(instance, leaf, counters, detail);
             }
             if let Some(tree) = tree {
                 fill(&mut stack.usage, tree.app(), counters, detail);
+                if !counters.tasks {
+                    let tasks = counted.iter().filter_map(|leaf| gauge::load(leaf, counters).tasks);
+                    stack.usage.tasks = Some(tasks.sum());
+                }
             }
             interface::Status { stack, instances }
         })
