@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::thread;
 
+use lpm::output::history::{BYTES_PER_INSTANCE, History};
 use lpm::output::lines::{Cutter, Piece};
 use lpm::output::terminal::{Clock, Escaper, Prefix};
 use lpm::output::{CHUNK, Label, Layout, Log, Source, SourceId, Stream, Treatment, pipe};
@@ -21,7 +22,8 @@ fn main() {
         in_memory(length);
     }
     for writers in [1, 10] {
-        whole_way(writers, 100 << 20);
+        whole_way(writers, 100 << 20, None);
+        whole_way(writers, 100 << 20, Some(BYTES_PER_INSTANCE));
     }
 }
 
@@ -83,15 +85,17 @@ fn in_memory(length: usize) {
     );
 }
 
-fn whole_way(writers: usize, bytes: usize) {
+/// `kept`: with a history of so many bytes for each.
+fn whole_way(writers: usize, bytes: usize, kept: Option<usize>) {
     let (mut ours, mut least) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         ours.push(flood(writers, bytes, |sources, out| {
-            let log = Log::start(out, LAYOUT, Box::new(|_| ())).expect("a thread");
+            let log = Log::start(out, LAYOUT, kept.map(History::new), Box::new(|_| ())).expect("a thread");
             for (n, fd) in sources.into_iter().enumerate() {
                 let label = Label::instance(&format!("web.{n}"), n);
                 let id = SourceId(n as u64);
-                log.open(Source { id, label, stream: Stream::Merged, treatment: Treatment::Print }, fd);
+                let (stream, treatment) = (Stream::Merged, Treatment::Print);
+                log.open(Source { id, label, stream, treatment, screen: None }, fd);
             }
             log
         }));
@@ -103,7 +107,8 @@ fn whole_way(writers: usize, bytes: usize) {
     };
     let (ours, least) = (median(&mut ours), median(&mut least));
     println!(
-        "{writers:2} writers, through pipes: {ours:6.0} MB/s   the least possible {least:6.0} MB/s   ratio {:.2}",
+        "{writers:2} writers, through pipes{}: {ours:6.0} MB/s   the least possible {least:6.0} MB/s   ratio {:.2}",
+        if kept.is_some() { ", with history" } else { "" },
         ours / least
     );
 }

@@ -21,6 +21,7 @@ Examples:
   lpm start web worker              run only these
   lpm start -m web=2,worker=1       how many of each
   lpm start --mem worker=512M       with a memory ceiling
+  lpm start -D                      come back when it is up, and leave it
   lpm run console                   one command in the same environment
   lpm status                        from another terminal: how is it?
   lpm restart web                   one process of the running stack
@@ -83,12 +84,19 @@ pub enum Command {
     Logs(Logs),
     /// Show what happened to instances
     Events(Events),
+    /// Use the terminal of an instance that has one
+    #[command(visible_alias = "connect")]
+    Attach(Attach),
     /// Show the running stacks of this user
     #[command(visible_alias = "ls")]
     List(List),
     /// Tear a running stack down
     #[command(visible_alias = "quit")]
     Down(Down),
+    /// Print what a shell needs to complete lpm's words: source <(lpm completions bash)
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
     /// Print the version
     Version,
 }
@@ -100,6 +108,10 @@ pub struct Start {
     /// Process types or instances to start; all of them if none is named
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
+
+    /// Come back when the stack is up, and leave it running
+    #[arg(short = 'D', long, env = "LPM_DETACH", value_parser = FalseyValueParser::new(), hide_env_values = true)]
+    pub detach: bool,
 
     /// Which stack.
     #[command(flatten)]
@@ -410,6 +422,22 @@ pub struct Down {
     pub no_wait: bool,
 }
 
+/// `lpm completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// bash, zsh or fish
+    #[arg(value_name = "SHELL", value_parser = ["bash", "zsh", "fish"])]
+    pub shell: String,
+}
+
+/// `lpm man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Where to write lpm.1 and a page for each command; without it, lpm.1 is printed
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
 /// Which running stack is meant: that of this directory, unless something else is said.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which stack [default: the one of this directory]")]
@@ -533,6 +561,10 @@ pub struct LifeArgs {
     /// Processes meant to end: a clean exit ends nothing, a failure ends the stack [default: release]
     #[arg(long, value_name = "NAMES", env = "LPM_ONESHOT", hide_env_values = true)]
     pub oneshot: Vec<String>,
+
+    /// Processes with a pseudo-terminal of their own, e.g. web,console; without names all
+    #[arg(long, value_name = "NAMES", num_args = 0..=1, default_missing_value = "all", env = "LPM_PTY", hide_env_values = true)]
+    pub pty: Vec<String>,
 
     /// When to start again what ended: no, on-failure, always, e.g. web=on-failure [default: no]
     #[arg(long, value_name = "WHEN", env = "LPM_RESTART", hide_env_values = true)]
@@ -673,6 +705,11 @@ pub fn parse(argv: Vec<OsString>) -> Result<(Cli, Origins), clap::Error> {
     }
     let matches = command.clone().try_get_matches_from(argv)?;
     Ok((Cli::from_arg_matches(&matches)?, Origins::new(&matches, &command)))
+}
+
+/// The whole command line as clap describes it, for whoever writes it down: manual pages, completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// An option whose variable is empty was not given, as with `NO_COLOR`: that is how scripts take one back.

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use lpm::cli::{self, Command};
 use lpm::commands::order::{Verb, order};
 use lpm::commands::{
-    check, doctor, down, events, list, logs, reload, run, scale, set, signal, start, status, version,
+    attach, check, completions, doctor, down, events, list, logs, man, reload, run, scale, set, signal,
+    start, status, version,
 };
 use lpm::error::{Error, tell, words};
+use lpm::launch::detached;
 use lpm::launch::gather::Surroundings;
-use lpm::linux::{guardian, signals};
+use lpm::linux::{guardian, service, signals, terminal};
 use lpm::supervisor::{Ending, policy};
 
 fn main() -> ExitCode {
@@ -17,6 +19,16 @@ fn main() -> ExitCode {
     // The guardian is this program too; it goes its own way before anything else is set up.
     if argv.get(1).is_some_and(|word| word == "__guard") {
         return ExitCode::from(guardian::run(&argv[2..]));
+    }
+    // So is a stack that was started as a service: it becomes what it is told to be.
+    if argv.get(1).is_some_and(|word| word == service::DETACHED) {
+        let error = detached::become_the_stack(&argv[2..], &environment());
+        tell(&error);
+        return ExitCode::from(error.code());
+    }
+    // So is the mender of a lent terminal.
+    if argv.get(1).is_some_and(|word| word == "__mend") {
+        return ExitCode::from(terminal::run(&argv[2..]));
     }
     // Whoever started us may have blocked signals; lpm lives by them.
     signals::unblock_all();
@@ -30,6 +42,13 @@ fn main() -> ExitCode {
 }
 
 fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
+    let around = surroundings(argv.clone())?;
+    // A shell asks for completions; it wants nothing else on standard output.
+    match completions::answer(&around) {
+        Ok(true) => return Ok(Ending::Code(0)),
+        Ok(false) => {}
+        Err(error) => return Err(Error::new(format!("completions: {}", words(error)))),
+    }
     let (cli, origins) = match cli::parse(argv.clone()) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -41,7 +60,6 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
     if cli.version {
         return version::version();
     }
-    let around = surroundings(argv)?;
     match cli.command {
         Some(Command::Start(arguments)) => start::start(&around, arguments, &origins),
         Some(Command::Run(arguments)) => run::run(&around, arguments, &origins),
@@ -59,17 +77,24 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
         Some(Command::Reload(arguments)) => reload::reload(&around, arguments, &origins),
         Some(Command::Logs(arguments)) => logs::logs(&around, arguments, &origins),
         Some(Command::Events(arguments)) => events::events(&around, arguments, &origins),
+        Some(Command::Attach(arguments)) => attach::attach(&around, arguments, &origins),
         Some(Command::List(arguments)) => list::list(&around, &arguments),
         Some(Command::Down(arguments)) => down::down(&around, arguments, &origins),
+        Some(Command::Completions(arguments)) => completions::completions(&arguments),
+        Some(Command::Man(arguments)) => man::man(&around, &arguments),
         Some(Command::Version) | None => version::version(),
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+fn environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().collect()
+}
+
 fn surroundings(argv: Vec<std::ffi::OsString>) -> Result<Surroundings, Error> {
     let directory = std::env::current_dir()
         .map_err(|error| Error::new(format!("the working directory cannot be found: {}", words(error))))?;
-    Ok(Surroundings { argv, environment: std::env::vars_os().collect(), directory })
+    Ok(Surroundings { argv, environment: environment(), directory })
 }
 
 /// Ends as the stack ended: with its code, or by the signal that stopped it, so that whoever waits for lpm

@@ -173,8 +173,16 @@ fn every_option_and_variable_that_is_documented_exists() {
     let variables: BTreeSet<String> =
         arguments().filter_map(|argument| Some(argument.get_env()?.to_string_lossy().into_owned())).collect();
     // Said by lpm to its children, to itself, or to the place it builds in; no options.
-    let others =
-        ["LPM_INSTANCE", "LPM_PROCESS", "LPM_STACK", "LPM_SOCKET", "LPM_SCOPE", "LPM_STDIN_FD", "LPM_CGROUP"];
+    let others = [
+        "LPM_INSTANCE",
+        "LPM_PROCESS",
+        "LPM_STACK",
+        "LPM_SOCKET",
+        "LPM_SCOPE",
+        "LPM_STDIN_FD",
+        "LPM_LAUNCHER_FD",
+        "LPM_CGROUP",
+    ];
     let mut unknown = BTreeSet::new();
     for page in pages() {
         let text = read(&page);

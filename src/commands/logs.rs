@@ -18,12 +18,13 @@ use crate::view::lines::{Lines, Names};
 /// # Errors
 /// There is no such stack or instance; standard output cannot be written.
 pub fn logs(around: &Surroundings, arguments: Logs, origins: &Origins) -> Result<Ending, Error> {
-    let Logs { names, target, follow, lines, no_prefix: _, no_timestamp: _, color, json } = arguments;
+    let Logs { names, target, follow, lines, no_prefix, no_timestamp, color, json } = arguments;
     let mut look = look::of_terminal(around);
     look.colour = look::colour(around, color.as_deref(), origins)?;
     let mut client = reach::reach(around, &target, origins)?;
     let status: Status = client.call("Status", &StatusParameters::default()).map_err(reach::told)?;
-    let mut page = Lines::new(Names::of(&status), look::zone(), look);
+    let mut page =
+        Lines::new(Names::of(&status), look::zone(), look).prefixed(!no_prefix).timed(!no_timestamp);
     let parameters = LogsParameters { names: Some(names), lines, since: None, follow: Some(follow) };
     let mut out = io::stdout().lock();
     let mut failed = None;

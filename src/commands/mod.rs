@@ -1,11 +1,14 @@
 //! One file per subcommand: a short script of its steps.
 
+pub mod attach;
 pub mod check;
+pub mod completions;
 pub mod doctor;
 pub mod down;
 pub mod events;
 pub mod list;
 pub mod logs;
+pub mod man;
 pub mod order;
 pub mod reload;
 pub mod run;

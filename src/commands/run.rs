@@ -33,6 +33,8 @@ pub fn run(around: &Surroundings, arguments: Run, origins: &Origins) -> Result<E
         table: false,
         summary: None,
         socket: None,
+        launcher: None,
+        notifier: None,
     };
     let ending = launch::start(around, loaded, plan);
     lent.iter().for_each(give_back);

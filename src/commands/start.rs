@@ -1,5 +1,7 @@
 //! `lpm start`: run the stack until it ends or is stopped.
 
+use std::os::fd::BorrowedFd;
+
 use rustix::stdio;
 
 use crate::claim::Record;
@@ -7,10 +9,11 @@ use crate::cli::{Origins, OutputArgs, Start};
 use crate::config::Stack;
 use crate::control::client::Client;
 use crate::control::interface::{Instances, Named};
-use crate::driver::{Streams, Voice};
+use crate::driver::{Launcher, News, Streams, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::{Asked, Surroundings};
-use crate::launch::{self, Plan, look, print, reach};
+use crate::launch::{self, Plan, detach, detached, look, print, reach};
+use crate::linux::notify::{self, Notifier};
 use crate::output::Layout;
 use crate::supervisor::Ending;
 
@@ -20,7 +23,28 @@ use crate::supervisor::Ending;
 /// Whatever is wrong before a process runs: the text, a ceiling that cannot be enforced, a stack that runs
 /// already.
 pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Result<Ending, Error> {
-    let Start { names, stack, life, ceilings, output, control } = arguments;
+    // One that was launched is in its place already, whatever its options say.
+    match detached::launcher(around)? {
+        Some(launcher) => {
+            let ended = run(around, arguments, origins, Some(launcher.clone()));
+            if let Err(error) = &ended {
+                let lines = error.to_string().lines().map(str::to_owned).collect();
+                launcher.tell(&News::Failed { code: error.code(), lines });
+            }
+            ended
+        }
+        None => run(around, arguments, origins, None),
+    }
+}
+
+/// `launcher`: who waits for the stack to be up, in another process.
+fn run(
+    around: &Surroundings,
+    arguments: Start,
+    origins: &Origins,
+    launcher: Option<Launcher>,
+) -> Result<Ending, Error> {
+    let Start { names, detach, stack, life, ceilings, output, control } = arguments;
     if !names.is_empty()
         && let Some((record, client)) = reach::owner(around, &stack, origins)?
     {
@@ -29,6 +53,9 @@ pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Resu
     let asked = Asked { stack, life, ceilings, names: &names, quiet: output.quiet.clone() };
     let loaded = launch::load(around, asked, origins)?;
     let layout = layout(around, &output, &loaded.stack, origins)?;
+    if detach && launcher.is_none() {
+        return detach::detach(around, loaded);
+    }
     let stdout = rustix::io::fcntl_dupfd_cloexec(stdio::stdout(), 3)
         .map_err(|errno| Error::new(format!("standard output: {}", words(errno))))?;
     let plan = Plan {
@@ -39,6 +66,9 @@ pub fn start(around: &Surroundings, arguments: Start, origins: &Origins) -> Resu
         table: output.quiet.is_none(),
         summary: output.summary,
         socket: control.socket,
+        launcher,
+        // One that cannot be reached is none of the stack's business.
+        notifier: around.variable(notify::VARIABLE).and_then(|name| Notifier::new(name).ok()),
     };
     launch::start(around, loaded, plan)
 }
@@ -60,9 +90,19 @@ fn layout(
     let colour = look::colour(around, output.color.as_deref(), origins)?;
     Ok(Layout {
         width: Layout::width_for(stack.instances.iter().map(|instance| instance.name.as_str())),
-        timestamps: !output.no_timestamp,
+        timestamps: !output.no_timestamp && !is_the_journal(around, stdio::stdout()),
         prefix: !output.no_prefix,
         colour,
         escape_controls: rustix::termios::isatty(stdio::stdout()),
     })
+}
+
+/// Whether this is the journal, which has a time of its own for every line (`JOURNAL_STREAM`, systemd.exec(5)).
+/// The variable alone says nothing: it is inherited by programs whose output goes somewhere else.
+fn is_the_journal(around: &Surroundings, stream: BorrowedFd<'_>) -> bool {
+    let Some(known) = around.variable("JOURNAL_STREAM").and_then(|known| known.to_str()) else {
+        return false;
+    };
+    let same = |found: rustix::fs::Stat| known == format!("{}:{}", found.st_dev, found.st_ino);
+    rustix::fs::fstat(stream).is_ok_and(same)
 }

@@ -221,6 +221,7 @@ fn differences(old: &Instance, new: &Instance, shared: &Shared<'_>) -> Differenc
         policy: old_policy,
         quiet,
         control,
+        pty,
     } = old;
     let mut live = ceilings(old_ceilings, &new.ceilings);
     live.extend(policy(old_policy, &new.policy));
@@ -239,6 +240,7 @@ fn differences(old: &Instance, new: &Instance, shared: &Shared<'_>) -> Differenc
         port.map_or_else(|| "none".to_owned(), |port| port.to_string())
     });
     say(&mut restart, "control", control, &new.control, yes_or_no);
+    say(&mut restart, "pty", pty, &new.pty, yes_or_no);
     // Said already, by what they follow from.
     let said = [
         ("PWD", *working_directory != new.working_directory),

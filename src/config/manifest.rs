@@ -158,6 +158,7 @@ impl Reader<'_> {
             ("start-limit-interval", Key::StartLimitInterval, table.start_limit_interval),
             ("quiet", Key::Quiet, table.quiet),
             ("control", Key::Control, table.control),
+            ("pty", Key::Pty, table.pty),
             ("working-directory", Key::WorkingDirectory, table.working_directory),
         ];
         self.set_all(&mut settings, values);
@@ -252,6 +253,7 @@ struct Table {
     start_limit_interval: Value,
     quiet: Value,
     control: Value,
+    pty: Value,
     working_directory: Value,
     environment: Option<BTreeMap<Spanned<String>, Text>>,
 }

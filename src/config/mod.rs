@@ -262,7 +262,7 @@ impl<'a> Assembly<'a> {
             Target::Process(_) | Target::Instance(..) => self.entries[process].name,
         };
         let root = &self.sources.root;
-        let Resolved { ceilings, policy, quiet, control, working_directory, mut environment } =
+        let Resolved { ceilings, policy, quiet, control, pty, working_directory, mut environment } =
             match self.layers.resolve(target, process_name, root) {
                 Ok(resolved) => resolved,
                 Err(message) => {
@@ -292,6 +292,7 @@ impl<'a> Assembly<'a> {
             policy,
             quiet,
             control,
+            pty,
         })
     }
 

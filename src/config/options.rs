@@ -107,6 +107,8 @@ pub struct Options {
     pub restart: Given,
     /// Names, like `can_die`.
     pub quiet: Given,
+    /// Names, like `can_die`.
+    pub pty: Given,
     /// `first`, `worst` or `zero`.
     pub exit_code: Given,
     /// `file` or `inherited`: which wins where both set a variable.

@@ -37,13 +37,14 @@ pub(super) enum Key {
     StartLimitInterval,
     Quiet,
     Control,
+    Pty,
     WorkingDirectory,
 }
 
 impl Key {
     /// Those that can be told to a running stack, in the order of lpm.toml: all whose value is one word, but
     /// the working directory, which would be another place for what runs.
-    pub(super) const TOLD: [Self; 18] = [
+    pub(super) const TOLD: [Self; 19] = [
         Self::MemoryMax,
         Self::MemoryHigh,
         Self::MemorySwapMax,
@@ -62,6 +63,7 @@ impl Key {
         Self::StartLimitInterval,
         Self::Quiet,
         Self::Control,
+        Self::Pty,
     ];
 
     /// As lpm.toml spells it.
@@ -85,6 +87,7 @@ impl Key {
             Self::StartLimitInterval => "start-limit-interval",
             Self::Quiet => "quiet",
             Self::Control => "control",
+            Self::Pty => "pty",
             Self::WorkingDirectory => "working-directory",
         }
     }
@@ -106,6 +109,7 @@ pub(super) struct Settings {
     pub start_limit_interval: Option<Duration>,
     pub quiet: Option<bool>,
     pub control: Option<bool>,
+    pub pty: Option<bool>,
     pub working_directory: Option<PathBuf>,
     /// Later wins.
     pub environment: Vec<(OsString, OsString)>,
@@ -147,6 +151,7 @@ impl Settings {
             Key::StartLimitInterval => self.start_limit_interval = Some(quantity::duration(text)?),
             Key::Quiet => self.quiet = Some(quantity::boolean(text)?),
             Key::Control => self.control = Some(quantity::boolean(text)?),
+            Key::Pty => self.pty = Some(quantity::boolean(text)?),
             Key::WorkingDirectory => {
                 if text.is_empty() || text.contains('\0') {
                     return Err(format!("{} is no directory (write a path)", quote(text)));
@@ -182,6 +187,7 @@ impl Settings {
         lay(&mut self.start_limit_interval, &over.start_limit_interval);
         lay(&mut self.quiet, &over.quiet);
         lay(&mut self.control, &over.control);
+        lay(&mut self.pty, &over.pty);
         lay(&mut self.working_directory, &over.working_directory);
         for (name, value) in &over.environment {
             match self.environment.iter_mut().find(|(known, _)| known == name) {
@@ -204,6 +210,7 @@ pub(super) struct Resolved {
     pub policy: Policy,
     pub quiet: bool,
     pub control: bool,
+    pub pty: bool,
     pub working_directory: PathBuf,
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -264,6 +271,7 @@ impl Layers {
             },
             quiet: all.quiet.unwrap_or(false),
             control: all.control.unwrap_or(false),
+            pty: all.pty.unwrap_or(false),
             working_directory: all.working_directory.map_or_else(|| root.to_owned(), |path| root.join(path)),
             environment: all.environment,
         })
@@ -297,8 +305,12 @@ pub(super) fn of_options(
         (&options.kill_mode, Key::KillMode),
         (&options.restart, Key::Restart),
     ];
-    let names =
-        [(&options.can_die, Key::CanDie), (&options.oneshot, Key::Oneshot), (&options.quiet, Key::Quiet)];
+    let names = [
+        (&options.can_die, Key::CanDie),
+        (&options.oneshot, Key::Oneshot),
+        (&options.quiet, Key::Quiet),
+        (&options.pty, Key::Pty),
+    ];
     let mut source = Source::new();
     for (given, key) in values {
         for item in given.items(problems) {

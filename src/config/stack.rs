@@ -74,6 +74,8 @@ pub struct Instance {
     pub quiet: bool,
     /// It may control its own stack: `LPM_SOCKET` in its environment names the socket.
     pub control: bool,
+    /// It has a pseudo-terminal of its own (`--pty web`) in place of pipes; `lpm run` takes no notice.
+    pub pty: bool,
 }
 
 /// How a Procfile line is executed.

@@ -584,6 +584,7 @@ fn policies_are_set_by_options() {
         options.can_die = given("--can-die", "worker");
         options.restart = given("--restart", "web=on-failure");
         options.quiet = given("-q", "web");
+        options.pty = given("--pty", "all,web=no");
         options.exit_code = given("--exit-code", "worst");
         options.name = given("--name", "shop");
     });
@@ -596,6 +597,7 @@ fn policies_are_set_by_options() {
     assert_eq!((web.policy.can_die, worker.policy.can_die), (false, true));
     assert_eq!(web.policy.restart.when, RestartWhen::OnFailure);
     assert_eq!((web.quiet, worker.quiet), (true, false));
+    assert_eq!((web.pty, worker.pty), (false, true));
     assert_eq!((stack.exit_code, stack.name.as_str()), (ExitCodeRule::Worst, "shop"));
 }
 
@@ -687,6 +689,7 @@ timeout-stop = 30
 kill-mode = "mixed"
 can-die = true
 quiet = true
+pty = true
 working-directory = "sub"
 restart = "on-failure"
 restart-sec = "1s"
@@ -704,7 +707,7 @@ start-limit-interval = "1min"
     assert_eq!(web.ceilings.memory_swap_max, Some(Ceiling::At(0)));
     assert_eq!(web.working_directory, PathBuf::from("/srv/app/sub"));
     assert_eq!(variable(&stack, "web.1", "PWD").as_deref(), Some("/srv/app/sub"));
-    assert!(web.quiet);
+    assert!(web.quiet && web.pty);
     assert_eq!(
         web.policy,
         Policy {
@@ -731,7 +734,7 @@ fn mistakes_in_the_file_are_located() {
         ("[proces.web]", "1: unknown key \"proces\" (write process)"),
         (
             "[defaults]\n\ncolour = 1",
-            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, control, working-directory, environment)",
+            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, control, pty, working-directory, environment)",
         ),
         ("[process.wbe]", "1: unknown process type \"wbe\" (the Procfile has web, worker)"),
         ("[process.worker.2]", "1: unknown key \"2\" (an instance is written [process.\"web.2\"])"),

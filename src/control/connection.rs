@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use super::attach::Frame;
 use super::wire::{Call, Inbox};
 
 /// How often a client is looked at that sends nothing any more but may still listen.
@@ -37,6 +38,18 @@ impl Connection {
         loop {
             match self.inbox.next() {
                 Ok(Some(message)) => return serde_json::from_slice(&message).ok(),
+                Ok(None) if self.ended => return None,
+                Ok(None) => self.read().await.ok()?,
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The next frame, once the connection was upgraded; `None`: the client left, or what it sends is no frame.
+    pub(super) async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            match Frame::take(self.inbox.bytes()) {
+                Ok(Some(frame)) => return Some(frame),
                 Ok(None) if self.ended => return None,
                 Ok(None) => self.read().await.ok()?,
                 Err(_) => return None,

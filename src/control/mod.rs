@@ -16,6 +16,7 @@
 //! It decides nothing: a request is the core's to judge, and a name is resolved by the loop against what there
 //! is. The CLI is one client among others and has no private door.
 
+pub mod attach;
 pub mod chronicle;
 pub mod client;
 mod connection;
@@ -31,6 +32,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Signal;
 use crate::supervisor::Client;
+use attach::Seat;
 use interface::{Change, Refusal, Status};
 
 /// What the server tells the loop.
@@ -40,6 +42,8 @@ pub enum Message {
     Call(Call),
     /// Whoever asked went away before there was an answer.
     Left(Client),
+    /// A viewer of this instance's terminal left.
+    Unseated(String),
     /// [`server::Server::finish`] was carried out: everybody who followed something has all of it.
     Finished,
 }
@@ -109,6 +113,11 @@ pub enum Ask {
         /// Answer only when it is done.
         wait: bool,
     },
+    /// Lend the terminal of an instance.
+    Attach {
+        /// One instance.
+        name: String,
+    },
     /// Tear down.
     Down {
         /// Answer only when it is done.
@@ -137,6 +146,8 @@ pub enum Verb {
 pub enum Answer {
     /// What the loop knows, to be completed by reading the leaves, which may take a while.
     Survey(Survey),
+    /// A terminal.
+    Seat(Seat),
     /// It is done, or under way: for whom, what is different, and what people should know.
     Done {
         /// Names, in file order.
@@ -155,6 +166,7 @@ impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Answer::Survey(_) => f.write_str("Survey"),
+            Answer::Seat(seat) => f.debug_tuple("Seat").field(&seat.instance).finish(),
             Answer::Done { instances, changes, notes } => f
                 .debug_struct("Done")
                 .field("instances", instances)

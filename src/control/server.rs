@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::interface::Refusal;
 use super::service;
 use super::{Answer, Ask, Call, Message};
+use crate::output::history::History;
 use crate::supervisor::Client;
 
 /// How long the last words may take to reach those who follow something.
@@ -35,6 +36,8 @@ pub struct Desk {
     pub tell: Box<dyn Fn(Message) + Send + Sync>,
     /// What happened.
     pub chronicle: Arc<Chronicle>,
+    /// What was said.
+    pub history: Option<Arc<History>>,
     /// The most clients at a time.
     pub most_clients: usize,
 }

@@ -6,17 +6,20 @@ use std::future::poll_fn;
 
 use serde_json::json;
 
+use super::attach;
 use super::chronicle::News;
 use super::connection::Connection;
 use super::interface::{
-    Changed, DESCRIPTION, DownParameters, EventsParameters, EventsReply, INTERFACE, Instances, Named,
-    Refusal, ReloadParameters, Reloaded, Restarted, ScaleParameters, SetParameters, SignalParameters,
-    StatusParameters,
+    AttachParameters, Attached, Changed, DESCRIPTION, DownParameters, EventsParameters, EventsReply,
+    INTERFACE, Instances, Line, LogsParameters, LogsReply, Named, Refusal, ReloadParameters, Reloaded,
+    Restarted, ScaleParameters, SetParameters, SignalParameters, Status, StatusParameters,
 };
 use super::server::{Counter, Trouble};
 use super::wire::{Call, Failure, put, put_reply};
-use super::{Answer, Ask, Verb};
+use super::{Answer, Ask, Survey, Verb};
 use crate::config::Signal;
+use crate::output::Stream;
+use crate::output::history::{self, Origin};
 
 const SERVICE: &str = "org.varlink.service";
 
@@ -27,6 +30,24 @@ const SERVICE_DESCRIPTION: &str = include_str!("org.varlink.service.varlink");
 pub(super) async fn serve(mut connection: Connection, desk: &Counter) {
     while let Some(call) = connection.call().await {
         let mut out = Vec::new();
+        if call.method == ATTACH && call.upgrade == Some(true) {
+            match enter(&call, &mut connection, desk, &mut out).await {
+                // What was a conversation is a terminal now, and ends as one.
+                Ok((seat, window, read_only)) => {
+                    if connection.send(&out).await.is_ok() {
+                        let _ = attach::serve(&mut connection, desk, seat, window, read_only).await;
+                    }
+                    return;
+                }
+                Err(Trouble::Wrong(failure)) => put(&mut out, &failure),
+                Err(Trouble::Refused(refusal)) => put(&mut out, &refusal),
+                Err(Trouble::Gone) => return,
+            }
+            if connection.send(&out).await.is_err() {
+                return;
+            }
+            continue;
+        }
         // The stack does not end before whoever asked has heard what came of it.
         let _waited_for = desk.following();
         match answer(&call, &mut connection, desk, &mut out).await {
@@ -39,6 +60,26 @@ pub(super) async fn serve(mut connection: Connection, desk: &Counter) {
             return;
         }
     }
+}
+
+/// The one method after which the connection carries something else.
+const ATTACH: &str = "dev.lpm.Supervisor.Attach";
+
+/// Whose terminal, the viewer's window, and whether it only watches; the reply is in `out`.
+async fn enter(
+    call: &Call,
+    connection: &mut Connection,
+    desk: &Counter,
+    out: &mut Vec<u8>,
+) -> Result<(attach::Seat, Option<(u16, u16)>, bool), Trouble> {
+    let AttachParameters { name, rows, columns, read_only } = call.parameters()?;
+    let Answer::Seat(seat) = desk.ask(connection, Ask::Attach { name }).await? else {
+        return Err(Refusal::Unavailable { reason: "no terminal was lent".to_owned() }.into());
+    };
+    let (own_rows, own_columns) = seat.screen.size();
+    let attached = Attached { instance: seat.instance.clone(), rows: own_rows, columns: own_columns };
+    put_reply(out, &attached, false);
+    Ok((seat, rows.zip(columns), read_only.unwrap_or(false)))
 }
 
 /// Puts the reply, or the last one, into `out`.
@@ -127,11 +168,16 @@ async fn ours(
             let DownParameters { wait } = call.parameters()?;
             Ask::Down { wait: wait.unwrap_or(true) }
         }
+        ("Logs", None) => return logs(call, connection, desk, out).await,
         ("Events", None) => return events(call, connection, desk, out).await,
+        // It came without asking for the upgrade.
+        ("Attach", None) => return Err(Failure::invalid_parameter("upgrade").into()),
         _ => return Err(Failure::method_not_found(&call.method).into()),
     };
     match (desk.ask(connection, ask).await?, method) {
-        (Answer::Survey(survey), _) => put_reply(out, &survey(), false),
+        (Answer::Survey(survey), _) => put_reply(out, &taken(survey).await?, false),
+        // Asked for by `attach` alone.
+        (Answer::Seat(_), _) => return Err(Failure::method_not_found(&call.method).into()),
         (Answer::Done { .. }, "Down") => put_reply(out, &json!({}), false),
         (Answer::Done { instances, changes, notes }, "Restart") => {
             put_reply(out, &Restarted { instances, changes, notes }, false);
@@ -143,6 +189,111 @@ async fn ours(
         (Answer::Done { instances, .. }, _) => put_reply(out, &Instances { instances }, false),
     }
     Ok(())
+}
+
+/// Reads the leaves. On a thread of its own, for a command line of a process in uninterruptible sleep may take for
+/// ever, and this thread serves everybody.
+async fn taken(survey: Survey) -> Result<Status, Trouble> {
+    let reason = || Refusal::Unavailable { reason: "the leaves could not be read".to_owned() };
+    tokio::task::spawn_blocking(survey).await.map_err(|_| reason().into())
+}
+
+/// Those that are kept, and with `follow` those that come.
+async fn logs(
+    call: &Call,
+    connection: &mut Connection,
+    desk: &Counter,
+    out: &mut Vec<u8>,
+) -> Result<(), Trouble> {
+    let LogsParameters { names, lines, since, follow } = call.parameters()?;
+    if call.more != Some(true) {
+        return Err(Failure::expected_more().into());
+    }
+    let whose = match names.filter(|names| !names.is_empty()) {
+        Some(names) => Some(who(connection, desk, names).await?),
+        None => None,
+    };
+    let wanted = |name: &str| whose.as_ref().is_none_or(|names| names.iter().any(|known| known == name));
+    let Some(history) = &desk.desk.history else {
+        put_reply(out, &LogsReply::default(), false);
+        return Ok(());
+    };
+    let following = if follow.unwrap_or(false) { desk.following() } else { None };
+    let last = lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
+    let (kept, mut cursor) = history.lines(&wanted, last);
+    for line in kept.into_iter().filter(|line| since.is_none_or(|since| line.time_usec >= since)) {
+        put_line(out, line);
+        // In pieces, so that a reader that stops costs no more than one.
+        if out.len() > PIECE {
+            connection.send(out).await?;
+            out.clear();
+        }
+    }
+    if following.is_some() {
+        connection.send(out).await?;
+        out.clear();
+        loop {
+            let batch = tokio::select! {
+                biased;
+                batch = poll_fn(|context| history.poll_next(&mut cursor, &wanted, AT_ONCE, context)) => batch,
+                () = desk.finishing() => break,
+                () = connection.gone() => return Err(Trouble::Gone),
+            };
+            if batch.missed > 0 {
+                put_reply(out, &LogsReply { missed: Some(batch.missed), line: None }, true);
+            }
+            batch.lines.into_iter().for_each(|line| put_line(out, line));
+            connection.send(out).await?;
+            out.clear();
+        }
+    }
+    put_reply(out, &LogsReply::default(), false);
+    Ok(())
+}
+
+/// About so much is sent at once, bytes.
+const PIECE: usize = 64 * 1024;
+
+/// At most so many lines are taken at once.
+const AT_ONCE: usize = 1000;
+
+fn put_line(out: &mut Vec<u8>, line: history::Line) {
+    let (text, bytes) = match String::from_utf8(line.text) {
+        Ok(text) => (text, None),
+        Err(error) => {
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            (text, Some(base64(error.as_bytes())))
+        }
+    };
+    let stream = match line.origin {
+        Origin::Lpm => "lpm",
+        Origin::Instance(Stream::Err) => "err",
+        Origin::Instance(Stream::Out | Stream::Merged) => "out",
+    };
+    let line = Line {
+        sequence: line.sequence,
+        time: line.time_usec,
+        instance: line.instance.to_string(),
+        stream: stream.to_owned(),
+        text,
+        bytes,
+        part: line.continues,
+    };
+    put_reply(out, &LogsReply { line: Some(line), missed: None }, true);
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let all = group.iter().fold(0u32, |all, byte| all << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for at in 0..4 {
+            let digit = DIGITS[(all >> (18 - 6 * at) & 63) as usize];
+            text.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
 }
 
 /// Those that are kept, and with `follow` those that come.
@@ -208,6 +359,6 @@ async fn who(
 ) -> Result<Vec<String>, Trouble> {
     match desk.ask(connection, Ask::Who { names }).await? {
         Answer::Done { instances, .. } => Ok(instances),
-        Answer::Survey(_) => Ok(Vec::new()),
+        Answer::Survey(_) | Answer::Seat(_) => Ok(Vec::new()),
     }
 }

@@ -19,10 +19,12 @@ use tokio::sync::oneshot;
 
 use super::ceilings;
 use super::report;
+use super::terminals;
 use super::texts::{Read, Texts};
 use super::worker::Order;
 use super::{Driver, Message};
 use crate::config::{self, Ceilings, ChangeKind, Options, Policy, Stack};
+use crate::control::attach::Seat;
 use crate::control::chronicle::Chronicle;
 use crate::control::interface::{self, Refusal};
 use crate::control::server::{Desk, Server};
@@ -213,6 +215,7 @@ impl Driver {
         let desk = Desk {
             tell: Box::new(move |message| drop(outbox.send(Message::Control(message)))),
             chronicle: Arc::clone(&self.calls.chronicle),
+            history: self.history.clone(),
             most_clients: self.calls.most_clients,
         };
         match Server::start(listener, desk) {
@@ -228,6 +231,7 @@ impl Driver {
         match message {
             control::Message::Call(call) => self.on_call(call),
             control::Message::Left(client) => self.on_client_left(client),
+            control::Message::Unseated(_) => self.fit_terminals(),
             // Waited for at the end.
             control::Message::Finished => {}
         }
@@ -298,9 +302,35 @@ impl Driver {
                 self.change(client, Change::Set { name, settings });
             }
             Ask::Reload { dry_run, wait } => self.change(client, Change::Reload { dry_run, wait }),
+            Ask::Attach { name } => {
+                let seat = self.seat(&name)?;
+                if let Some(open) = self.calls.open.remove(&client) {
+                    let _ = open.answer.send(Ok(Answer::Seat(seat)));
+                }
+            }
             Ask::Down { wait } => self.request(client, Request::ShutDown, wait),
         }
         Ok(())
+    }
+
+    /// The terminal of an instance; of a process type or a pattern, that of the first that has one.
+    fn seat(&self, name: &str) -> Result<Seat, Refusal> {
+        let places = self.places(&[name.to_owned()])?;
+        let with_terminal = places.iter().find(|&&place| self.stack.instances[place].pty).copied();
+        let Some(place) = with_terminal.or(places.first().copied()) else {
+            return Err(Refusal::NotRunning { instance: name.to_owned() });
+        };
+        let instance = self.stack.instances[place].name.clone();
+        if with_terminal.is_none() {
+            return Err(Refusal::NoTerminal { instance });
+        }
+        match self.terminal_of(InstanceId(place as u32)) {
+            Some((screen, keyboard)) => {
+                Ok(Seat { instance, screen, keyboard: Some(keyboard), resize: terminals::resize })
+            }
+            // Its terminal comes with its life; until then there is nothing to be seen.
+            None => Err(Refusal::NotRunning { instance }),
+        }
     }
 
     // ---- requests, each a part of a call

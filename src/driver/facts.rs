@@ -30,7 +30,14 @@ impl Driver {
                 self.reap();
                 self.follow_into_stop();
             }
-            signal => self.hand_in(Event::Signal(Signal(signal))),
+            libc::SIGWINCH => self.fit_terminals(),
+            signal => {
+                if signal == libc::SIGCONT {
+                    // Who is not in the foreground is not told of a new size.
+                    self.fit_terminals();
+                }
+                self.hand_in(Event::Signal(Signal(signal)));
+            }
         }
     }
 
@@ -75,7 +82,7 @@ impl Driver {
     }
 
     pub(super) fn on_born(&mut self, born: Born) {
-        let Born { life, pid, main, leaf, pipes } = born;
+        let Born { life, pid, main, leaf, pipes, terminal } = born;
         self.cancels.remove(&life);
         let at = life.instance.0 as usize;
         let instance = &self.stack.instances[at];
@@ -83,9 +90,18 @@ impl Driver {
             Some(leaf) => Leaf::Cgroup(Arc::new(leaf)),
             None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
         };
-        let counters = self.counters;
-        let mut alive =
-            Alive { life, pid, main, leaf, counters, exited: false, frozen: false, events: None, felt: None };
+        let mut alive = Alive {
+            life,
+            pid,
+            main,
+            leaf,
+            counters: self.counters,
+            exited: false,
+            frozen: false,
+            events: None,
+            felt: None,
+            terminal: terminal.map(Arc::new),
+        };
         if let Err(errno) = self.watch.add(alive.main.as_fd(), EventFlags::IN, Key::exit(life)) {
             // SIGCHLD tells of the exit too; only its promptness is lost.
             self.complain("watch", errno);
@@ -102,8 +118,9 @@ impl Driver {
         self.lives[at] = Some(alive);
         self.hand_in(Event::Spawned { life, pid: number(pid) });
         for (stream, pipe) in pipes {
-            self.open(life, pipe, stream);
+            self.open(life, pipe, stream, None);
         }
+        self.open_terminal(life);
     }
 
     pub(super) fn on_notice(&mut self, notice: Notice) {
@@ -121,6 +138,10 @@ impl Driver {
         match key.kind() {
             Kind::Guardian => self.replace_guardian(),
             Kind::Listener => self.on_first_client(),
+            Kind::Launcher => {
+                self.on_launcher();
+                self.go_on_rising();
+            }
             Kind::Exit => self.on_exit(key.instance()),
             Kind::Events => self.on_events(key.instance()),
             Kind::Resource => self.on_resource(key.instance()),
@@ -213,6 +234,7 @@ impl Driver {
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.hand_in(Event::TimePassed);
         }
+        self.tell_manager();
         if self.progress.is_some_and(|due| due <= now) && self.ending.is_none() {
             self.progress = Some(now + STILL_WAITING);
             self.say_who_is_waited_for();

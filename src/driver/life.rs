@@ -35,6 +35,8 @@ pub(super) struct Alive {
     pub events: Option<OwnedFd>,
     /// Watched for a ceiling that is felt.
     pub felt: Option<OwnedFd>,
+    /// The master of its own terminal, which the log thread reads: for keys and sizes.
+    pub terminal: Option<Arc<OwnedFd>>,
 }
 
 /// Where the processes of a life are.

@@ -12,9 +12,12 @@
 mod calls;
 pub mod ceilings;
 mod facts;
+mod launcher;
 mod life;
+mod manager;
 mod orders;
 mod report;
+mod terminals;
 mod texts;
 mod wake;
 mod words;
@@ -35,16 +38,22 @@ use crate::control;
 use crate::linux::cgroup::Counters;
 use crate::linux::descendants;
 use crate::linux::guardian::Guardian;
+use crate::linux::notify::Notifier;
 use crate::linux::signals::Blocked;
 use crate::linux::tree::Tree;
+use crate::output::history::History;
 use crate::output::{Label, Log, Notice, Stream};
 use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
 use calls::{Calls, Change, Changed};
+use launcher::Rise;
 use life::{Alive, number};
+use manager::Manager;
+use terminals::Terminals;
 use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 
 pub use calls::{About, Control};
+pub use launcher::{Launcher, News, VARIABLE as LAUNCHER_VARIABLE};
 pub use texts::{Read, Texts};
 pub use worker::Streams;
 
@@ -71,6 +80,8 @@ pub struct Setup {
     pub output: OwnedFd,
     /// How it looks.
     pub layout: crate::output::Layout,
+    /// What keeps it for those who ask later, if anything does.
+    pub history: Option<Arc<History>>,
     /// Where the instances' standard streams go.
     pub streams: Streams,
     /// How much lpm itself says.
@@ -81,6 +92,10 @@ pub struct Setup {
     pub ignore_hangup: bool,
     /// RLIMIT_NOFILE before lpm raised its own; what children get.
     pub open_files: Option<(u64, u64)>,
+    /// Who waits for the stack to be up (`--detach`).
+    pub launcher: Option<Launcher>,
+    /// The service manager, if it wants to know how the stack is.
+    pub notifier: Option<Notifier>,
     /// Said before anything else, in lpm's own name.
     pub preface: Vec<String>,
     /// How it can be asked from elsewhere, if it can.
@@ -127,6 +142,8 @@ pub struct Run {
     pub strays: Vec<(u32, String)>,
     /// From the first birth to the last leaf.
     pub took: Duration,
+    /// The last lines of a stack that somebody waited for and that never was up.
+    pub never_up: Option<Vec<String>>,
 }
 
 /// Runs the stack to its end.
@@ -194,18 +211,30 @@ struct Driver {
     stop_by: Option<Duration>,
     /// Which streams of an instance come through pipes.
     streams: &'static [Stream],
+    /// What was said, for those who ask.
+    history: Option<Arc<History>>,
+    /// The instances' own terminals.
+    terminals: Terminals,
     voice: Voice,
+    /// Names are padded to this.
+    width: usize,
     /// Lines begin with whose they are.
     prefixed: bool,
+    /// Until the stack is up, if somebody waits for that.
+    rise: Option<Rise>,
+    manager: Option<Manager>,
 }
 
 impl Driver {
     fn new(setup: Setup, ground: &Ground) -> std::io::Result<Driver> {
-        let signals = Signals::new(setup.ignore_hangup)?;
+        // A terminal may come with a change of the text, too.
+        let own_terminals = matches!(setup.streams, Streams::Pipes { .. });
+        let signals = Signals::new(setup.ignore_hangup, own_terminals)?;
+        let terminals = Terminals::new(&setup.output, setup.layout, own_terminals)?;
         let (outbox, inbox) = unbounded_channel();
         let log_outbox = outbox.clone();
         let notify = move |notice| drop(log_outbox.send(Message::Log(notice)));
-        let log = Log::start(setup.output, setup.layout, Box::new(notify))?;
+        let log = Log::start(setup.output, setup.layout, setup.history.clone(), Box::new(notify))?;
         let core = Supervisor::new(&setup.stack, setup.terminal);
         let labels = setup.stack.instances.iter();
         let labels = labels.map(|instance| Label::instance(&instance.name, instance.process)).collect();
@@ -240,7 +269,10 @@ impl Driver {
             watch.add(listener, EventFlags::IN, Key::listener())?;
         }
         drop(setup.held);
+        let awaited = setup.launcher.is_some() || setup.notifier.is_some();
         Ok(Driver {
+            rise: awaited.then(|| Rise::new(setup.launcher)),
+            manager: setup.notifier.map(Manager::new),
             counters,
             lives: setup.stack.instances.iter().map(|_| None).collect(),
             stack: setup.stack,
@@ -267,7 +299,10 @@ impl Driver {
             progress: None,
             stop_by: None,
             streams,
+            history: setup.history,
+            terminals,
             voice: setup.voice,
+            width: setup.layout.width,
             prefixed: setup.layout.prefix,
         })
     }
@@ -275,6 +310,7 @@ impl Driver {
     async fn run(mut self) -> (Run, Ground) {
         let began = self.clock.now();
         self.hand_in(Event::Begin);
+        self.ask_whether_it_rises();
         while self.ending.is_none() {
             self.wait().await;
         }
@@ -283,7 +319,8 @@ impl Driver {
 
     /// Waits for one thing to happen and deals with it.
     async fn wait(&mut self) {
-        let wake = [self.core.deadline(), self.progress, self.stop_by].into_iter().flatten().min();
+        let manager = self.manager.as_ref().and_then(Manager::due);
+        let wake = [self.core.deadline(), self.progress, self.stop_by, manager].into_iter().flatten().min();
         let timer = self.clock.sleep_until(wake);
         tokio::select! {
             biased;
@@ -315,6 +352,14 @@ impl Driver {
         }
         if self.core.is_tearing_down() && self.progress.is_none() {
             self.progress = Some(self.clock.now() + WAITING);
+        }
+        self.go_on_rising();
+        self.tell_manager();
+    }
+
+    fn tell_manager(&mut self) {
+        if let Some(manager) = &mut self.manager {
+            manager.tell(self.clock.now(), &self.core);
         }
     }
 
@@ -357,7 +402,9 @@ impl Driver {
         }
         let strays = self.end_strays();
         let ending = self.ending.expect("the loop ends with an ending");
-        (Run { ending, core: self.core, stack: self.stack, strays, took }, self.ground)
+        let said = |history: &Arc<History>| launcher::last_lines(history, self.width);
+        let never_up = self.rise.as_ref().map(|_| self.history.as_ref().map_or_else(Vec::new, said));
+        (Run { ending, core: self.core, stack: self.stack, strays, took, never_up }, self.ground)
     }
 
     /// Whoever is still below us, was not there before us and is in no leaf, was moved out by somebody.
@@ -370,5 +417,166 @@ impl Driver {
         }
         let strays = descendants::sweep(&spared).unwrap_or_default();
         strays.into_iter().map(|one| (number(one.pid), one.name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use rustix::event::{Timespec, poll};
+
+    use super::*;
+    use crate::config::{Given, Machine, Options, Signal, Sources, Text, load};
+    use crate::linux::cgroup::tests::Place;
+    use crate::linux::signals;
+    use crate::output::Layout;
+    use crate::supervisor::{Client, Freezer, Outcome, Recipients, Request, State};
+
+    const WEB: InstanceId = InstanceId(0);
+
+    fn setup() -> Setup {
+        let sources = Sources {
+            procfile: Text::new("Procfile", "web: sleep 1000 & exec sleep 1000"),
+            env_files: Vec::new(),
+            manifest: None,
+            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            root: "/".into(),
+            options: Options { mem: Given::default(), ..Options::default() },
+            machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+        };
+        let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        Setup {
+            stack: Arc::new(load(&sources).expect("a valid Procfile").stack),
+            output: null.into(),
+            layout: Layout {
+                width: 5,
+                timestamps: false,
+                prefix: true,
+                colour: false,
+                escape_controls: false,
+            },
+            streams: Streams::Pipes { split_stderr: false },
+            voice: Voice::Stack,
+            terminal: false,
+            ignore_hangup: false,
+            open_files: None,
+            preface: Vec::new(),
+            inherited: Vec::new(),
+            held: signals::block_all(),
+        }
+    }
+
+    impl Driver {
+        fn ask(&mut self, request: Request) {
+            self.hand_in(Event::Request { client: Client(1), request });
+        }
+
+        async fn until(&mut self, what: &str, there: impl Fn(State) -> bool) {
+            let arrives = async {
+                while !there(self.core.instances()[0].state) {
+                    self.wait().await;
+                }
+            };
+            let patience = Duration::from_secs(20);
+            tokio::time::timeout(patience, arrives).await.unwrap_or_else(|_| panic!("never {what}"));
+        }
+
+        /// Waits until the kernel says so of every process of the instance: `T` for stopped.
+        fn until_all_are(&self, code: char) {
+            let is = |pid: &Pid| {
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
+                stat.unwrap_or_default().contains(&format!(") {code} "))
+            };
+            let pids = || self.lives[0].as_ref().expect("it lives").pids();
+            for _ in 0..20_000 {
+                let pids = pids();
+                if pids.len() == 2 && pids.iter().all(is) {
+                    return;
+                }
+                let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
+            }
+            panic!("never all {code}");
+        }
+    }
+
+    /// What a client does with one instance, in the tier that the ground allows.
+    async fn freeze_thaw_and_stop(ground: Ground) -> Ground {
+        let mut driver = Driver::new(setup(), &ground).unwrap();
+        driver.ground = ground;
+        let running =
+            |wanted| move |state| matches!(state, State::Running { freezer, .. } if freezer == wanted);
+        driver.hand_in(Event::Begin);
+        driver.until("up", running(Freezer::Thawed)).await;
+        // Who stands still forks nobody.
+        driver.until_all_are('S');
+
+        for _ in 0..2 {
+            driver.ask(Request::Freeze(vec![WEB]));
+            driver.until("frozen", running(Freezer::Frozen)).await;
+            // The whole stack and the one are two things.
+            driver.freeze(true);
+            driver.freeze(false);
+            match &driver.ground.tree {
+                Some(tree) => assert_eq!(tree.app().child("web.1").unwrap().frozen(), Ok(true)),
+                None => driver.until_all_are('T'),
+            }
+            driver.ask(Request::Thaw(vec![WEB]));
+            driver.until_all_are('S');
+        }
+
+        // SIGSTOP is sent as it is, and a stop continues whom it asks.
+        let signal = Signal(libc::SIGSTOP);
+        driver.ask(Request::Signal { on: vec![WEB], signal, to: Recipients::All });
+        driver.until_all_are('T');
+        driver.ask(Request::Freeze(vec![WEB]));
+        driver.ask(Request::Stop(vec![WEB]));
+        driver.until("stopped", |state| state == State::Inactive).await;
+        assert_eq!(driver.core.instances()[0].outcome, Some(Outcome::Success));
+
+        driver.ask(Request::ShutDown);
+        let began = driver.clock.now();
+        let (run, ground) = driver.finish(began).await;
+        assert_eq!(run.ending, Ending::Code(0));
+        assert_eq!(run.strays, []);
+        ground
+    }
+
+    #[test]
+    fn one_instance_is_frozen_thawed_and_stopped() {
+        let Some(place) = Place::new("one_instance_is_frozen_thawed_and_stopped") else { return };
+        alone(Some(&place.path()));
+    }
+
+    #[test]
+    fn one_instance_is_frozen_thawed_and_stopped_without_cgroups() {
+        alone(None);
+    }
+
+    /// In a process of its own, for the driver reaps every child there is.
+    fn alone(place: Option<&Path>) {
+        let test = "driver::tests::in_a_process_of_its_own";
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--ignored", "--test-threads=1", "--nocapture"])
+            .env("LPM_TEST_DRIVER", place.unwrap_or(Path::new("")))
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    #[test]
+    #[ignore = "run by the other two"]
+    #[expect(clippy::disallowed_methods, reason = "how the other tests tell it where it is")]
+    fn in_a_process_of_its_own() {
+        let Some(place) = std::env::var_os("LPM_TEST_DRIVER").map(PathBuf::from) else { return };
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let tree = (!place.as_os_str().is_empty())
+            .then(|| Arc::new(Tree::own_directory(&place, "lpm-test", &[]).unwrap()));
+        let ground = Ground { tree, guardian: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ground = runtime.block_on(freeze_thaw_and_stop(ground));
+        if let Some(tree) = ground.tree {
+            tree.leave().unwrap();
+        }
     }
 }

@@ -11,11 +11,12 @@ use rustix::process::Pid;
 
 use super::life::{self, Alive};
 use super::worker::Order;
-use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice};
+use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice, launcher};
 use crate::config::Signal;
 use crate::error::words;
 use crate::linux::cgroup::AndContinue;
 use crate::linux::{descendants, signals};
+use crate::output::screen::Screen;
 use crate::output::{Source, SourceId, Stream, Treatment, announce};
 use crate::supervisor::{Action, Announcement, Event, Life, Recipients};
 
@@ -25,7 +26,9 @@ impl Driver {
             Action::Spawn(life) => {
                 let cancelled = Arc::new(AtomicBool::new(false));
                 self.cancels.insert(life, Arc::clone(&cancelled));
-                self.worker.order(Order::Spawn { life, cancelled, stack: Arc::clone(&self.stack) });
+                let terminal = self.terminal_for(life.instance);
+                let stack = Arc::clone(&self.stack);
+                self.worker.order(Order::Spawn { life, cancelled, stack, terminal });
             }
             Action::CancelSpawn(life) => {
                 if let Some(cancelled) = self.cancels.get(&life) {
@@ -54,6 +57,7 @@ impl Driver {
                 self.freeze(false);
             }
             Action::Announce(announcement) => self.announce(&announcement),
+            Action::Reply { client: launcher::RISE, reply } => self.on_rise(&reply),
             Action::Reply { client, reply } => self.on_reply(client, &reply),
             Action::Exit(ending) => self.ending = Some(ending),
         }
@@ -172,17 +176,26 @@ impl Driver {
 
     // ---- telling
 
-    pub(super) fn open(&self, life: Life, fd: OwnedFd, stream: Stream) {
+    /// `screen`: it is a terminal's master, and not a pipe.
+    pub(super) fn open(
+        &self,
+        life: Life,
+        fd: impl Into<Arc<OwnedFd>>,
+        stream: Stream,
+        screen: Option<Arc<Screen>>,
+    ) {
         let at = life.instance.0 as usize;
-        let treatment = match self.stack.instances[at].quiet {
-            true => Treatment::Discard,
-            false => Treatment::Print,
+        let treatment = match (self.stack.instances[at].quiet, &screen) {
+            (true, _) => Treatment::Discard,
+            (false, Some(_)) => Treatment::PrintRaw,
+            (false, None) => Treatment::Print,
         };
-        let source =
-            Source { id: source_id(life, stream), label: self.labels[at].clone(), stream, treatment };
-        self.log.open(source, fd);
+        let label = self.labels[at].clone();
+        self.log.open(Source { id: source_id(life, stream), label, stream, treatment, screen }, fd);
     }
 
+    /// Of an instance with a terminal of its own the first alone is there, and that the others are not does not
+    /// matter.
     pub(super) fn sources(&self, life: Life) -> impl Iterator<Item = SourceId> + use<> {
         self.streams.iter().map(move |&stream| source_id(life, stream))
     }

@@ -154,7 +154,7 @@ impl Driver {
             restart_reason: instance.last_restart.map(|LastRestart { why, .. }| reason(why)),
             leftovers: instance.leftovers,
             port: spec.port,
-            pty: false,
+            pty: spec.pty,
             restart: restart(instance.policy.restart.when).to_owned(),
             command: process.text.clone(),
             working_directory: spec.working_directory.display().to_string(),

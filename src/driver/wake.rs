@@ -91,6 +91,8 @@ pub(super) enum Kind {
     Guardian,
     /// The first client.
     Listener,
+    /// Who waits for the stack to be up.
+    Launcher,
 }
 
 impl Key {
@@ -118,13 +120,18 @@ impl Key {
         Key(4 << 32)
     }
 
+    pub(super) fn launcher() -> Key {
+        Key(5 << 32)
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self.0 >> 32 {
             0 => Kind::Exit,
             1 => Kind::Events,
             2 => Kind::Resource,
             3 => Kind::Guardian,
-            _ => Kind::Listener,
+            4 => Kind::Listener,
+            _ => Kind::Launcher,
         }
     }
 
@@ -139,7 +146,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new(ignore_hangup: bool) -> std::io::Result<Signals> {
+    /// `window`: also when the terminal's size changes.
+    pub(super) fn new(ignore_hangup: bool, window: bool) -> std::io::Result<Signals> {
         let mut numbers = vec![
             libc::SIGINT,
             libc::SIGTERM,
@@ -156,6 +164,9 @@ impl Signals {
         // nohup asked for this, and it stays so.
         if !ignore_hangup {
             numbers.push(libc::SIGHUP);
+        }
+        if window {
+            numbers.push(libc::SIGWINCH);
         }
         let stream = |number| signal(SignalKind::from_raw(number)).map(|stream| (number, stream));
         Ok(Signals { streams: numbers.into_iter().map(stream).collect::<Result<_, _>>()? })

@@ -21,10 +21,15 @@ use crate::error::words;
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::pidfd::PidFd;
+use crate::linux::pty::{self, Size};
 use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
 use crate::linux::tree::Tree;
 use crate::output::{self, Stream};
 use crate::supervisor::{Client, Failure, FailureKind, Life};
+
+/// What a program is told of its own terminal where lpm's environment says nothing of one. Most know it, and no
+/// part of it is missing from what lpm passes on.
+const TERM: (&str, &str) = ("TERM", "xterm-256color");
 
 /// What the worker needs for every birth.
 pub(super) struct Nursery {
@@ -64,6 +69,8 @@ pub(super) struct Born {
     pub leaf: Option<Cgroup>,
     /// The reading ends of its pipes.
     pub pipes: Vec<(Stream, OwnedFd)>,
+    /// The master of its own terminal.
+    pub terminal: Option<OwnedFd>,
 }
 
 pub(super) enum Order {
@@ -72,6 +79,8 @@ pub(super) enum Order {
         cancelled: Arc<AtomicBool>,
         /// As it was when the order was given.
         stack: Arc<Stack>,
+        /// It is to have a terminal of its own, of this size.
+        terminal: Option<Size>,
     },
     /// Write limits of a leaf, or of the whole stack. Lowering one blocks for as long as the reclaim takes.
     Limit {
@@ -119,8 +128,8 @@ impl Worker {
             let mut births = Births::new(nursery);
             for order in inbox {
                 match order {
-                    Order::Spawn { life, cancelled, stack } => {
-                        report(Report::Answered(births.deliver(life, &cancelled, &stack)));
+                    Order::Spawn { life, cancelled, stack, terminal } => {
+                        report(Report::Answered(births.deliver(life, &cancelled, &stack, terminal)));
                     }
                     Order::Limit { leaf, settings, part } => {
                         let done = births.limit(leaf.as_deref(), &settings);
@@ -189,7 +198,13 @@ impl Births {
         environment.clone()
     }
 
-    fn deliver(&mut self, life: Life, cancelled: &AtomicBool, stack: &Arc<Stack>) -> Answer {
+    fn deliver(
+        &mut self,
+        life: Life,
+        cancelled: &AtomicBool,
+        stack: &Arc<Stack>,
+        terminal: Option<Size>,
+    ) -> Answer {
         if cancelled.load(Ordering::Acquire) {
             let reason = "stopped before it began".to_owned();
             let failure = Failure { stage: "start".into(), reason, kind: FailureKind::Cancelled };
@@ -204,7 +219,7 @@ impl Births {
             }
         };
         let base = self.base(stack);
-        let born = self.bear(life, instance, &base, leaf);
+        let born = self.bear(life, instance, &base, leaf, terminal);
         born.map_err(|failure| {
             self.remove(&instance.name);
             (life, failure)
@@ -239,10 +254,14 @@ impl Births {
         instance: &Instance,
         base: &Environment,
         leaf: Option<Cgroup>,
+        terminal: Option<Size>,
     ) -> Result<Born, Failure> {
         let unusable = |_| setup_failure("environment", Errno::INVAL);
         let overlay = instance.environment.iter().map(|(name, value)| (name, value));
-        let environment = base.with(overlay).map_err(unusable)?;
+        let mut environment = base.with(overlay).map_err(unusable)?;
+        if terminal.is_some() && environment.value("TERM").is_none_or(<[u8]>::is_empty) {
+            environment = environment.with([TERM]).map_err(unusable)?;
+        }
         let (argv, script) = command_line(&instance.command).map_err(unusable)?;
         let directory = CString::new(instance.working_directory.as_os_str().as_bytes()).map_err(unusable)?;
 
@@ -251,20 +270,28 @@ impl Births {
             Ok((read, write)) => Ok(((stream, read), write)),
             Err(error) => Err(setup_failure("output pipe", errno_of(&error))),
         };
+        let terminal =
+            terminal.map(pty::open).transpose().map_err(|errno| setup_failure("terminal", errno))?;
         let (pipes, ends): (Vec<_>, Vec<_>) = match self.nursery.streams {
+            _ if terminal.is_some() => Vec::new(),
             Streams::Pipes { split_stderr: false } => vec![pipe(Stream::Merged)?],
             Streams::Pipes { split_stderr: true } => vec![pipe(Stream::Out)?, pipe(Stream::Err)?],
             Streams::Ours { .. } => Vec::new(),
         }
         .into_iter()
         .unzip();
-        let (stdio, session) = match (&self.nursery.streams, ends.as_slice()) {
-            (Streams::Ours { terminal: None }, _) => (ours(), Session::Same),
-            (Streams::Ours { terminal: Some(terminal) }, _) => {
+        let (stdio, session) = match (&terminal, &self.nursery.streams, ends.as_slice()) {
+            (Some(own), ..) => ([own.slave.as_fd(); 3], Session::Terminal),
+            (None, Streams::Ours { terminal: None }, _) => (ours(), Session::Same),
+            (None, Streams::Ours { terminal: Some(terminal) }, _) => {
                 (ours(), Session::Group(Some(terminal.as_fd())))
             }
-            (Streams::Pipes { .. }, [out, err]) => ([null.as_fd(), out.as_fd(), err.as_fd()], Session::New),
-            (Streams::Pipes { .. }, both) => ([null.as_fd(), both[0].as_fd(), both[0].as_fd()], Session::New),
+            (None, Streams::Pipes { .. }, [out, err]) => {
+                ([null.as_fd(), out.as_fd(), err.as_fd()], Session::New)
+            }
+            (None, Streams::Pipes { .. }, both) => {
+                ([null.as_fd(), both[0].as_fd(), both[0].as_fd()], Session::New)
+            }
         };
 
         let ignored = [libc::SIGHUP];
@@ -281,7 +308,10 @@ impl Births {
         };
         let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd))
             .map_err(|failure| birth_failure(failure, leaf.as_ref()))?;
-        Ok(Born { life, pid: child.pid, main: PidFd::from(child.pidfd), leaf, pipes })
+        let main = PidFd::from(child.pidfd);
+        // Our copy of the slave is closed with this, so that the terminal ends with those who have it.
+        let terminal = terminal.map(|pty| pty.master);
+        Ok(Born { life, pid: child.pid, main, leaf, pipes, terminal })
     }
 
     /// One that went away meanwhile needs no limit.

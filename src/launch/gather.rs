@@ -267,6 +267,7 @@ fn options(asked: Asked<'_>, origins: &Origins) -> Options {
         oneshot: list("oneshot", life.oneshot),
         restart: list("restart", life.restart),
         quiet: one("quiet", quiet.filter(|names| !names.is_empty())),
+        pty: list("pty", life.pty),
         exit_code: one("exit_code", life.exit_code),
         env_precedence: one("env_precedence", stack.env_precedence),
         expand_env: stack.expand_env,

@@ -120,18 +120,20 @@ fn named(file: &str, ceilings: &Ceilings) -> String {
     text.unwrap_or_else(|| file.to_owned())
 }
 
-/// Whether the user's manager, and with it the scope that lpm is in, ends with the user's last login, although
-/// somebody asked for more (nohup): a user without lingering (logind.conf(5), loginctl(1)).
-pub fn ends_with_the_login(around: &Surroundings) -> Option<String> {
+/// Whether the user's manager, and with it the scope or service that lpm is in, ends with the user's last login,
+/// although somebody asked for more (nohup, `--detach`): a user without lingering (logind.conf(5), loginctl(1)).
+pub fn ends_with_the_login(around: &Surroundings, detached: bool) -> Option<String> {
     let uid = rustix::process::geteuid();
-    if uid.is_root() || around.variable(scope::GUARD).is_none() || !signals::is_ignored(libc::SIGHUP) {
+    let more = detached || signals::is_ignored(libc::SIGHUP);
+    if uid.is_root() || around.variable(scope::GUARD).is_none() || !more {
         return None;
     }
     let known = std::fs::read_to_string(format!("/run/systemd/users/{}", uid.as_raw())).ok()?;
     let name = known.lines().find_map(|line| line.strip_prefix("NAME="))?;
     let lingers = Path::new("/var/lib/systemd/linger").join(name).exists();
     let fix = format!("to keep it: loginctl enable-linger {name}");
-    (!lingers).then(|| format!("warning: the stack ends with your last login, in spite of nohup; {fix}"))
+    let spite = if detached { "" } else { ", in spite of nohup" };
+    (!lingers).then(|| format!("warning: the stack ends with your last login{spite}; {fix}"))
 }
 
 /// A line for each reason, with all the ceilings that it concerns.

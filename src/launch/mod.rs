@@ -4,6 +4,8 @@
 //! against it, then the stack is claimed, and only then is anything made that would have to be taken away
 //! again. What was made goes in the reverse order, whatever happened in between.
 
+pub mod detach;
+pub mod detached;
 pub mod gather;
 pub mod ground;
 pub mod look;
@@ -23,14 +25,16 @@ use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Limits, Severity, Sources, Stack};
 use crate::control::interface::Refusal;
 use crate::control::socket::Listening;
-use crate::driver::{self, About, Control, Ground, Read, Setup, Streams, Texts, Voice};
+use crate::driver::{self, About, Control, Ground, Launcher, News, Read, Setup, Streams, Texts, Voice};
 use crate::error::{Error, tell, words};
 use crate::linux::guardian::{self, Guardian};
+use crate::linux::notify::Notifier;
 use crate::linux::scope::Scope;
 use crate::linux::tier::{Decision, Place, Tier};
 use crate::linux::tree::Tree;
 use crate::linux::{descendants, signals};
 use crate::output::Layout;
+use crate::output::history::{BYTES_PER_INSTANCE, History};
 use crate::output::summary::{self, Row, Summary};
 use crate::supervisor::{Ending, policy};
 use gather::{Asked, Files, Gathered, Surroundings};
@@ -68,6 +72,10 @@ pub struct Plan {
     pub summary: Option<PathBuf>,
     /// The control socket, if it was named.
     pub socket: Option<PathBuf>,
+    /// Who waits for the stack to be up, somewhere else.
+    pub launcher: Option<Launcher>,
+    /// The service manager that wants to know how it goes.
+    pub notifier: Option<Notifier>,
 }
 
 /// Reads and judges the text; warnings go to standard error.
@@ -117,9 +125,7 @@ pub fn shown<'a>(problems: impl Iterator<Item = &'a Diagnostic>) -> Vec<String> 
 /// Whatever stands in the way before the first process is started. Nothing is left behind then.
 pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending, Error> {
     let Loaded { mut stack, procfile, stdin, mut sources, files } = loaded;
-    if stack.instances.is_empty() {
-        return Err(Error::new("nothing to start: the formation leaves no instance"));
-    }
+    something_to_start(&stack)?;
     let decision = ground::survey(around)?;
     ground::as_asked(around, &decision)?;
     let mut preface = ground::hold(&stack, &ground::lacks(&stack, &decision))?;
@@ -160,7 +166,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         preface.push(format!("no cgroups: {why}; containment is best effort (lpm doctor says more)"));
     }
     if plan.voice == Voice::Stack {
-        preface.extend(ground::ends_with_the_login(around));
+        preface.extend(ground::ends_with_the_login(around, plan.launcher.is_some()));
         preface.extend(ports(&stack));
     }
 
@@ -194,15 +200,21 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         stack = config::load(&sources).map_err(|problems| refused(&problems))?.stack;
     }
     let texts = texts(files, decision, ground.tree.as_ref());
+    if let Some(launcher) = &plan.launcher {
+        preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
+    }
     let setup = Setup {
         stack: Arc::new(stack),
         output: plan.output,
         layout: plan.layout,
+        history: (plan.voice == Voice::Stack).then(|| History::new(BYTES_PER_INSTANCE)),
         streams: plan.streams,
         voice: plan.voice,
         terminal: has_terminal(),
         ignore_hangup: signals::is_ignored(libc::SIGHUP),
         open_files,
+        launcher: plan.launcher.clone(),
+        notifier: plan.notifier,
         preface,
         inherited,
         held,
@@ -231,11 +243,11 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if plan.table {
         tell(summary::table(&rows).trim_end());
     }
+    let exit_code = match run.ending {
+        Ending::Code(code) => code,
+        Ending::Signal(signal) => policy::signal_code(signal),
+    };
     if let Some((file, path)) = summary_file {
-        let exit_code = match run.ending {
-            Ending::Code(code) => code,
-            Ending::Signal(signal) => policy::signal_code(signal),
-        };
         let summary = Summary {
             stack: &run.stack.name,
             tier: &tier.to_string(),
@@ -251,7 +263,23 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             tell(format_args!("lpm: {}: the summary cannot be written: {}", path.display(), words(error)));
         }
     }
+    // Last of all: whoever hears of it may count on nothing being left.
+    if let (Some(launcher), Some(mut lines)) = (&plan.launcher, run.never_up) {
+        lines.push(format!("lpm: stack {} did not come up", run.stack.name));
+        launcher.tell(&News::Failed { code: exit_code, lines });
+    }
     Ok(run.ending)
+}
+
+/// Whether there is anything to start.
+///
+/// # Errors
+/// There is not.
+fn something_to_start(stack: &Stack) -> Result<(), Error> {
+    match stack.instances.is_empty() {
+        true => Err(Error::new("nothing to start: the formation leaves no instance")),
+        false => Ok(()),
+    }
 }
 
 /// The stack's own ceilings, and the guardian, which is up before the first instance.
@@ -323,11 +351,9 @@ fn execute_in_scope(around: &Surroundings, stack: &Stack, user: bool, stdin: Opt
         Ok(path) => path,
         Err(error) => return error,
     };
-    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '-' };
-    let label: String = stack.name.chars().map(fit).take(60).collect();
     Scope {
         user,
-        unit: &format!("lpm-{label}-{}.scope", own_pid().as_raw_pid()),
+        unit: &format!("lpm-{}-{}.scope", label(stack), own_pid().as_raw_pid()),
         executable: &executable,
         arguments: around.argv.get(1..).unwrap_or_default(),
         stdin,
@@ -335,6 +361,12 @@ fn execute_in_scope(around: &Surroundings, stack: &Stack, user: bool, stdin: Opt
         euid: rustix::process::geteuid().as_raw(),
     }
     .exec()
+}
+
+/// The stack's name as far as it fits into the name of a unit (systemd.unit(5)).
+fn label(stack: &Stack) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '-' };
+    stack.name.chars().map(fit).take(60).collect()
 }
 
 /// `ports: web 5000, worker 5100-5102`; nothing without ports.
@@ -378,7 +410,7 @@ fn raise_open_files() -> Option<(u64, u64)> {
 }
 
 /// What lpm has open for itself, the guardian's birth included, and for each instance: its process, its leaf,
-/// its output, and, while it ends, its leaf's notifications.
+/// its output (a pipe, or a terminal's master), and, while it ends, its leaf's notifications.
 const OWN_FILES: u64 = 32;
 const FILES_OF_INSTANCE: u64 = 4;
 
@@ -388,8 +420,9 @@ fn enough_open_files(stack: &Stack, streams: &Streams) -> Result<usize, Error> {
     const MOST_CLIENTS: u64 = 4096;
     const FEWEST_CLIENTS: u64 = 8;
     let split = matches!(streams, Streams::Pipes { split_stderr: true });
-    let instances = u64::try_from(stack.instances.len()).unwrap_or(u64::MAX);
-    let needed = OWN_FILES + instances * (FILES_OF_INSTANCE + u64::from(split));
+    // A terminal cannot be split.
+    let of = |instance: &config::Instance| FILES_OF_INSTANCE + u64::from(split && !instance.pty);
+    let needed = OWN_FILES + stack.instances.iter().map(of).sum::<u64>();
     match rustix::process::getrlimit(Resource::Nofile).current {
         Some(allowed) if allowed < needed => Err(Error::new(format!(
             "{needed} open files are needed for this stack and {allowed} are allowed \

@@ -55,8 +55,7 @@ impl Scope<'_> {
             Ok(stdin) => stdin,
             Err(error) => return error,
         };
-        let ours = format!("/run/user/{}", self.euid);
-        let exists = std::fs::metadata(&ours).is_ok_and(|data| data.is_dir() && data.uid() == self.euid);
+        let exists = runtime_exists(self.euid);
         let ignored = signals::is_ignored(libc::SIGPIPE);
         let error = self.command(stdin.as_ref().map(AsRawFd::as_raw_fd), exists).exec();
         // It was set to its default on the way there; a write to a closed pipe would now kill us.
@@ -79,19 +78,46 @@ impl Scope<'_> {
         if let Some(number) = stdin {
             command.env(STDIN, number.to_string());
         }
-        let runtime = format!("/run/user/{}", self.euid);
-        // Missing under sudo, su and cron; somebody else's where it was kept over a change of user.
-        if self.user && runtime_exists && self.runtime_directory != Some(OsStr::new(&runtime)) {
-            command.env("XDG_RUNTIME_DIR", runtime);
-            // It may name the other user's bus, and is asked first.
-            command.env_remove("DBUS_SESSION_BUS_ADDRESS");
+        if self.user {
+            for (name, value) in repairs(self.euid, self.runtime_directory, runtime_exists) {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
         }
         command
     }
 }
 
-/// Bytes in memory behind a descriptor that survives `execve`.
-fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
+/// Whether `/run/user/UID` is there and ours.
+pub(super) fn runtime_exists(euid: u32) -> bool {
+    let ours = format!("/run/user/{euid}");
+    std::fs::metadata(ours).is_ok_and(|data| data.is_dir() && data.uid() == euid)
+}
+
+/// The variables that systemd-run needs otherwise than we have them to find the user's manager; `None` takes one
+/// away. `runtime_exists`: `/run/user/UID` is there and ours.
+pub(super) fn repairs(
+    euid: u32,
+    runtime_directory: Option<&OsStr>,
+    runtime_exists: bool,
+) -> Vec<(&'static str, Option<String>)> {
+    let runtime = format!("/run/user/{euid}");
+    // Missing under sudo, su and cron; somebody else's where it was kept over a change of user.
+    if !runtime_exists || runtime_directory == Some(OsStr::new(&runtime)) {
+        return Vec::new();
+    }
+    // The bus may be the other user's, and is asked first.
+    vec![("XDG_RUNTIME_DIR", Some(runtime)), ("DBUS_SESSION_BUS_ADDRESS", None)]
+}
+
+/// Standard input that was read already: bytes in memory behind a descriptor that survives `execve`, for
+/// [`STDIN`].
+///
+/// # Errors
+/// There is no memory, or no descriptor.
+pub fn memfd(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = std::fs::File::from(rustix::fs::memfd_create("lpm-stdin", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;

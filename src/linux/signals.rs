@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "rustix has no sigaction, sigprocmask or raise; signal(7)")]
 
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use rustix::io::Errno;
@@ -99,6 +100,53 @@ impl Drop for Blocked {
     fn drop(&mut self) {
         // SAFETY: `before` was filled by pthread_sigmask(3) in this very thread (the type is not Send).
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
+    }
+}
+
+/// These signals, read from a descriptor instead of being delivered (signalfd(2)). They are blocked in this
+/// thread, which should be the only one, for as long as this is there.
+#[derive(Debug)]
+pub struct Watched {
+    fd: OwnedFd,
+    _blocked: Blocked,
+}
+
+/// Watch these signals.
+///
+/// # Errors
+/// `EMFILE` and its like.
+pub fn watch(signals: &[i32]) -> Result<Watched, Errno> {
+    let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: sigemptyset(3) initialises `set`, which the others then change or read; pthread_sigmask(3)
+    // initialises `before`. A number that is no signal changes nothing.
+    let (fd, before) = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for &signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+        (libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK), before.assume_init())
+    };
+    let blocked = Blocked { before, _here: std::marker::PhantomData };
+    check(fd.min(0))?;
+    // SAFETY: the kernel made this descriptor for us just now (signalfd(2)).
+    Ok(Watched { fd: unsafe { OwnedFd::from_raw_fd(fd) }, _blocked: blocked })
+}
+
+impl Watched {
+    /// The next signal that came.
+    pub fn next(&self) -> Option<i32> {
+        // A signalfd_siginfo, which begins with the signal's number.
+        let mut info = [0; 128];
+        let length = rustix::io::read(&self.fd, &mut info).ok()?;
+        let number = info.get(..length)?.first_chunk()?;
+        i32::try_from(u32::from_ne_bytes(*number)).ok()
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -202,6 +250,18 @@ mod tests {
             assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
             assert_eq!(status, expected);
         }
+    }
+
+    #[test]
+    fn a_watched_signal_is_read_and_does_nothing_else() {
+        let watched = watch(&[libc::SIGTERM, libc::SIGWINCH]).unwrap();
+        assert_eq!(watched.next(), None);
+        // SAFETY: pthread_kill(3) with this very thread, which blocks the signal.
+        unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGTERM) };
+        let mut fds = [rustix::event::PollFd::new(&watched, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut fds, None), Ok(1));
+        assert_eq!(watched.next(), Some(libc::SIGTERM));
+        assert_eq!(watched.next(), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::config::quantity::{format_duration, format_memory, format_size, format_tasks};
+use crate::config::quantity::{format_cpu_time, format_duration, format_memory, format_size, format_tasks};
 use crate::config::{Ceiling, Command, Instance, Stack};
 use crate::supervisor::{
     Announcement, Exit, Failure, FailureKind, InstanceId, Intervention, Outcome, RestartReason, Usage,
@@ -265,13 +265,7 @@ fn counted(n: u64, one: &str, many: &str) -> String {
 
 /// Processor time: `3ms`, `1.24s`, `2min 5s`, `3h 20min`.
 pub fn cpu_time(us: u64) -> String {
-    let seconds = us / 1_000_000;
-    match seconds {
-        0 => format!("{}ms", us / 1000),
-        1..60 => format!("{}.{:02}s", seconds, us % 1_000_000 / 10_000),
-        60..3600 => format!("{}min {}s", seconds / 60, seconds % 60),
-        _ => format!("{}h {}min", seconds / 3600, seconds % 3600 / 60),
-    }
+    format_cpu_time(us)
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@
 //! that moment, an unterminated line included. It never waits for the end of the file: an escaped daemon may
 //! hold the pipe.
 //!
+//! **Who else gets it.** A [`history`] keeps every line for those who ask later, those that are not shown
+//! included. The bytes of a source that has a terminal of its own go to its [`screen`] as they come, and its
+//! lines are what is left without the terminal's doing (`sequence.rs`). Both take what they are given and never
+//! hold anybody up.
+//!
 //! **Every buffer has a bound**, and a plan for full:
 //!
 //! | buffer | bound | when full |
@@ -24,6 +29,8 @@
 //! | the batch | 256 KiB | written |
 //! | an unfinished line, per source | [`lines::LONGEST`] | what there is of it is printed, the rest as it comes |
 //! | orders | 1000 lines, 64 sources | further lines are counted, the gap announced; sources that end unheard are too |
+//! | the history, per instance | what its maker says | the oldest lines go; followers are told how many |
+//! | a screen's newest bytes | [`screen::KEPT`] | the oldest go; viewers repaint |
 //! | what standard output refuses (no space) | 0 | lines are counted, the gap announced when it takes some again |
 //!
 //! **Lines stay whole.** Other sources' lines never come in between the pieces of a long one: while it is
@@ -38,13 +45,17 @@
 //! This module refuses to know what a line means, which process wrote it, or why it ended.
 
 pub mod announce;
+pub mod history;
 pub mod lines;
 mod page;
 mod pump;
+pub mod screen;
+mod sequence;
 pub mod summary;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod zone;
 
 use std::collections::VecDeque;
@@ -58,6 +69,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use history::History;
+use screen::Screen;
 pub use terminal::{Label, Layout};
 
 /// The most that is read from one source before the next has its turn, in bytes: what a pipe holds.
@@ -84,9 +97,9 @@ pub enum Stream {
 pub enum Treatment {
     /// Print it; control sequences are shown where the layout asks for it.
     Print,
-    /// Print it byte for byte: the source has a terminal of its own (`--pty`).
+    /// Print it as it is: the source has a terminal of its own (`--pty`).
     PrintRaw,
-    /// Read it and drop it (`--quiet`).
+    /// Read it and don't print it (`--quiet`).
     Discard,
 }
 
@@ -101,6 +114,9 @@ pub struct Source {
     pub stream: Stream,
     /// What to do with it.
     pub treatment: Treatment,
+    /// It is the master of a terminal, whose bytes also go to this screen. The screen is emptied when the source
+    /// is opened.
+    pub screen: Option<Arc<Screen>>,
 }
 
 /// What the log thread has to tell. Called on that thread, so it should do no more than pass it on.
@@ -124,22 +140,28 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts the thread. `stdout` may be blocking or not; it is written to by this thread alone.
-    pub fn start(stdout: OwnedFd, layout: Layout, notify: Box<dyn Fn(Notice) + Send>) -> io::Result<Log> {
+    /// Starts the thread. `stdout` may be blocking or not; it is written to by this thread alone. `history`
+    /// keeps all lines, if somebody may want them.
+    pub fn start(
+        stdout: OwnedFd,
+        layout: Layout,
+        history: Option<Arc<History>>,
+        notify: Box<dyn Fn(Notice) + Send>,
+    ) -> io::Result<Log> {
         let orders = Arc::new(Orders {
             queue: Mutex::default(),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         });
         let page = page::Page::new(stdout, layout, notify);
-        let pump = pump::Pump::new(Arc::clone(&orders), page)?;
+        let pump = pump::Pump::new(Arc::clone(&orders), page, history)?;
         thread::Builder::new().name("lpm-log".to_owned()).stack_size(1 << 20).spawn(move || pump.run())?;
         Ok(Log { orders })
     }
 
     /// Reads and prints `fd`, the reading end of a pipe or a terminal's master, from now on, until it ends or
-    /// [`Log::close`].
-    pub fn open(&self, source: Source, fd: OwnedFd) {
-        self.orders.push(Order::Open(source, fd));
+    /// [`Log::close`]. Others may hold the same descriptor, to write to a terminal and to set its size.
+    pub fn open(&self, source: Source, fd: impl Into<Arc<OwnedFd>>) {
+        self.orders.push(Order::Open(source, fd.into()));
     }
 
     /// Prints a line of lpm's own. While nobody reads standard output, so many lines are kept, and those
@@ -193,7 +215,7 @@ fn set_nonblocking(fd: impl AsFd) -> Result<(), Errno> {
 /// What the driver wants done.
 #[derive(Debug)]
 enum Order {
-    Open(Source, OwnedFd),
+    Open(Source, Arc<OwnedFd>),
     Say(Label, String),
     Settle(SourceId),
     Close(SourceId),

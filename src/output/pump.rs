@@ -6,6 +6,9 @@
 //! timer and no second buffer that could delay a line: when the turn is over everything has been written. An
 //! idle thread waits without a limit.
 //!
+//! A chunk is recorded as a whole and then printed, in this order, so that what stands in the way of printing
+//! is not in the way of those who read the history. Nothing is locked while anything is written.
+//!
 //! While a long line is being printed, its source holds the output. The others are then simply not read:
 //!
 //! ```text
@@ -33,10 +36,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::lines::Cutter;
+use super::history::{History, RingId, Sheet};
+use super::lines::{Cutter, Piece};
 use super::page::{Page, Voice, reason};
+use super::screen::Screen;
+use super::sequence::Plain;
 use super::terminal::Label;
-use super::{CHUNK, Notice, Order, Orders, Source, SourceId, Treatment, announce, set_nonblocking};
+use super::{CHUNK, Notice, Order, Orders, Source, SourceId, Stream, Treatment, announce, set_nonblocking};
 
 /// What epoll says for the bell and for standard output; no source has these numbers.
 const BELL: u64 = u64::MAX;
@@ -62,14 +68,32 @@ pub(super) struct Pump {
     epoll: OwnedFd,
     sources: BTreeMap<SourceId, Open>,
     chunk: Box<[u8]>,
+    /// What a terminal's chunk comes to in lines.
+    plain: Vec<u8>,
+    record: Option<Record>,
 }
 
 /// A source that is being read.
 struct Open {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     cutter: Cutter,
     voice: Voice,
-    treatment: Treatment,
+    stream: Stream,
+    shown: bool,
+    ring: Option<RingId>,
+    terminal: Option<Terminal>,
+}
+
+/// What a source has that is the master of a terminal.
+struct Terminal {
+    screen: Arc<Screen>,
+    plain: Plain,
+}
+
+/// The history, and the chunk that goes into it.
+struct Record {
+    history: Arc<History>,
+    sheet: Sheet,
 }
 
 /// What a read found.
@@ -80,14 +104,22 @@ enum Found {
 }
 
 impl Pump {
-    pub(super) fn new(orders: Arc<Orders>, page: Page) -> Result<Pump, Errno> {
+    pub(super) fn new(orders: Arc<Orders>, page: Page, history: Option<Arc<History>>) -> Result<Pump, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &orders.bell, EventData::new_u64(BELL), EventFlags::IN)?;
         if is_pipe(&page) {
             // Reports an error when the last reader leaves, even if there is nothing to write.
             epoll::add(&epoll, page.stdout(), EventData::new_u64(STDOUT), EventFlags::empty())?;
         }
-        Ok(Pump { orders, page, epoll, sources: BTreeMap::new(), chunk: vec![0; CHUNK].into_boxed_slice() })
+        Ok(Pump {
+            orders,
+            page,
+            epoll,
+            sources: BTreeMap::new(),
+            chunk: vec![0; CHUNK].into_boxed_slice(),
+            plain: Vec::new(),
+            record: history.map(|history| Record { history, sheet: Sheet::default() }),
+        })
     }
 
     pub(super) fn run(mut self) {
@@ -182,30 +214,38 @@ impl Pump {
             }
         }
         if queue.dropped > 0 {
-            self.page.say(&Label::system(), &announce::own_lines_dropped(queue.dropped));
+            self.say(&Label::system(), &announce::own_lines_dropped(queue.dropped));
         }
         if queue.unheard > 0 {
-            self.page.say(&Label::system(), &announce::unheard(queue.unheard));
+            self.say(&Label::system(), &announce::unheard(queue.unheard));
         }
         false
     }
 
-    fn open(&mut self, source: Source, fd: OwnedFd) {
+    fn open(&mut self, source: Source, fd: Arc<OwnedFd>) {
         self.make_room(&source.label);
-        let added = set_nonblocking(&fd)
-            .and_then(|()| epoll::add(&self.epoll, &fd, EventData::new_u64(source.id.0), EventFlags::IN));
+        let added = set_nonblocking(&*fd)
+            .and_then(|()| epoll::add(&self.epoll, &*fd, EventData::new_u64(source.id.0), EventFlags::IN));
         if let Err(errno) = added {
             // Not for a pipe or terminal, but for want of memory or of epoll watches.
-            return self.page.say(&source.label, &format!("its output cannot be read: {}", reason(errno)));
+            return self.say(&source.label, &format!("its output cannot be read: {}", reason(errno)));
         }
-        let raw = source.treatment == Treatment::PrintRaw;
-        let voice = self.page.voice(source.label, source.stream, raw);
-        self.sources
-            .insert(source.id, Open { fd, cutter: Cutter::default(), voice, treatment: source.treatment });
+        let Source { id, label, stream, treatment, screen } = source;
+        let ring = self.record.as_ref().map(|record| record.history.ring(label.shared_name()));
+        let terminal = screen.map(|screen| {
+            screen.reset();
+            Terminal { screen, plain: Plain::default() }
+        });
+        let voice = self.page.voice(label, stream, treatment == Treatment::PrintRaw);
+        let shown = treatment != Treatment::Discard;
+        self.sources.insert(id, Open { fd, cutter: Cutter::default(), voice, stream, shown, ring, terminal });
     }
 
     fn say(&mut self, label: &Label, text: &str) {
         self.make_room(label);
+        if let Some(record) = &self.record {
+            record.history.say(label.shared_name(), now_usec(), text);
+        }
         self.page.say(label, text);
     }
 
@@ -227,9 +267,9 @@ impl Pump {
     /// ever.
     fn settle(&mut self, id: SourceId) {
         let Some(open) = self.sources.get(&id) else { return };
-        let mut left = match open.treatment {
-            Treatment::PrintRaw => TERMINAL,
-            _ => ioctl_fionread(&open.fd).unwrap_or(0),
+        let mut left = match open.terminal {
+            Some(_) => TERMINAL,
+            None => ioctl_fionread(&*open.fd).unwrap_or(0),
         };
         while left > 0 {
             match self.read_some(id, CHUNK.min(left as usize)) {
@@ -244,32 +284,84 @@ impl Pump {
     /// Up to `most` bytes of a source; `None` if there is no such source.
     fn read_some(&mut self, id: SourceId, most: usize) -> Option<Found> {
         let open = self.sources.get_mut(&id)?;
-        let chunk = match rustix::io::read(&open.fd, &mut self.chunk[..most]) {
+        let mut chunk = match rustix::io::read(&*open.fd, &mut self.chunk[..most]) {
             Ok(0) => return Some(Found::End),
             Ok(n) => &self.chunk[..n],
             Err(Errno::AGAIN | Errno::INTR) => return Some(Found::Nothing),
             // EIO: the other side of a terminal was closed. No other error ends any better.
             Err(_) => return Some(Found::End),
         };
-        if open.treatment != Treatment::Discard && !self.page.is_gone() {
-            self.page.tick();
-            open.cutter.feed(chunk, |piece| self.page.print(id, &mut open.voice, piece));
+        let read = Found::Bytes(chunk.len());
+        if let Some(terminal) = &mut open.terminal {
+            let answers = terminal.screen.feed(chunk);
+            if !answers.is_empty() {
+                // One that doesn't read what is typed has room for no more, and waits for no answer.
+                rustix::io::write(&*open.fd, &answers).ok();
+            }
+            self.plain.clear();
+            terminal.plain.feed(chunk, &mut self.plain);
+            chunk = &self.plain;
         }
-        Some(Found::Bytes(chunk.len()))
+        open.take_in(id, &mut self.page, self.record.as_mut(), chunk, false);
+        Some(read)
     }
 
     /// Ends an unterminated line.
     fn finish(&mut self, id: SourceId) {
-        if let Some(open) = self.sources.get_mut(&id) {
-            open.cutter.finish(|piece| self.page.print(id, &mut open.voice, piece));
+        let Some(open) = self.sources.get_mut(&id) else { return };
+        self.plain.clear();
+        if let Some(terminal) = &mut open.terminal {
+            terminal.plain.finish(&mut self.plain);
         }
+        open.take_in(id, &mut self.page, self.record.as_mut(), &self.plain, true);
     }
 
     fn forget(&mut self, id: SourceId) {
         if let Some(open) = self.sources.remove(&id) {
             // Closing alone wouldn't do, should the reading end have been inherited by somebody.
-            epoll::delete(&self.epoll, &open.fd).ok();
+            epoll::delete(&self.epoll, &*open.fd).ok();
         }
+    }
+}
+
+impl Open {
+    /// Cuts a chunk into lines, and with `ends` whatever is left too; records and prints what comes of it.
+    fn take_in(
+        &mut self,
+        id: SourceId,
+        page: &mut Page,
+        record: Option<&mut Record>,
+        chunk: &[u8],
+        ends: bool,
+    ) {
+        let Open { cutter, voice, stream, shown, ring, .. } = self;
+        let shown = *shown && !page.is_gone();
+        match (record, *ring) {
+            (Some(Record { history, sheet }), Some(ring)) => {
+                sheet.clear();
+                cut(cutter, chunk, ends, |piece| sheet.put(piece));
+                history.record(ring, *stream, now_usec(), sheet);
+                if shown {
+                    page.tick();
+                    sheet.pieces().for_each(|piece| page.print(id, voice, piece));
+                }
+            }
+            _ if shown => {
+                page.tick();
+                cut(cutter, chunk, ends, |piece| page.print(id, voice, piece));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[inline]
+fn cut(cutter: &mut Cutter, chunk: &[u8], ends: bool, mut emit: impl FnMut(Piece<'_>)) {
+    if !chunk.is_empty() {
+        cutter.feed(chunk, &mut emit);
+    }
+    if ends {
+        cutter.finish(emit);
     }
 }
 
@@ -283,6 +375,12 @@ fn is_pipe(page: &Page) -> bool {
 fn readable_within(fd: &OwnedFd, nanoseconds: u64) -> bool {
     let limit = Timespec { tv_sec: 0, tv_nsec: nanoseconds as _ };
     poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
+}
+
+/// Microseconds since 1970 in UTC.
+fn now_usec() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
 fn monotonic() -> u64 {

@@ -41,6 +41,13 @@ impl Layout {
     pub fn width_for<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
         names.into_iter().map(str::len).fold(SYSTEM.len(), usize::max)
     }
+
+    /// How many columns of a line stand before its text.
+    pub fn columns_before_text(&self) -> usize {
+        let time = if self.timestamps { TIME + 1 } else { 0 };
+        // A blank, the bar, a blank.
+        if self.prefix { time + self.width + 3 } else { 0 }
+    }
 }
 
 const SYSTEM: &str = "system";
@@ -69,6 +76,11 @@ impl Label {
 
     /// `web.1`, or `system`.
     pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same, to be kept.
+    pub fn shared_name(&self) -> &Arc<str> {
         &self.name
     }
 }
@@ -345,6 +357,10 @@ mod tests {
         assert_eq!(web(Layout { prefix: false, colour: true, ..PLAIN }), "");
         assert_eq!(prefix(PLAIN, Label::system(), Stream::Merged), "12:42:07 system | ");
         assert_eq!(prefix(PLAIN, Label::instance("web.1", 0), Stream::Err), "12:42:07 web.1  ! ");
+        for layout in [PLAIN, Layout { width: 8, ..PLAIN }, Layout { timestamps: false, ..PLAIN }] {
+            assert_eq!(layout.columns_before_text(), web(layout).len());
+        }
+        assert_eq!(Layout { prefix: false, ..PLAIN }.columns_before_text(), 0);
         assert_eq!(Layout::width_for(["web.1"]), 6);
         assert_eq!(Layout::width_for(["web.1", "a-b_9.10"]), 8);
     }

@@ -74,8 +74,12 @@ impl Rig {
 }
 
 fn start(stdout: OwnedFd, layout: Layout) -> (Log, Receiver<Notice>) {
+    start_with(stdout, layout, None)
+}
+
+fn start_with(stdout: OwnedFd, layout: Layout, history: Option<Arc<History>>) -> (Log, Receiver<Notice>) {
     let (tell, notices) = channel();
-    let log = Log::start(stdout, layout, Box::new(move |n| tell.send(n).unwrap_or(()))).unwrap();
+    let log = Log::start(stdout, layout, history, Box::new(move |n| tell.send(n).unwrap_or(()))).unwrap();
     (log, notices)
 }
 
@@ -85,7 +89,13 @@ fn label(id: u64) -> Label {
 }
 
 fn source(id: u64) -> Source {
-    Source { id: SourceId(id), label: label(id), stream: Stream::Merged, treatment: Treatment::Print }
+    Source {
+        id: SourceId(id),
+        label: label(id),
+        stream: Stream::Merged,
+        treatment: Treatment::Print,
+        screen: None,
+    }
 }
 
 fn ready(fd: &File, flags: PollFlags) -> bool {
@@ -479,21 +489,105 @@ fn on_a_terminal_only_colours_are_obeyed() {
     assert_eq!(rig.read_to("white\n"), "\x1b[0m\nsystem | white\n");
 }
 
-#[test]
-fn a_source_with_its_own_terminal_passes_and_its_hangup_is_its_end() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let mut rig = Rig::new(Layout { escape_controls: true, ..PLAIN });
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+/// A terminal: its master, and the end for a program, which the line discipline leaves alone.
+fn terminal() -> (OwnedFd, File) {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
-    let path = ptsname(&master, Vec::new()).unwrap();
-    let mut terminal = File::options().read(true).write(true).open(path.to_str().unwrap()).unwrap();
-    rig.log.open(Source { treatment: Treatment::PrintRaw, ..source(1) }, master);
+    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+    (master, slave.into())
+}
+
+#[test]
+fn a_source_with_its_own_terminal_passes_and_its_hangup_is_its_end() {
+    let mut rig = Rig::new(Layout { escape_controls: true, ..PLAIN });
+    let (master, mut terminal) = terminal();
+    let screen = Screen::new(24, 80);
+    let source = Source { treatment: Treatment::PrintRaw, screen: Some(Arc::clone(&screen)), ..source(1) };
+    rig.log.open(source, master);
     terminal.write_all(b"\x1b[2Jone\ntw").unwrap();
-    assert_eq!(rig.read_to("\n"), "a.1    | \x1b[2Jone\r\n");
+    assert_eq!(rig.read_to("\n"), "a.1    | \x1b[2Jone\n");
     terminal.write_all(b"o").unwrap();
     drop(terminal);
     assert_eq!(rig.read_to("\n"), "a.1    | two\n");
+    let painted = String::from_utf8(screen.repaint().0).unwrap();
+    assert!(painted.contains("one\r\ntwo"), "{painted:?}");
+}
+
+#[test]
+fn what_a_program_asks_its_terminal_is_answered_there_and_not_printed() {
+    let mut rig = Rig::new(PLAIN);
+    let (master, mut terminal) = terminal();
+    let mut modes = rustix::termios::tcgetattr(&terminal).unwrap();
+    modes.make_raw();
+    rustix::termios::tcsetattr(&terminal, rustix::termios::OptionalActions::Now, &modes).unwrap();
+    let screen = Screen::new(24, 80);
+    let source = Source { treatment: Treatment::PrintRaw, screen: Some(screen), ..source(1) };
+    rig.log.open(source, master);
+    terminal.write_all(b"ab\x1b[6").unwrap();
+    rig.flushed();
+    terminal.write_all(b"ncd\r\n").unwrap();
+    assert_eq!(rig.read_to("\n"), "a.1    | abcd\n");
+    let mut answer = [0; 6];
+    assert!(ready(&terminal, PollFlags::IN));
+    terminal.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"\x1b[1;3R");
+}
+
+#[test]
+fn a_quiet_terminal_is_kept_and_not_shown() {
+    let (out, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let history = History::new(history::BYTES_PER_INSTANCE);
+    let (log, notices) = start_with(stdout, PLAIN, Some(Arc::clone(&history)));
+    let mut rig = Rig { log, notices, out: out.into() };
+    let (master, mut terminal) = terminal();
+    let screen = Screen::new(24, 80);
+    let source = Source { treatment: Treatment::Discard, screen: Some(Arc::clone(&screen)), ..source(1) };
+    rig.log.open(source, master);
+    terminal.write_all(b"hush\nhush").unwrap();
+    rig.log.close(SourceId(1));
+    rig.log.say(&label(1), "exited with code 0");
+    assert_eq!(rig.read_to("\n"), "a.1    | exited with code 0\n");
+    let texts: Vec<Vec<u8>> = history.lines(&|_| true, None).0.into_iter().map(|line| line.text).collect();
+    assert_eq!(texts, [&b"hush"[..], b"hush", b"exited with code 0"]);
+    assert!(String::from_utf8(screen.repaint().0).unwrap().contains("hush\r\nhush"));
+}
+
+#[test]
+fn history_is_what_was_said_and_can_be_read_while_the_output_is_stuck() {
+    let (out, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let history = History::new(history::BYTES_PER_INSTANCE);
+    let layout = Layout { escape_controls: true, ..PLAIN };
+    let (log, notices) = start_with(stdout, layout, Some(Arc::clone(&history)));
+    let mut rig = Rig { log, notices, out: out.into() };
+    let (mut one, mut two) = (rig.source(1), rig.source(2));
+    rig.log.say(&label(1), "started");
+    one.write_all(b"\x1b[2Jone\n\xff\nunfin").unwrap();
+    rig.log.settle(SourceId(1));
+    rig.flushed();
+    assert_eq!(rig.read_to("unfin\n").lines().count(), 4);
+    let text = |line: &history::Line| String::from_utf8_lossy(&line.text).into_owned();
+    let (lines, mut cursor) = history.lines(&|_| true, None);
+    assert_eq!(lines.iter().map(text).collect::<Vec<_>>(), ["started", "\x1b[2Jone", "\u{fffd}", "unfin"]);
+    assert!(lines.iter().all(|line| &*line.instance == "a.1" && line.time_usec > 1 << 50));
+    // More than the pipe of standard output takes, and nobody reads that.
+    two.write_all(&b"stuck\n".repeat(10_000)).unwrap();
+    let wanted = |name: &str| name == "b.1";
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut seen = 0;
+    while seen < 10_000 {
+        match history.poll_next(&mut cursor, &wanted, 100, &mut context) {
+            std::task::Poll::Ready(batch) => seen += batch.missed + batch.lines.len() as u64,
+            std::task::Poll::Pending => thread::yield_now(),
+        }
+    }
+    let (lines, _) = history.lines(&wanted, Some(1));
+    assert_eq!(lines.iter().map(text).collect::<Vec<_>>(), ["stuck"]);
+    let (log, _, drain) = rig.drain();
+    drop(log);
+    assert_eq!(memmem::find_iter(&drain.join().unwrap(), b"b.1    | stuck\n").count(), 10_000);
 }
 
 #[test]
@@ -518,6 +612,7 @@ fn a_longer_name_widens_the_layout_and_split_stderr_is_marked() {
             label: Label::instance("worker.10", 1),
             stream: Stream::Err,
             treatment: Treatment::Print,
+            screen: None,
         },
         read,
     );

@@ -29,7 +29,8 @@
 //! A stop state is left only when the main process was reaped *and* the leaf is empty. That the main
 //! process is gone says nothing about what it forked, and an empty leaf says nothing about the status that
 //! was not collected yet. While a life is in any of these states no second one can begin, which is what
-//! keeps the promise of at most one live invocation per instance.
+//! keeps the promise of at most one live invocation per instance. A kill (`Kill`, SIGQUIT, the second Ctrl-C)
+//! asks nobody and goes to stop-sigkill from wherever a process is or may come to be.
 //!
 //! # Frozen
 //!
@@ -57,9 +58,10 @@
 //! fact: all there, one that cannot get there any more, or still on the way. Nobody has to remember who
 //! waits for what, so no path through the states can forget a client.
 //!
-//! What people want of an instance ([`Wanted`]) is kept apart from where it is. One that they do not want is left
-//! alone by everything but a `Start`, and its being down decides nothing. Instances are never taken away, for
-//! their numbers are what everybody knows them by: one that was removed is only no part of the stack.
+//! What people want of an instance ([`Wanted`]) is kept apart from where it is. One that they do not want comes
+//! back by request alone, after a removal by a `Start` alone, and its being down decides nothing. Instances are
+//! never taken away, for their numbers are what everybody knows them by: one that was removed is only no part of
+//! the stack.
 
 mod action;
 mod event;

@@ -24,10 +24,7 @@ pub fn changes(changes: &[Change], look: &Look) -> String {
         let mut label = Text::of(ink, sign).and(Ink::Plain, " ").and(Ink::Bold, &who).cut(width + 2);
         let mut details: Vec<String> = change.details.clone();
         if change.kind == "restart" {
-            match details.last_mut() {
-                Some(last) => last.push_str(" (takes a restart)"),
-                None => details.push("takes a restart".to_owned()),
-            }
+            details.push("takes a restart".to_owned());
         }
         let lines: Vec<String> = details.iter().flat_map(|detail| wrapped(detail, room)).collect();
         if lines.is_empty() {

@@ -87,7 +87,7 @@ fn active(instance: &Instance, now_usec: u64, zone: &TimeZone) -> Vec<Text> {
     let since = moment::stamp(instance.since, zone);
     let ago = moment::ago(instance.since, now_usec);
     let word = if instance.state == "restart-wait" { ", waiting since" } else { " since" };
-    vec![words.and(Ink::Plain, &format!("{word} {since}; {ago} ago"))]
+    vec![words.and(Ink::Plain, &format!("{word} {since};")), Text::plain(&format!("{ago} ago"))]
 }
 
 /// Of the life before, if this one still goes on.
@@ -100,21 +100,17 @@ fn result(instance: &Instance, now_usec: u64) -> Vec<Text> {
         "resources" => "could not be started".to_owned(),
         _ => state::exit(instance).unwrap_or_default(),
     };
-    if let (true, Some(started), Some(ended)) = (over, instance.started, instance.ended) {
-        if ended >= started && result != "resources" {
-            words.push_str(&format!(" after {}", moment::span(ended - started)));
-        }
+    let life = instance.started.zip(instance.ended).and_then(|(from, to)| to.checked_sub(from));
+    if let Some(life) = life.filter(|_| over && result != "resources") {
+        words.push_str(&format!(" after {}", moment::span(life)));
     }
-    let mut facts = vec![words];
-    facts.extend(instance.ended.map(|ended| format!("{} ago", moment::ago(ended, now_usec))));
-    facts.retain(|fact| !fact.is_empty());
+    let ended = instance.ended.map(|ended| format!("{} ago", moment::ago(ended, now_usec)));
+    let mut facts: Vec<String> = [words].into_iter().chain(ended).filter(|fact| !fact.is_empty()).collect();
+    if let Some(first) = facts.first_mut().filter(|_| !over) {
+        first.insert_str(0, "the life before: ");
+    }
     let facts = facts.iter().map(|fact| Text::plain(fact)).collect();
-    let before = if over { "" } else { ", of the life before" };
-    let mut parts = bracketed(Text::of(Ink::Red, result), facts);
-    if let Some(last) = parts.last_mut() {
-        *last = std::mem::take(last).and(Ink::Plain, before);
-    }
-    parts
+    bracketed(Text::of(Ink::Red, result), facts)
 }
 
 fn restart(instance: &Instance) -> Vec<Text> {
@@ -237,12 +233,13 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 /// columns on the tree does not grow to the right.
 ///
 /// The list was read while processes came and went, so it may say anything: that a process is its own ancestor,
-/// or is there twice. Each is shown once, whatever the list says.
+/// or is there twice. Each is shown once.
 fn tree(processes: &[Process], deepest: usize) -> Vec<Text> {
-    let pids: BTreeSet<u32> = processes.iter().map(|process| process.pid).collect();
+    let mut pids = BTreeSet::new();
+    let processes: Vec<&Process> = processes.iter().filter(|process| pids.insert(process.pid)).collect();
     let mut children: BTreeMap<u32, Vec<&Process>> = BTreeMap::new();
     let mut tops = Vec::new();
-    for process in processes {
+    for &process in &processes {
         if pids.contains(&process.parent) && process.parent != process.pid {
             children.entry(process.parent).or_default().push(process);
         } else {
@@ -252,7 +249,7 @@ fn tree(processes: &[Process], deepest: usize) -> Vec<Text> {
     let mut branches = Vec::new();
     let mut shown = BTreeSet::new();
     // A ring of parents has no top: its first member will do.
-    for level in std::iter::once(tops).chain(processes.iter().map(|process| vec![process])) {
+    for level in std::iter::once(tops).chain(processes.iter().map(|&process| vec![process])) {
         // Not by recursion: a chain of processes is as long as its ceiling allows.
         let mut ahead = Vec::new();
         add_level(level, "", &mut ahead);

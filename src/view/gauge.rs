@@ -16,13 +16,16 @@ pub(super) fn pair((now, ceiling): Pair) -> Option<String> {
     }
 }
 
-/// The same one under the other, with the slashes in one column; `-` for nothing.
+/// The same one under the other, with the slashes in one column; `-` for what is not counted: the ceiling of one
+/// that does not run says nothing about it.
 pub(super) fn pairs(pairs: Vec<Pair>) -> Vec<Text> {
     let left = |(now, _): &Pair| now.as_ref().map_or(1, |text| text.chars().count());
     let width = pairs.iter().map(left).max().unwrap_or(0);
     let one = |both: Pair| {
         let blanks = width - left(&both);
-        Text::blanks(blanks).then(Text::plain(&pair(both).unwrap_or_else(|| "-".to_owned())))
+        let text = if both.0.is_some() { pair(both) } else { None };
+        let text = text.unwrap_or_else(|| "-".to_owned());
+        Text::blanks(blanks).then(Text::plain(&text))
     };
     pairs.into_iter().map(one).collect()
 }
@@ -72,7 +75,7 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let shown =
             pairs(vec![(text("12.3M"), text("64M")), (text("1M"), None), (None, text("1G")), (None, None)]);
-        let want = ["12.3M/64M", "   1M", "    -/1G", "    -"];
+        let want = ["12.3M/64M", "   1M", "    -", "    -"];
         for (shown, want) in shown.iter().zip(want) {
             assert_eq!(shown.width(), want.len(), "{want}");
         }

@@ -67,13 +67,27 @@ pub struct Lines {
     names: Names,
     zone: TimeZone,
     look: Look,
+    /// Time and name before each line.
+    prefixed: bool,
+    /// The time, too.
+    timed: bool,
     broken: BTreeSet<String>,
 }
 
 impl Lines {
     /// Times are those of `zone`.
     pub fn new(names: Names, zone: TimeZone, look: Look) -> Lines {
-        Lines { names, zone, look, broken: BTreeSet::new() }
+        Lines { names, zone, look, prefixed: true, timed: true, broken: BTreeSet::new() }
+    }
+
+    /// Whether time and name stand before each line.
+    pub fn prefixed(self, prefixed: bool) -> Lines {
+        Lines { prefixed, ..self }
+    }
+
+    /// Whether the time stands before each line that has a prefix.
+    pub fn timed(self, timed: bool) -> Lines {
+        Lines { timed, ..self }
     }
 
     /// The line with its newline, never cut.
@@ -108,12 +122,19 @@ impl Lines {
     }
 
     fn prefix(&self, time: u64, name: &str, bar: char) -> String {
-        let (time, padded) = (moment::clock(time, &self.zone), self.names.padded(name));
+        if !self.prefixed {
+            return String::new();
+        }
+        let padded = self.names.padded(name);
+        let head = match self.timed {
+            true => format!("{} {padded}", moment::clock(time, &self.zone)),
+            false => padded,
+        };
         if !self.look.colour {
-            return format!("{time} {padded} {bar} ");
+            return format!("{head} {bar} ");
         }
         let mark = if bar == '!' { "\x1b[31m" } else { "" };
-        format!("{RESET}\x1b[{}m{time} {padded} {mark}{bar} {RESET}", self.names.sgr(name))
+        format!("{RESET}\x1b[{}m{head} {mark}{bar} {RESET}", self.names.sgr(name))
     }
 }
 
@@ -136,7 +157,7 @@ pub(super) fn on_one_line(text: &[u8], room: usize, colour: bool) -> String {
             // After the cut there is nothing to colour.
             Token::Colour(sequence) if colour && width <= room => {
                 characters.push(Cow::Borrowed(sequence));
-                lit = true;
+                lit = lights(sequence);
                 continue;
             }
             Token::Colour(_) => continue,
@@ -188,7 +209,7 @@ fn show(text: &[u8], put: &mut Vec<u8>) {
     for token in tokens(text) {
         match token {
             Token::Colour(sequence) => {
-                lit = !matches!(sequence, "\x1b[m" | "\x1b[0m" | "\x1b[00m");
+                lit = lights(sequence);
                 put.extend_from_slice(sequence.as_bytes());
             }
             Token::Shown(character) => {
@@ -233,6 +254,11 @@ fn tokens(text: &[u8]) -> impl Iterator<Item = Token<'_>> {
         });
         valid.chain(chunk.invalid().iter().map(|&byte| Token::Byte(byte)))
     })
+}
+
+/// Whether there is something to reset after it.
+fn lights(sequence: &str) -> bool {
+    !matches!(sequence, "\x1b[m" | "\x1b[0m" | "\x1b[00m")
 }
 
 /// The length of the colour sequence at the start of `text`, 0 if there is none.

@@ -35,10 +35,11 @@ fn head(stack: &Stack, now_usec: u64, zone: &TimeZone, look: &Look, page: &mut S
     let name = Text::of(ink, dot).and(Ink::Plain, " ").and(Ink::Bold, &stack.name).and(Ink::Plain, " - ");
     let room = look.width().saturating_sub(name.width());
     name.then(Text::plain(&stack.root).cut_before(room, room)).write(look, page);
-    let since =
-        format!(" since {}; {} ago", moment::stamp(stack.since, zone), moment::ago(stack.since, now_usec));
+    let up = if stack.state == "up" { "" } else { ", up" };
+    let since = format!("{up} since {};", moment::stamp(stack.since, zone));
     let facts = vec![
         Text::of(ink, state::of_the_stack(&stack.state)).and(Ink::Plain, &since),
+        Text::plain(&format!("{} ago", moment::ago(stack.since, now_usec))),
         Text::plain(&format!("pid {}", stack.pid)),
         Text::plain(&format!("tier {}", stack.tier)),
     ];
@@ -89,8 +90,8 @@ fn columns(instances: &[Instance], now_usec: u64) -> Vec<Column> {
     let port = |i: &Instance| number(i.port.map(u64::from));
     [
         // The number at the end of a name tells it from its neighbours.
-        column("NAME", Side::Left, Worth::Stays(4), cells(&name)),
-        column("STATE", Side::Left, Worth::Stays(0), cells(&words)),
+        column("NAME", Side::Left, Worth::Stays { tail: 4, least: 24 }, cells(&name)),
+        column("STATE", Side::Left, Worth::Stays { tail: 0, least: 20 }, cells(&words)),
         column("SINCE", Side::Left, Worth::Rank(7), cells(&since)),
         column("PID", Side::Right, Worth::Rank(6), cells(&pid)).filter(|_| any(&|i| i.pid.is_some())),
         column("RESTARTS", Side::Right, Worth::Rank(4), cells(&restarts))

@@ -46,13 +46,13 @@ pub fn stacks(stacks: &[StackLine], now_usec: u64, look: &Look) -> String {
     let socket = |stack: &StackLine| known(stack.socket.clone());
     // Of a path the end says most.
     let columns = [
-        column("NAME", Side::Left, Worth::Stays(0), cells(&name)),
+        column("NAME", Side::Left, Worth::Stays { tail: 0, least: 16 }, cells(&name)),
         column("STATE", Side::Left, Worth::Rank(4), cells(&words)),
         column("RUNNING", Side::Right, Worth::Rank(1), cells(&running))
             .filter(|_| any(&|s| s.running.is_some())),
         column("SINCE", Side::Left, Worth::Rank(2), cells(&since)).filter(|_| any(&|s| s.since.is_some())),
         column("PID", Side::Right, Worth::Rank(3), cells(&pid)),
-        column("ROOT", Side::Left, Worth::Stays(usize::MAX), cells(&root)),
+        column("ROOT", Side::Left, Worth::Stays { tail: usize::MAX, least: 20 }, cells(&root)),
         column("SOCKET", Side::Left, Worth::Rank(0), cells(&socket)).filter(|_| any(&|s| s.socket.is_some())),
     ];
     let dots = stacks.iter().map(|stack| state::dot(stack.state.as_deref().unwrap_or_default()));

@@ -151,7 +151,7 @@ fn web(number: u32) -> Instance {
     let mut web = instance(&format!("web.{number}"));
     web.port = Some(4999 + number as u16);
     web.ceilings = Ceilings { memory_max: Some(64 * MIB), tasks_max: Some(50), ..Ceilings::default() };
-    web.usage.memory_current = Some(number.into() * 27 * MIB + 300_000);
+    web.usage.memory_current = Some(u64::from(number) * 27 % 63 * MIB + 300_000);
     web
 }
 
@@ -176,7 +176,8 @@ fn troubled() -> Status {
     let mut crashed = gone(web(1), "failed", Some("exit-code"));
     (crashed.exit_code, crashed.restarts, crashed.invocation) = (Some(3), 4, 5);
     let mut waiting = gone(web(2), "restart-wait", Some("signal"));
-    (waiting.signal, waiting.restarts) = (Some("SIGSEGV".into()), 12);
+    (waiting.signal, waiting.restarts, waiting.since) = (Some("SIGSEGV".into()), 12, NOW - SECOND);
+    waiting.ended = Some(waiting.since);
     waiting.restart_at = Some(NOW + 3 * SECOND / 2);
     let mut eaten = gone(instance("worker.1"), "failed", Some("oom-kill"));
     eaten.signal = Some("SIGKILL".into());
@@ -396,7 +397,7 @@ fn logs() {
     for look in [LOOK, colour()] {
         let mut lines = Lines::new(Names::of(&healthy()), TimeZone::UTC, look);
         let said = all.iter().map(|(_, line)| String::from_utf8(lines.line(line)).expect("UTF-8"));
-        let said: String = said.chain([lines.missed(3, NOW)]).collect();
+        let said = said.collect::<String>() + &lines.missed(3, NOW);
         kept.add(if look.colour { "in colour" } else { "lines" }, &Look { colour: true, ..look }, &said);
     }
     kept.assert();

@@ -69,6 +69,10 @@ impl Text {
         self
     }
 
+    fn ends_with(&self, end: char) -> bool {
+        self.pieces.last().is_some_and(|(_, text)| text.ends_with(end))
+    }
+
     /// In characters.
     pub(super) fn width(&self) -> usize {
         self.pieces.iter().map(|(_, text)| text.chars().count()).sum()
@@ -81,7 +85,7 @@ impl Text {
     }
 
     /// With blanks before it, so that it is at least so wide.
-    pub(super) fn to_the_right(self, width: usize) -> Text {
+    pub(super) fn flush_right(self, width: usize) -> Text {
         Text::blanks(width.saturating_sub(self.width())).then(self)
     }
 
@@ -139,7 +143,7 @@ impl Text {
     }
 }
 
-/// The parts with commas between them, in as many lines as it takes: the first begins with `label`, the others
+/// The parts with commas between them (none where a part ends with a semicolon), in as many lines as it takes: the first begins with `label`, the others
 /// under what follows it. A part that is wider than a line is left for [`Text::write`] to cut.
 pub(super) fn fill(label: Text, parts: Vec<Text>, look: &Look) -> Vec<Text> {
     let indent = label.width();
@@ -147,7 +151,7 @@ pub(super) fn fill(label: Text, parts: Vec<Text>, look: &Look) -> Vec<Text> {
     let mut lines = Vec::new();
     let mut line = label;
     for (at, part) in parts.into_iter().enumerate() {
-        let comma = usize::from(at + 1 < count);
+        let comma = usize::from(at + 1 < count && !part.ends_with(';'));
         let blank = usize::from(line.width() > indent);
         if blank > 0 && line.width() + blank + part.width() + comma > look.width() {
             lines.push(std::mem::replace(&mut line, Text::blanks(indent)));

@@ -423,10 +423,14 @@ fn processes_of_an_instance_are_shown() {
     }
     let stack = Stack::with("members", &format!("web: setsid sleep 1001 & {STAYS}\nother: {STAYS}\n"));
     let mut run = up(&stack, &[], 2);
+    let members = || {
+        let status = stack.status(&["web"]);
+        let members = status["instances"][0]["processes"].as_array().expect("with details").clone();
+        members.iter().filter_map(|one| Some(one["command"].as_str()?.to_owned())).collect::<Vec<_>>()
+    };
+    until("both were executed", || members().iter().all(|command| command.starts_with("sleep ")));
+    assert_eq!(members(), ["sleep 1000", "sleep 1001"], "the main one first");
     let status = stack.status(&["web"]);
-    let members = status["instances"][0]["processes"].as_array().expect("with details");
-    let commands: Vec<_> = members.iter().filter_map(|one| one["command"].as_str()).collect();
-    assert_eq!(commands, ["sleep 1000", "sleep 1001"], "the main one first");
     assert_eq!(status["instances"][0]["usage"]["tasks"], 2);
     assert_eq!(status["stack"]["usage"]["tasks"], 3, "of all of them, whoever was asked about");
     run.stops();

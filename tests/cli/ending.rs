@@ -91,11 +91,8 @@ fn what_is_to_be_restarted_is() {
     let script = "a: echo run >> log; test $(wc -l < log) -ge 3 && exit 0; exit 1\n";
     let stack = Stack::with("restart", script);
     let ended = stack.runs(&["start", "--restart", "a=on-failure"]).with_code(0);
-    assert!(
-        ended.out.contains("a.1    | restarting in 100ms (restart 1, after exit code 1)\n"),
-        "{}",
-        ended.out
-    );
+    let line = "a.1    | restarting in 100ms (restart 1, after exit code 1)\n";
+    assert!(ended.out.contains(line), "{}", ended.out);
     assert!(ended.out.contains("(restart 2, after exit code 1)\n"), "{}", ended.out);
     let log = std::fs::read_to_string(stack.path().join("log")).expect("a log");
     assert_eq!(log.lines().count(), 3);

@@ -484,6 +484,14 @@ impl<'a> Running<'a> {
         self
     }
 
+    /// Its terminal has another size, as when a window is dragged.
+    pub fn resizes(&mut self, rows: u16, columns: u16) -> &mut Self {
+        let terminal = self.terminal.as_ref().expect("it has a terminal");
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(terminal, size).expect("a size");
+        self
+    }
+
     /// Its terminal goes away, as when a window is closed.
     pub fn close_terminal(&mut self) -> &mut Self {
         self.streams[0] = None;

@@ -6,12 +6,16 @@
 mod ceilings;
 mod cgroups;
 mod containment;
+mod control;
 mod delegation;
+mod detached;
 mod harness;
 mod machine;
 mod processes;
 mod reader;
 mod stack;
+mod systemd;
+mod units;
 mod waiting;
 
 use harness::{Claim, claims};
@@ -52,6 +56,26 @@ const CLAIMS: &[Claim] = claims! {
     containment::a_start_after_both_were_killed_cleans_up_and_says_so: Root Dev Runner;
     containment::the_own_cgroups_are_gone_when_lpm_returns: Root Dev Runner;
     containment::frozen_by_ctrl_z_and_thawed_by_fg: Root Dev;
+    detached::it_is_a_service_with_ceilings_and_no_secret_is_seen: Root Dev Runner;
+    detached::it_is_what_its_launcher_was: Root Dev Runner;
+    detached::a_procfile_from_standard_input_goes_along: Root Dev;
+    detached::systemctl_stop_asks_each_instance_in_its_own_way: Root Dev Runner;
+    detached::kill_9_of_lpm_leaves_neither_process_nor_unit: Root Dev Runner;
+    detached::kill_9_of_the_guardian_and_of_lpm_is_systemds_to_clean_up: Root Dev;
+    detached::one_that_does_not_come_up_leaves_no_unit: Root Dev Runner;
+    detached::a_second_start_is_refused_naming_the_first: Root Dev;
+    detached::ctrl_c_takes_a_half_started_stack_down_again: Root Dev Runner;
+    detached::its_lines_are_in_the_journal_with_one_time: Root;
+    units::the_shipped_unit_starts_is_ready_and_stops: Root Dev Runner;
+    units::a_start_that_fails_is_a_unit_that_failed: Root Dev;
+    units::a_stop_that_takes_longer_than_systemds_limit_is_waited_for: Root Dev;
+    units::kill_9_of_lpm_is_followed_by_a_clean_start: Root Dev;
+    units::a_unit_of_the_system_can_run_as_an_ordinary_user: Root;
+    control::status_has_what_the_kernel_counts: Root Dev Runner;
+    control::a_ceiling_that_is_set_holds_at_once: Root Dev;
+    control::a_frozen_instance_stands_still_in_the_kernel: Root Dev;
+    control::varlinkctl_speaks_with_it: Root Dev;
+    control::a_hundred_instances_are_surveyed: Root Dev;
 };
 
 fn main() -> std::process::ExitCode {

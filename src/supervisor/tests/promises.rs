@@ -379,7 +379,7 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
                 waiting.insert(client.0);
                 match request {
                     Request::Remove(on) => gone.extend(on.iter().copied().filter(|&id| exists(&core, id))),
-                    Request::Start(on) => on.iter().for_each(|id| drop(gone.remove(id))),
+                    Request::Start(on) => gone.retain(|id| !on.contains(id)),
                     _ => {}
                 }
             }

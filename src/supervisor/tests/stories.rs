@@ -2007,3 +2007,1039 @@ mod resources {
         assert_eq!(world.core.instances()[0].outcome, Some(Outcome::Success));
     }
 }
+
+mod freezing_one {
+    use super::*;
+    use crate::supervisor::{Action, Freezer};
+
+    fn freezer(world: &World, name: &str) -> Freezer {
+        match world.state(name) {
+            State::Running { freezer, .. } => freezer,
+            other => panic!("{name} does not run: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_freeze_is_done_when_everything_stands_still_and_a_thaw_when_it_is_ordered() {
+        let mut world = World::up("web worker");
+        let freeze = world.freeze("web");
+        assert_eq!((world.reply(freeze), freezer(&world, "web")), (None, Freezer::Freezing));
+        world.run();
+        assert_eq!(freezer(&world, "web"), Freezer::Frozen);
+        let thaw = world.thaw("web");
+        assert_eq!(world.reply(thaw), Some(Reply::Done));
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.003 thaw web#1
+            0.003 "web: thaw on request"
+            0.003 reply to 2: done
+            "#,
+        );
+        assert_eq!(freezer(&world, "web"), Freezer::Thawed);
+    }
+
+    #[test]
+    fn what_is_as_asked_already_is_neither_done_nor_said_again() {
+        let mut world = World::up("web worker");
+        let first = world.freeze("web");
+        let second = world.freeze("web web");
+        assert_eq!(world.reply(second), None);
+        world.run();
+        let third = world.freeze("web");
+        let thaw = world.thaw("worker");
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.003 reply to 2: done
+            0.003 reply to 3: done
+            0.003 reply to 4: done
+            "#,
+        );
+        for client in [first, second, third, thaw] {
+            assert_eq!(world.reply(client), Some(Reply::Done));
+        }
+    }
+
+    /// A process with a handler for SIGTERM runs it when it is thawed, and its grace would be over by then.
+    #[test]
+    fn a_stop_of_one_that_is_frozen_thaws_it_first() {
+        let mut world = World::up("web:traps=0 worker");
+        world.freeze("web");
+        world.pass(ms(100));
+        let stop = world.stop("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.102 "web: stop on request"
+            0.102 thaw web#1
+            0.102 stop web#1 TERM
+            0.112 "web#1 exited 0: Success"
+            0.112 remove web#1
+            0.112 reply to 2: done
+            "#,
+        );
+        assert_eq!(world.reply(stop), Some(Reply::Done));
+    }
+
+    #[test]
+    fn a_stop_while_it_is_freezing_thaws_too_and_supersedes_the_freeze() {
+        let mut world = World::up("web worker");
+        let life = world.life("web");
+        let freeze = world.freeze("web");
+        world.stop("web");
+        assert_eq!(world.reply(freeze), Some(Reply::Superseded));
+        // What was seen just before the thaw is told after it.
+        world.tell(Event::Frozen { life });
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.002 "web: stop on request"
+            0.002 thaw web#1
+            0.002 stop web#1 TERM
+            0.002 reply to 1: superseded
+            0.012 "web#1 died by TERM: Success"
+            0.012 remove web#1
+            0.012 reply to 2: done
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_thaw_while_it_is_freezing_supersedes_the_freeze() {
+        let mut world = World::up("web:stuck");
+        let freeze = world.freeze("web");
+        world.pass(Duration::from_secs(60));
+        assert_eq!(world.reply(freeze), None, "who is in the kernel does not stand still");
+        world.thaw("web");
+        assert_eq!(world.reply(freeze), Some(Reply::Superseded));
+        let life = world.life("web");
+        world.tell(Event::Frozen { life });
+        assert_eq!(freezer(&world, "web"), Freezer::Thawed);
+    }
+
+    #[test]
+    fn that_an_old_life_stands_still_is_no_news_of_the_next() {
+        let mut world = World::up("web:restart=always,delay-ms=0");
+        let old = world.life("web");
+        let freeze = world.freeze("web");
+        world.exits("web", Exit::Signal { signal: Signal(9), core: false });
+        assert_eq!(world.reply(freeze), Some(Reply::Superseded));
+        world.pass(ms(10));
+        let again = world.freeze("web");
+        world.tell(Event::Frozen { life: old });
+        assert_eq!((world.reply(again), freezer(&world, "web")), (None, Freezer::Freezing));
+        world.run();
+        assert_eq!(world.reply(again), Some(Reply::Done));
+    }
+
+    #[test]
+    fn one_that_is_killed_from_outside_while_frozen_is_an_exit_like_any_other() {
+        let mut world = World::up("web:restart=always worker");
+        world.freeze("web");
+        world.pass(ms(10));
+        world.exits("web", Exit::Signal { signal: Signal(9), core: false });
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.012 "web#1 died by KILL: Signal"
+            0.012 "web restarts in 100ms, no. 1"
+            0.012 remove web#1
+            0.112 spawn web#2
+            0.114 "web#2 started"
+            "#,
+        );
+        assert_eq!(freezer(&world, "web"), Freezer::Thawed, "a new leaf for a new life");
+    }
+
+    #[test]
+    fn what_a_frozen_one_leaves_behind_is_thawed_before_it_is_asked() {
+        let mut world = World::up("web:can-die,forks=2 worker");
+        world.freeze("web");
+        world.pass(ms(10));
+        world.exits("web", Exit::Signal { signal: Signal(9), core: false });
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.012 "web#1 died by KILL: Signal"
+            0.012 "web#1 left 2 behind, sent TERM"
+            0.012 thaw web#1
+            0.012 stop web#1 TERM
+            0.022 remove web#1
+            "#,
+        );
+    }
+
+    #[test]
+    fn the_tear_down_thaws_whom_it_asks() {
+        let mut world = World::up("web worker:mixed");
+        world.freeze("worker");
+        world.pass(ms(10));
+        world.signal(INT);
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze worker#1
+            0.003 "worker: freeze on request"
+            0.003 reply to 1: done
+            0.012 "INT received"
+            0.012 "TERM to all"
+            0.012 stop web#1 TERM
+            0.012 thaw worker#1
+            0.012 stop worker#1 TERM to main
+            0.022 "web#1 died by TERM: Success"
+            0.022 remove web#1
+            0.022 "worker#1 died by TERM: Success"
+            0.022 remove worker#1
+            0.022 exit by INT
+            "#,
+        );
+    }
+
+    #[test]
+    fn sigquit_kills_the_frozen_as_they_are() {
+        let mut world = World::up("web:forks=1");
+        world.freeze("web");
+        world.pass(ms(10));
+        world.signal(QUIT);
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.012 "QUIT received"
+            0.012 "killing all"
+            0.012 kill web#1
+            0.013 "web#1 died by KILL: Signal"
+            0.013 remove web#1
+            0.013 exit 131
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_start_finds_a_frozen_one_up_and_leaves_it_frozen() {
+        let mut world = World::up("web");
+        world.freeze("web");
+        world.run();
+        let start = world.start("web");
+        assert_eq!(world.reply(start), Some(Reply::Done));
+        assert_eq!(freezer(&world, "web"), Freezer::Frozen);
+    }
+
+    #[test]
+    fn a_restart_of_a_frozen_one() {
+        let mut world = World::up("web worker");
+        world.freeze("web");
+        world.pass(ms(10));
+        world.restart("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.012 "web: restart on request"
+            0.012 thaw web#1
+            0.012 stop web#1 TERM
+            0.022 "web#1 died by TERM: Success"
+            0.022 remove web#1
+            0.022 spawn web#2
+            0.024 "web#2 started"
+            0.024 reply to 2: done
+            "#,
+        );
+    }
+
+    #[test]
+    fn what_does_not_run_cannot_be_frozen_and_the_others_are() {
+        let mut world = World::up("down web slow:spawn-ms=100 worker");
+        world.stop("down");
+        world.pass(ms(20));
+        let freeze = world.freeze("down web slow worker");
+        assert_eq!(world.reply(freeze), Some(Reply::NotRunning(InstanceId(0))));
+        world.pass(ms(10));
+        assert_eq!(freezer(&world, "web"), Freezer::Frozen);
+        assert_eq!(freezer(&world, "worker"), Freezer::Frozen);
+        let thaw = world.thaw("down slow");
+        assert_eq!(world.reply(thaw), Some(Reply::Done));
+        world.run();
+        assert_eq!(freezer(&world, "slow"), Freezer::Thawed);
+    }
+
+    #[test]
+    fn ctrl_z_and_a_frozen_one_know_nothing_of_each_other() {
+        let mut world = World::up("web worker");
+        world.freeze("web");
+        world.pass(ms(10));
+        world.signal(TSTP);
+        world.signal(GO_ON);
+        assert_eq!(freezer(&world, "web"), Freezer::Frozen);
+        world.signal(TSTP);
+        world.thaw("web");
+        world.freeze("worker");
+        world.signal(GO_ON);
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.012 "suspended"
+            0.012 suspend
+            0.012 resume
+            0.012 "resumed"
+            0.012 "suspended"
+            0.012 suspend
+            0.012 thaw web#1
+            0.012 "web: thaw on request"
+            0.012 reply to 2: done
+            0.012 freeze worker#1
+            0.012 resume
+            0.012 "resumed"
+            0.013 "worker: freeze on request"
+            0.013 reply to 3: done
+            "#,
+        );
+    }
+
+    #[test]
+    fn nothing_is_frozen_once_the_end_was_decided() {
+        let mut world = World::up("web:dies-in-ms=100");
+        let before = world.freeze("web");
+        world.signal(INT);
+        assert_eq!(world.reply(before), Some(Reply::ShuttingDown));
+        let freeze = world.freeze("web");
+        let thaw = world.thaw("web");
+        assert_eq!(world.reply(freeze), Some(Reply::ShuttingDown));
+        assert_eq!(world.reply(thaw), Some(Reply::Done));
+        let orders = world.history.iter().flat_map(|(_, _, actions)| actions);
+        assert_eq!(orders.filter(|action| matches!(action, Action::Freeze(_))).count(), 1);
+        world.run();
+        assert_eq!(world.ending, Some(Ending::Signal(Signal(INT))));
+    }
+}
+
+mod killing {
+    use super::*;
+
+    #[test]
+    fn a_kill_asks_nobody_ends_nothing_and_is_done_when_the_leaf_is_empty() {
+        let mut world = World::up("web:restart=always,forks=1");
+        let kill = world.kill("web");
+        assert_eq!(world.reply(kill), None);
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: kill on request"
+            0.002 kill web#1
+            0.003 "web#1 died by KILL: Signal"
+            0.003 remove web#1
+            0.003 reply to 1: done
+            "#,
+        );
+        // Why it ended is said as it was; that it did is no failure.
+        assert_eq!(world.core.instances()[0].outcome, Some(Outcome::Signal));
+        assert_eq!(world.state("web"), State::Inactive);
+        assert!(!world.core.is_tearing_down());
+        world.start("web");
+        world.run();
+        assert_eq!(world.life("web").invocation, 2);
+    }
+
+    #[test]
+    fn a_kill_during_a_stop_does_not_wait_for_the_grace() {
+        let mut world = World::up("web:stubborn worker");
+        let stop = world.stop("web");
+        world.pass(ms(100));
+        let kill = world.kill("web");
+        let twice = world.kill("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
+            0.102 "web: kill on request"
+            0.102 kill web#1
+            0.103 "web#1 died by KILL: Signal"
+            0.103 remove web#1
+            0.103 reply to 1: done
+            0.103 reply to 2: done
+            0.103 reply to 3: done
+            "#,
+        );
+        for client in [stop, kill, twice] {
+            assert_eq!(world.reply(client), Some(Reply::Done));
+        }
+    }
+
+    #[test]
+    fn a_kill_during_a_restart_takes_the_next_life_away() {
+        let mut world = World::up("web:stubborn worker");
+        let restart = world.restart("web");
+        let kill = world.kill("web");
+        assert_eq!(world.reply(restart), Some(Reply::Superseded));
+        world.run();
+        assert_eq!(world.reply(kill), Some(Reply::Done));
+        assert_eq!(world.state("web"), State::Inactive);
+        assert_eq!(world.core.instances()[0].invocations, 1);
+        assert_eq!(world.core.instances()[0].last_restart, None);
+    }
+
+    #[test]
+    fn a_kill_during_a_birth() {
+        let mut world = World::up("web:spawn-ms=100 worker:spawn-uncancellable-ms=100 clock:spawn-hangs");
+        let kill = world.kill("web worker clock");
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: kill on request"
+            0.002 cancel web#1
+            0.002 kill web#1
+            0.002 "worker: kill on request"
+            0.002 cancel worker#1
+            0.002 kill worker#1
+            0.002 "clock: kill on request"
+            0.002 cancel clock#1
+            0.002 kill clock#1
+            0.003 "clock#1 cannot start: NotExecutable"
+            0.100 "worker#1 started"
+            0.100 kill worker#1
+            0.101 "worker#1 died by KILL: Signal"
+            0.101 remove worker#1
+            0.101 reply to 1: done
+            "#,
+        );
+        assert_eq!(world.reply(kill), Some(Reply::Done));
+        assert!(!world.core.is_tearing_down());
+    }
+
+    #[test]
+    fn a_kill_of_one_that_waits_for_its_restart() {
+        let mut world = World::up("web:restart=always");
+        world.exits("web", Exit::Code(1));
+        let kill = world.kill("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web#1 exited 1: ExitCode"
+            0.002 "web restarts in 100ms, no. 1"
+            0.002 remove web#1
+            0.002 "web: stop on request"
+            0.002 reply to 1: done
+            "#,
+        );
+        assert_eq!(world.reply(kill), Some(Reply::Done));
+        assert_eq!(world.state("web"), State::Failed, "what went wrong before the kill went wrong");
+        assert!(!world.core.is_tearing_down());
+    }
+
+    #[test]
+    fn a_kill_of_a_frozen_one_needs_no_thaw() {
+        let mut world = World::up("web:forks=1");
+        world.freeze("web");
+        world.pass(ms(10));
+        world.kill("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.012 "web: kill on request"
+            0.012 kill web#1
+            0.013 "web#1 died by KILL: Signal"
+            0.013 remove web#1
+            0.013 reply to 2: done
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_start_during_a_kill_waits_for_it() {
+        let mut world = World::up("web worker");
+        let kill = world.kill("web");
+        let start = world.start("web");
+        world.run();
+        assert_eq!(world.reply(kill), Some(Reply::Superseded));
+        assert_eq!(world.reply(start), Some(Reply::Done));
+        assert_eq!(world.life("web").invocation, 2);
+    }
+
+    #[test]
+    fn a_kill_that_does_not_help_has_failed() {
+        let mut world = World::up("web:stuck worker");
+        let kill = world.kill("web");
+        world.run();
+        assert_eq!((world.now, world.reply(kill)), (ms(5002), Some(Reply::Failed(InstanceId(0)))));
+        assert!(!world.core.is_tearing_down());
+        let again = world.kill("web");
+        assert_eq!(world.reply(again), Some(Reply::Failed(InstanceId(0))));
+    }
+
+    #[test]
+    fn a_kill_during_the_tear_down_helps_it() {
+        let mut world = World::up("web:stubborn worker:stubborn,timeout-ms=100");
+        world.signal(TERM);
+        world.pass(ms(10));
+        let kill = world.kill("web");
+        world.run();
+        assert_eq!(world.reply(kill), Some(Reply::Done));
+        assert_eq!((world.now, world.ending), (ms(103), Some(Ending::Signal(Signal(TERM)))));
+    }
+
+    #[test]
+    fn an_end_of_its_own_just_before_the_kill_is_its_own() {
+        let mut world = World::up("web worker");
+        world.kill("web");
+        world.exits("web", Exit::Code(3));
+        world.run();
+        assert_eq!(world.core.instances()[0].outcome, Some(Outcome::ExitCode));
+        assert_eq!(world.state("web"), State::Failed);
+        assert!(!world.core.is_tearing_down(), "it was to be down");
+    }
+}
+
+mod signals_by_request {
+    use super::*;
+    use crate::supervisor::Recipients;
+
+    #[test]
+    fn a_signal_is_sent_to_whom_it_is_for_and_that_is_all() {
+        let mut world = World::up("web:forks=2 worker");
+        world.send("web web", USR1, Recipients::All);
+        world.send("worker", USR1, Recipients::Main);
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: USR1 on request"
+            0.002 signal web#1 USR1
+            0.002 reply to 1: done
+            0.002 "worker: USR1 on request"
+            0.002 signal worker#1 USR1 to main
+            0.002 reply to 2: done
+            "#,
+        );
+    }
+
+    #[test]
+    fn what_comes_of_it_is_policys() {
+        let mut world = World::up("web:restart=always worker");
+        world.send("web", 9, Recipients::Main);
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: KILL on request"
+            0.002 signal web#1 KILL to main
+            0.002 reply to 1: done
+            0.003 "web#1 died by KILL: Signal"
+            0.003 "web restarts in 100ms, no. 1"
+            0.003 remove web#1
+            0.103 spawn web#2
+            0.105 "web#2 started"
+            "#,
+        );
+        world.send("worker", TERM, Recipients::All);
+        world.run();
+        assert_eq!(world.ending, Some(Ending::Code(143)), "as if anybody had sent it");
+    }
+
+    #[test]
+    fn what_has_no_process_gets_none_and_the_others_do() {
+        let mut world = World::up("down slow:spawn-ms=500 web");
+        world.stop("down");
+        world.pass(ms(20));
+        let signal = world.send("web slow down", HUP, Recipients::All);
+        assert_eq!(world.reply(signal), Some(Reply::NotRunning(InstanceId(1))));
+        world.tells(
+            r#"
+            0.002 "down: stop on request"
+            0.002 stop down#1 TERM
+            0.012 "down#1 died by TERM: Success"
+            0.012 remove down#1
+            0.012 reply to 1: done
+            0.022 "web: HUP on request"
+            0.022 signal web#1 HUP
+            0.022 reply to 2: slow does not run
+            "#,
+        );
+    }
+
+    #[test]
+    fn what_was_left_behind_can_be_signalled_and_its_dead_main_process_not() {
+        let mut world = World::up("web:can-die,forks=1,forked-stubborn worker");
+        world.exits("web", Exit::Code(0));
+        let main = world.send("web", USR1, Recipients::Main);
+        let all = world.send("web", USR1, Recipients::All);
+        assert_eq!(world.reply(main), Some(Reply::NotRunning(InstanceId(0))));
+        assert_eq!(world.reply(all), Some(Reply::Done));
+    }
+
+    /// The kernel keeps it for the thaw; only a stop is worth one.
+    #[test]
+    fn a_signal_to_a_frozen_one_does_not_thaw_it() {
+        let mut world = World::up("web:can-die worker");
+        world.freeze("web");
+        world.pass(ms(10));
+        world.send("web", HUP, Recipients::Main);
+        world.pass(Duration::from_secs(60));
+        world.thaw("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 freeze web#1
+            0.003 "web: freeze on request"
+            0.003 reply to 1: done
+            0.012 "web: HUP on request"
+            0.012 signal web#1 HUP to main
+            0.012 reply to 2: done
+            60.012 thaw web#1
+            60.012 "web: thaw on request"
+            60.012 reply to 3: done
+            60.022 "web#1 died by HUP: Signal"
+            60.022 remove web#1
+            "#,
+        );
+    }
+
+    #[test]
+    fn during_the_tear_down_signals_still_go_through() {
+        let mut world = World::up("web:stubborn");
+        world.signal(INT);
+        let signal = world.send("web", 9, Recipients::Main);
+        world.run();
+        assert_eq!(world.reply(signal), Some(Reply::Done));
+        assert_eq!(world.now, ms(3));
+    }
+}
+
+mod removing {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_stops_and_stays_away_until_a_start() {
+        let mut world = World::up("web");
+        let remove = world.remove("web");
+        assert!(world.core.instances()[0].is_removed());
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
+            0.012 "web#1 died by TERM: Success"
+            0.012 remove web#1
+            0.012 "web removed"
+            0.012 reply to 1: done
+            "#,
+        );
+        assert_eq!(world.reply(remove), Some(Reply::Done));
+        assert!(!world.core.is_tearing_down(), "a stack of which all is removed lives on");
+        let restart = world.restart("web");
+        assert_eq!(world.reply(restart), Some(Reply::NotRunning(InstanceId(0))));
+        let stop = world.stop("web");
+        let kill = world.kill("web");
+        assert_eq!([stop, kill].map(|client| world.reply(client)), [Some(Reply::Done), Some(Reply::Done)]);
+        assert!(world.core.instances()[0].is_removed(), "a stop does not bring it back");
+        world.start("web");
+        assert!(!world.core.instances()[0].is_removed());
+        world.run();
+        world.tells(
+            r#"
+            0.012 reply to 2: web does not run
+            0.012 reply to 3: done
+            0.012 reply to 4: done
+            0.012 spawn web#2
+            0.014 "web#2 started"
+            0.014 reply to 5: done
+            "#,
+        );
+    }
+
+    #[test]
+    fn what_is_down_is_removed_at_once_and_once() {
+        let mut world = World::up("web:can-die worker:restart=always clock");
+        world.exits("web", Exit::Code(1));
+        world.exits("worker", Exit::Code(1));
+        world.remove("web worker");
+        world.remove("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web#1 exited 1: ExitCode"
+            0.002 remove web#1
+            0.002 "worker#1 exited 1: ExitCode"
+            0.002 "worker restarts in 100ms, no. 1"
+            0.002 remove worker#1
+            0.002 "web removed"
+            0.002 "worker: stop on request"
+            0.002 "worker removed"
+            0.002 reply to 1: done
+            0.002 reply to 2: done
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_start_during_the_stop_of_one_that_is_removed_brings_it_back() {
+        let mut world = World::up("web:dies-in-ms=1000 worker");
+        let remove = world.remove("web");
+        world.pass(ms(500));
+        let start = world.start("web");
+        assert_eq!(world.reply(remove), Some(Reply::Superseded));
+        assert!(!world.core.instances()[0].is_removed());
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
+            0.502 reply to 1: superseded
+            1.002 "web#1 died by TERM: Success"
+            1.002 remove web#1
+            1.002 spawn web#2
+            1.004 "web#2 started"
+            1.004 reply to 2: done
+            "#,
+        );
+        assert_eq!(world.reply(start), Some(Reply::Done));
+    }
+
+    #[test]
+    fn a_removal_during_a_stop_makes_more_of_it() {
+        let mut world = World::up("web worker");
+        let stop = world.stop("web");
+        let remove = world.remove("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
+            0.012 "web#1 died by TERM: Success"
+            0.012 remove web#1
+            0.012 "web removed"
+            0.012 reply to 1: done
+            0.012 reply to 2: done
+            "#,
+        );
+        assert_eq!([stop, remove].map(|client| world.reply(client)), [Some(Reply::Done), Some(Reply::Done)]);
+    }
+
+    #[test]
+    fn a_removal_during_a_birth_and_a_restart_after_it() {
+        let mut world = World::up("web:spawn-uncancellable-ms=100 worker");
+        world.remove("web");
+        let restart = world.restart("web");
+        assert_eq!(world.reply(restart), Some(Reply::NotRunning(InstanceId(0))));
+        world.run();
+        assert_eq!(world.state("web"), State::Inactive);
+        assert!(world.core.instances()[0].is_removed());
+    }
+
+    #[test]
+    fn what_was_removed_before_the_beginning_does_not_begin() {
+        let mut world = World::new("web worker");
+        world.remove("web");
+        world.tell(Event::Begin);
+        world.run();
+        world.tells(
+            r#"
+            0.000 "web removed"
+            0.000 reply to 1: done
+            0.000 spawn worker#1
+            0.002 "worker#1 started"
+            "#,
+        );
+    }
+
+    #[test]
+    fn one_that_was_removed_keeps_the_stack_when_the_last_other_dies() {
+        let mut world = World::up("web worker:can-die");
+        world.remove("web");
+        world.run();
+        world.exits("worker", Exit::Code(1));
+        assert!(!world.core.is_tearing_down());
+        let down = world.ask(Request::ShutDown);
+        assert_eq!((world.reply(down), world.ending), (Some(Reply::Done), Some(Ending::Code(0))));
+    }
+}
+
+mod configuring {
+    use super::*;
+
+    #[test]
+    fn what_is_new_waits_for_a_start_and_decides_nothing() {
+        let mut world = World::up("web:can-die");
+        world.configure("worker clock");
+        let [_, worker, clock] = world.core.instances() else { panic!("three are known") };
+        assert!(worker.is_removed() && clock.is_removed());
+        world.run();
+        world.tells("");
+        world.start("worker");
+        world.run();
+        world.tells(
+            r#"
+            0.002 spawn worker#1
+            0.004 "worker#1 started"
+            0.004 reply to 1: done
+            "#,
+        );
+        world.exits("worker", Exit::Code(4));
+        world.run();
+        assert_eq!(world.ending, Some(Ending::Code(4)), "once started it belongs to the stack");
+    }
+
+    #[test]
+    fn a_new_policy_holds_for_what_runs() {
+        let mut world = World::up("web worker");
+        world.configure("web:restart=always,delay-ms=0");
+        world.exits("web", Exit::Code(1));
+        world.run();
+        assert_eq!(world.life("web").invocation, 2);
+        world.configure("web:stop-signal=3");
+        world.stop("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web#1 exited 1: ExitCode"
+            0.002 "web restarts in 0ns, no. 1"
+            0.002 remove web#1
+            0.002 spawn web#2
+            0.004 "web#2 started"
+            0.004 "web: stop on request"
+            0.004 stop web#2 QUIT
+            0.014 "web#2 died by QUIT: Success"
+            0.014 remove web#2
+            0.014 reply to 1: done
+            "#,
+        );
+    }
+
+    /// Else a process that ends by the signal it was sent would have failed.
+    #[test]
+    fn a_stop_goes_on_as_it_was_begun_whatever_is_configured_meanwhile() {
+        let mut world = World::up("web:forks=1,forked-die-in-ms=3000 worker");
+        world.stop("web");
+        world.configure("web:mixed,stop-signal=3,timeout-ms=1");
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web: stop on request"
+            0.002 stop web#1 TERM
+            0.012 "web#1 died by TERM: Success"
+            3.002 remove web#1
+            3.002 reply to 1: done
+            "#,
+        );
+        world.start("web");
+        world.run();
+        world.stop("web");
+        world.run();
+        world.tells(
+            r#"
+            3.002 spawn web#2
+            3.004 "web#2 started"
+            3.004 reply to 2: done
+            3.004 "web: stop on request"
+            3.004 stop web#2 QUIT to main
+            3.005 "web#2 killed after 1ms"
+            3.005 kill web#2
+            3.006 "web#2 died by KILL: Timeout"
+            3.006 remove web#2
+            3.006 reply to 3: done
+            "#,
+        );
+    }
+
+    #[test]
+    fn a_lower_start_limit_counts_what_was_before() {
+        let mut world = World::up("web:can-die,restart=always,delay-ms=0,burst=9 worker");
+        for _ in 0..4 {
+            world.exits("web", Exit::Code(1));
+            world.run();
+        }
+        world.configure("web:can-die,restart=always,delay-ms=0,burst=2");
+        world.exits("web", Exit::Code(1));
+        assert_eq!(world.core.instances()[0].outcome, Some(Outcome::StartLimitHit));
+    }
+
+    #[test]
+    fn numbers_that_mean_nothing_mean_nothing() {
+        let mut world = World::up("web");
+        let before = world.core.clone();
+        let policy = super::super::world::plain_policy();
+        for policies in [vec![], vec![(InstanceId(7), policy.clone())], vec![(InstanceId(u32::MAX), policy)]]
+        {
+            world.tell(Event::Configured { policies });
+        }
+        assert_eq!(world.core, before);
+    }
+
+    #[test]
+    fn during_the_tear_down_it_changes_no_end() {
+        let mut world = World::up("web:stubborn,timeout-ms=100");
+        world.signal(INT);
+        world.configure("web:timeout-ms=60000 worker");
+        let start = world.start("worker");
+        assert_eq!(world.reply(start), Some(Reply::ShuttingDown));
+        world.run();
+        assert_eq!((world.now, world.ending), (ms(103), Some(Ending::Signal(Signal(INT)))));
+    }
+}
+
+mod reasons {
+    use super::*;
+    use crate::supervisor::{LastRestart, RestartReason};
+
+    fn last(world: &World) -> Option<LastRestart> {
+        world.core.instances()[0].last_restart
+    }
+
+    #[test]
+    fn the_first_life_is_no_restart_and_a_start_of_what_is_down_neither() {
+        let mut world = World::up("web:can-die worker");
+        assert_eq!(last(&world), None);
+        world.exits("web", Exit::Code(1));
+        world.start("web");
+        world.run();
+        assert_eq!(last(&world), None);
+    }
+
+    #[test]
+    fn a_restart_by_policy_comes_of_how_the_life_before_ended() {
+        let mut world = World::up("web:restart=always,forks=1,forked-die-in-ms=50");
+        world.exits("web", SEGV_WITH_CORE);
+        world.pass(ms(100));
+        assert_eq!(last(&world), None, "it was not started again yet");
+        world.run();
+        let why = RestartReason::Ended { exit: SEGV_WITH_CORE, outcome: Outcome::CoreDump };
+        assert_eq!(last(&world), Some(LastRestart { at: ms(152), why }));
+        let said = world.history.iter().flat_map(|(_, _, actions)| actions).find_map(|action| match action {
+            crate::supervisor::Action::Announce(Announcement::RestartIn { why, .. }) => Some(*why),
+            _ => None,
+        });
+        assert_eq!(said, Some(why));
+    }
+
+    #[test]
+    fn a_restart_by_request_comes_of_the_request() {
+        let mut world = World::up("web");
+        world.restart("web");
+        world.run();
+        assert_eq!(last(&world), Some(LastRestart { at: ms(12), why: RestartReason::Requested }));
+        assert_eq!(world.core.instances()[0].restarts, 0);
+    }
+
+    #[test]
+    fn a_restart_by_request_does_not_wait_for_the_delay_of_policys() {
+        let mut world = World::up("web:restart=always,delay-ms=5000");
+        world.exits("web", Exit::Code(1));
+        world.pass(ms(100));
+        let restart = world.restart("web");
+        world.run();
+        world.tells(
+            r#"
+            0.002 "web#1 exited 1: ExitCode"
+            0.002 "web restarts in 5s, no. 1"
+            0.002 remove web#1
+            0.102 "web: restart on request"
+            0.102 spawn web#2
+            0.104 "web#2 started"
+            0.104 reply to 1: done
+            "#,
+        );
+        assert_eq!(world.reply(restart), Some(Reply::Done));
+        assert_eq!(last(&world), Some(LastRestart { at: ms(102), why: RestartReason::Requested }));
+    }
+
+    #[test]
+    fn a_start_hastens_the_restart_of_policys_and_changes_no_reason() {
+        let mut world = World::up("web:restart=always,delay-ms=5000");
+        world.exits("web", Exit::Code(1));
+        world.start("web");
+        world.run();
+        let why = RestartReason::Ended { exit: Exit::Code(1), outcome: Outcome::ExitCode };
+        assert_eq!(last(&world), Some(LastRestart { at: ms(2), why }));
+    }
+}
+
+mod answers {
+    use super::*;
+
+    /// Each is looked at after each fact, and who was there once need not be there still.
+    #[test]
+    fn a_one_shot_that_ended_well_before_the_answer_was_up() {
+        let mut world = World::up("migrate:oneshot,runs-ms=5 web:spawn-ms=100 worker");
+        world.run();
+        world.stop("web");
+        world.run();
+        let start = world.start("migrate web");
+        world.pass(ms(50));
+        assert_eq!((world.state("migrate"), world.reply(start)), (State::Inactive, None));
+        world.run();
+        assert_eq!(world.reply(start), Some(Reply::Done));
+        let restart = world.restart("web migrate");
+        world.run();
+        assert_eq!(world.reply(restart), Some(Reply::Done));
+    }
+
+    #[test]
+    fn a_shut_down_says_where_it_comes_from_once() {
+        let mut world = World::up("web");
+        world.signal(INT);
+        let down = world.ask(Request::ShutDown);
+        world.run();
+        world.tells(
+            r#"
+            0.002 "INT received"
+            0.002 "TERM to all"
+            0.002 stop web#1 TERM
+            0.012 "web#1 died by TERM: Success"
+            0.012 remove web#1
+            0.012 reply to 1: done
+            0.012 exit by INT
+            "#,
+        );
+        assert_eq!(world.reply(down), Some(Reply::Done));
+    }
+
+    #[test]
+    fn what_is_asked_of_nobody_is_done() {
+        let mut world = World::up("web");
+        let nobody = vec![InstanceId(77), InstanceId(u32::MAX)];
+        for request in [
+            Request::Kill(nobody.clone()),
+            Request::Freeze(nobody.clone()),
+            Request::Thaw(nobody.clone()),
+            Request::Remove(nobody.clone()),
+            Request::Signal { on: nobody, signal: Signal(TERM), to: crate::supervisor::Recipients::All },
+        ] {
+            let client = world.ask(request);
+            assert_eq!(world.reply(client), Some(Reply::Done));
+        }
+        assert!(matches!(world.state("web"), State::Running { .. }));
+    }
+
+    #[test]
+    fn who_left_while_it_was_freezing_is_not_answered() {
+        let mut world = World::up("web");
+        let freeze = world.freeze("web");
+        world.tell(Event::ClientLeft(freeze));
+        world.run();
+        assert_eq!(world.reply(freeze), None);
+    }
+}

@@ -466,7 +466,7 @@ impl World {
                 let since = self.frozen_since.take().expect("resumed while running");
                 let by = self.now - since;
                 for leaf in self.leaves.values_mut() {
-                    leaf.frozen_since = leaf.frozen_since.map(|since| since + by);
+                    leaf.frozen_since = leaf.frozen_since.map(|since| self.now.min(since + by));
                     leaf.held.iter_mut().for_each(|(at, _)| *at += by);
                 }
                 let happenings = std::mem::take(&mut self.happenings).into_iter();
@@ -583,6 +583,14 @@ impl World {
     }
 
     fn later(&mut self, after: Duration, happening: Happening) {
+        let by_frozen = |(life, leaf): (&Life, &mut Leaf)| {
+            let since = leaf.frozen_since.filter(|_| happening.is_done_by(*life))?;
+            leaf.held.push((since + after, happening.clone()));
+            Some(())
+        };
+        if self.leaves.iter_mut().find_map(by_frozen).is_some() {
+            return;
+        }
         self.sequence += 1;
         self.happenings.insert((self.now + after, self.sequence), happening);
     }

@@ -1,0 +1,239 @@
+//! `lpm attach`.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::stdio;
+use rustix::termios::tcgetwinsize;
+
+use crate::cli::{Attach, Origins};
+use crate::control::attach::{Frame, NoFrame};
+use crate::control::interface::{AttachParameters, Attached};
+use crate::error::{Error, tell, words};
+use crate::launch::gather::Surroundings;
+use crate::launch::{controlling_terminal, reach};
+use crate::linux::signals::{self, Watched};
+use crate::linux::terminal::{self, Lent};
+use crate::supervisor::Ending;
+
+/// Lends our terminal to the instance until the detach key, or its end.
+///
+/// # Errors
+/// There is no such stack or instance; it has no terminal; we have none; the key is none.
+pub fn attach(around: &Surroundings, arguments: Attach, origins: &Origins) -> Result<Ending, Error> {
+    let Attach { instance: name, target, read_only, detach_key } = arguments;
+    let key = detach(&detach_key, origins)?;
+    let no_terminal = || {
+        Error::new(format!(
+            "attach needs a terminal for standard input and output (lpm logs -f {name} needs none)"
+        ))
+    };
+    if ![stdio::stdin(), stdio::stdout()].iter().all(rustix::termios::isatty) {
+        return Err(no_terminal());
+    }
+    let tty = controlling_terminal().ok_or_else(no_terminal)?;
+    let client = reach::reach(around, &target, origins)?;
+    let window = tcgetwinsize(&tty).ok().map(|size| (size.ws_row, size.ws_col)).filter(|size| size.0 > 0);
+    let parameters = AttachParameters {
+        name: name.clone(),
+        rows: window.map(|(rows, _)| rows),
+        columns: window.map(|(_, columns)| columns),
+        read_only: Some(read_only),
+    };
+    let (Attached { instance, .. }, stream, early) =
+        client.upgrade("Attach", &parameters).map_err(reach::told)?;
+
+    let ours = [libc::SIGWINCH, libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
+    let failed = |errno: Errno| Error::new(format!("cannot attach: {}", words(errno)));
+    let signals = signals::watch(&ours).map_err(failed)?;
+    let lent = Lent::lend(tty).map_err(|failure| Error::new(format!("cannot attach: {failure}")))?;
+    let watching = if read_only { ", which you watch" } else { "" };
+    let hint = format!(" {instance}{watching}: {} leaves it running ", detach_key.to_lowercase());
+    let mut viewer = Viewer { lent, stream, key, hint, read_only, incoming: early, told: None };
+    let left = viewer.view(&signals);
+    let told = viewer.told.take();
+    // The terminal is given back before anything is said on it.
+    drop(viewer);
+    match left {
+        Left::Detached => {
+            tell(format_args!("lpm: detached from {instance}, which goes on"));
+            Ok(Ending::Code(0))
+        }
+        Left::Ended => {
+            tell(format_args!("lpm: {}", told.unwrap_or_else(|| "the stack has ended".to_owned())));
+            Ok(Ending::Code(0))
+        }
+        Left::Signalled(signal) => Ok(Ending::Signal(crate::config::Signal(signal))),
+    }
+}
+
+/// `ctrl-]` as the byte that a terminal sends for it.
+fn detach(text: &str, origins: &Origins) -> Result<u8, Error> {
+    let key = text.to_lowercase();
+    let key = key.strip_prefix("ctrl-").or_else(|| key.strip_prefix('^')).map(str::as_bytes);
+    match key {
+        Some(&[key @ (b'a'..=b'z' | b'[' | b']' | b'\\' | b'^' | b'_' | b'@')]) => {
+            Ok(key.to_ascii_uppercase() & 0x1f)
+        }
+        _ => {
+            let origin = origins.of("detach_key");
+            let wrong =
+                format!("{origin}: {text:?} is no key (write ctrl- and a letter or one of [ ] \\ ^ _ @)");
+            Err(Error::new(wrong))
+        }
+    }
+}
+
+struct Viewer {
+    lent: Lent,
+    stream: UnixStream,
+    key: u8,
+    hint: String,
+    read_only: bool,
+    /// What came and is no whole frame yet.
+    incoming: Vec<u8>,
+    /// What ended it.
+    told: Option<String>,
+}
+
+/// Why it is over.
+enum Left {
+    Detached,
+    Ended,
+    Signalled(i32),
+}
+
+impl Viewer {
+    fn view(&mut self, signals: &Watched) -> Left {
+        self.show(terminal::ENTER);
+        loop {
+            match self.show_what_came() {
+                Ok(true) => {}
+                Ok(false) | Err(NoFrame) => return Left::Ended,
+            }
+            let mut fds = [
+                PollFd::new(self.lent.terminal(), PollFlags::IN),
+                PollFd::new(&self.stream, PollFlags::IN),
+                PollFd::new(signals, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return Left::Ended,
+            }
+            let [keys, came, signal] = [0, 1, 2].map(|at: usize| !fds[at].revents().is_empty());
+            if signal {
+                match signals.next() {
+                    Some(libc::SIGWINCH) => self.send_size(),
+                    Some(signal) => return Left::Signalled(signal),
+                    None => {}
+                }
+            }
+            if keys && let Some(left) = self.send_keys() {
+                return left;
+            }
+            if came {
+                let mut chunk = [0; 16 * 1024];
+                match self.stream.read(&mut chunk) {
+                    Ok(0) => return Left::Ended,
+                    Ok(length) => self.incoming.extend_from_slice(&chunk[..length]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return Left::Ended,
+                }
+            }
+        }
+    }
+
+    /// Whether there is more to come.
+    fn show_what_came(&mut self) -> Result<bool, NoFrame> {
+        while let Some(frame) = Frame::take(&mut self.incoming)? {
+            match frame {
+                Frame::Bytes(bytes) => self.show(&bytes),
+                Frame::Screen(picture) => {
+                    self.show(terminal::CLEAR);
+                    self.show(&picture);
+                    let hint = self.hint.clone();
+                    self.note(&hint);
+                }
+                Frame::Told(text) => self.note(&format!(" {text} ")),
+                Frame::Ended(text) => {
+                    self.told = Some(text);
+                    return Ok(false);
+                }
+                Frame::Size(..) => return Err(NoFrame),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Says something on the last line, and leaves the cursor where it was.
+    fn note(&mut self, text: &str) {
+        let (rows, columns) = match tcgetwinsize(self.lent.terminal()) {
+            Ok(size) if size.ws_row > 0 => (size.ws_row, usize::from(size.ws_col)),
+            _ => (24, 80),
+        };
+        let text: String = text.chars().filter(|c| !c.is_control()).take(columns).collect();
+        self.show(format!("\x1b7\x1b[{rows};1H\x1b[0;7m{text}\x1b[0m\x1b8").as_bytes());
+    }
+
+    fn show(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match rustix::io::write(self.lent.terminal(), bytes) {
+                Ok(length) => bytes = &bytes[length..],
+                Err(Errno::INTR) => {}
+                // It is gone; SIGHUP tells.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// What was typed goes to the instance, up to the detach key.
+    fn send_keys(&mut self) -> Option<Left> {
+        let mut keys = [0; 4096];
+        let keys = match rustix::io::read(self.lent.terminal(), &mut keys) {
+            Ok(0) => return Some(Left::Signalled(libc::SIGHUP)),
+            Ok(length) => &keys[..length],
+            Err(Errno::INTR | Errno::AGAIN) => return None,
+            Err(_) => return Some(Left::Signalled(libc::SIGHUP)),
+        };
+        let (before, detached) = match keys.iter().position(|key| *key == self.key) {
+            Some(at) => (&keys[..at], true),
+            None => (keys, false),
+        };
+        if !before.is_empty() && !self.read_only {
+            self.send(&Frame::Bytes(before.to_vec()));
+        }
+        detached.then_some(Left::Detached)
+    }
+
+    fn send_size(&mut self) {
+        if let (Ok(size), false) = (tcgetwinsize(self.lent.terminal()), self.read_only) {
+            self.send(&Frame::Size(size.ws_row, size.ws_col));
+        }
+    }
+
+    /// What cannot be sent is not: the end of the connection is read next.
+    fn send(&mut self, frame: &Frame) {
+        let mut out = Vec::new();
+        frame.put(&mut out);
+        let _ = self.stream.write_all(&out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_detach_key_is_what_a_terminal_sends() {
+        let key = |text: &str| detach(text, &Origins::default()).ok();
+        assert_eq!(key("ctrl-]"), Some(0x1d));
+        assert_eq!(key("Ctrl-P"), Some(0x10));
+        assert_eq!(key("^\\"), Some(0x1c));
+        assert_eq!(key("ctrl-@"), Some(0));
+        for wrong in ["", "q", "ctrl-", "ctrl-1", "ctrl-ab", "alt-x"] {
+            assert_eq!(key(wrong), None, "{wrong}");
+        }
+    }
+}

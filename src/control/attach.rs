@@ -1,0 +1,416 @@
+//! A terminal over the socket: what travels once `Attach` was answered, and the server's side of it.
+//!
+//! Frames in both directions: a byte that says what it is, the length of the rest in four bytes, big end first, and
+//! the rest, which is never longer than [`LONGEST`]. The client shows what comes and sends what is typed; the screen
+//! is repainted when it enters, and again whenever it was too slow to see every byte. A viewer holds nobody up: not
+//! the instance, not the log, not another viewer.
+//!
+//! The window's size follows the viewer who typed, or changed its window, last.
+
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::chronicle::News;
+use super::connection::Connection;
+use super::interface::Instance;
+use super::server::{Counter, Trouble};
+use super::{Answer, Ask};
+use crate::output::screen::{Output, Position, Screen, Viewer};
+
+/// The longest rest of a frame, bytes.
+pub const LONGEST: usize = 64 * 1024;
+
+/// What goes before the rest.
+const HEAD: usize = 5;
+
+/// How long after its end it is looked at again, while what it left behind is being ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a frame is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// To the instance: keys. To the viewer: bytes for its terminal.
+    Bytes(Vec<u8>),
+    /// To the instance: the viewer's window, rows and columns.
+    Size(u16, u16),
+    /// To the viewer: the whole screen; what is on it is to be cleared first.
+    Screen(Vec<u8>),
+    /// To the viewer: something happened to the instance, in words.
+    Told(String),
+    /// To the viewer: the instance has ended, and why. Nothing follows.
+    Ended(String),
+}
+
+impl Frame {
+    /// Writes it behind what is in `out`; a rest that is too long goes out in several frames.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        let size;
+        let (kind, rest): (u8, &[u8]) = match self {
+            Frame::Bytes(bytes) => (b'b', bytes),
+            Frame::Size(rows, columns) => {
+                size = [rows.to_be_bytes(), columns.to_be_bytes()].concat();
+                (b's', &size)
+            }
+            Frame::Screen(bytes) => (b'p', bytes),
+            Frame::Told(text) => (b't', text.as_bytes()),
+            Frame::Ended(text) => (b'e', text.as_bytes()),
+        };
+        let mut kind = kind;
+        let mut pieces = rest.chunks(LONGEST).peekable();
+        loop {
+            let piece = pieces.next().unwrap_or_default();
+            out.push(kind);
+            out.extend_from_slice(&u32::try_from(piece.len()).expect("a piece is short").to_be_bytes());
+            out.extend_from_slice(piece);
+            if pieces.peek().is_none() {
+                return;
+            }
+            // The rest of a repainted screen is bytes like any other.
+            kind = b'b';
+        }
+    }
+
+    /// Takes the first frame out of `bytes`, if it is whole.
+    ///
+    /// # Errors
+    /// It is no frame, and nothing that follows can be told apart.
+    pub fn take(bytes: &mut Vec<u8>) -> Result<Option<Frame>, NoFrame> {
+        let Some((&kind, length)) = bytes.split_first() else { return Ok(None) };
+        let Some(length) = length.first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > LONGEST || !b"bspte".contains(&kind) {
+            return Err(NoFrame);
+        }
+        if bytes.len() < HEAD + length {
+            return Ok(None);
+        }
+        let behind = bytes.split_off(HEAD + length);
+        let rest = std::mem::replace(bytes, behind).split_off(HEAD);
+        let text = |rest: Vec<u8>| String::from_utf8_lossy(&rest).into_owned();
+        Ok(Some(match kind {
+            b'b' => Frame::Bytes(rest),
+            b's' => {
+                let [a, b, c, d] = *rest.as_slice() else { return Err(NoFrame) };
+                Frame::Size(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+            }
+            b'p' => Frame::Screen(rest),
+            b't' => Frame::Told(text(rest)),
+            _ => Frame::Ended(text(rest)),
+        }))
+    }
+}
+
+/// What came is no frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoFrame;
+
+/// The terminal of an instance, as the loop lends it.
+pub struct Seat {
+    /// Its full name.
+    pub instance: String,
+    /// What is on it.
+    pub screen: Arc<Screen>,
+    /// Where keys go, and where its size is set; `None` while no life has it.
+    pub keyboard: Option<Arc<OwnedFd>>,
+    /// Sets the size of the terminal and of the screen.
+    pub resize: fn(&OwnedFd, &Screen, u16, u16),
+}
+
+/// One viewer, from its entry to its leaving.
+struct Attached<'a> {
+    connection: &'a mut Connection,
+    desk: &'a Counter,
+    instance: String,
+    screen: Arc<Screen>,
+    /// Says that somebody looks.
+    _viewer: Viewer,
+    position: Position,
+    keyboard: Option<AsyncFd<Arc<OwnedFd>>>,
+    resize: fn(&OwnedFd, &Screen, u16, u16),
+    read_only: bool,
+    /// The viewer's own window.
+    window: Option<(u16, u16)>,
+    /// Typed and not yet taken by the terminal.
+    typed: Vec<u8>,
+    /// Of events.
+    next: u64,
+}
+
+/// Serves a viewer until it leaves, or the instance is down.
+pub(super) async fn serve(
+    connection: &mut Connection,
+    desk: &Counter,
+    seat: Seat,
+    window: Option<(u16, u16)>,
+    read_only: bool,
+) -> Result<(), Trouble> {
+    let Seat { instance, screen, keyboard, resize } = seat;
+    let viewer = screen.view();
+    let next = desk.desk.chronicle.next();
+    let (picture, position) = screen.repaint();
+    let mut attached = Attached {
+        connection,
+        desk,
+        instance,
+        _viewer: viewer,
+        position,
+        keyboard: None,
+        resize,
+        read_only,
+        window: if read_only { None } else { window },
+        typed: Vec::new(),
+        next,
+        screen,
+    };
+    attached.take_keyboard(keyboard);
+    attached.fit();
+    attached.send(&[Frame::Screen(picture)]).await?;
+    let result = attached.run().await;
+    let name = attached.instance.clone();
+    drop(attached);
+    (desk.desk.tell)(super::Message::Unseated(name));
+    result
+}
+
+/// What a viewer's task woke for.
+enum Woken {
+    Shown(Output),
+    News(News),
+    Came(Option<Frame>),
+    Writable,
+    Finishing,
+}
+
+impl Attached<'_> {
+    async fn run(&mut self) -> Result<(), Trouble> {
+        loop {
+            let woken = {
+                let Attached { connection, desk, screen, position, keyboard, typed, next, .. } = &mut *self;
+                let chronicle = &desk.desk.chronicle;
+                tokio::select! {
+                    biased;
+                    output = poll_fn(|context| screen.poll_after(position, context)) => Woken::Shown(output),
+                    news = poll_fn(|context| chronicle.poll(next, context)) => Woken::News(news),
+                    () = writable(keyboard.as_ref()), if !typed.is_empty() => Woken::Writable,
+                    // Whoever types faster than is read waits.
+                    frame = connection.frame(), if typed.is_empty() => Woken::Came(frame),
+                    () = desk.finishing() => Woken::Finishing,
+                }
+            };
+            match woken {
+                Woken::Shown(Output::Bytes(bytes)) => self.send(&[Frame::Bytes(bytes)]).await?,
+                Woken::Shown(Output::Lagged | Output::Reset) => {
+                    let (picture, position) = self.screen.repaint();
+                    self.position = position;
+                    self.send(&[Frame::Screen(picture)]).await?;
+                }
+                Woken::News(News::Event(event)) => {
+                    if event.instance.as_deref() == Some(self.instance.as_str())
+                        && self.on_event(&event.event, &event.message).await?
+                    {
+                        return Ok(());
+                    }
+                }
+                Woken::News(News::Missed(_)) => {}
+                Woken::News(News::End) | Woken::Finishing => {
+                    self.show_the_rest().await?;
+                    self.send(&[Frame::Ended("the stack has ended".to_owned())]).await?;
+                    return Ok(());
+                }
+                Woken::Came(Some(Frame::Bytes(keys))) => {
+                    if !self.read_only {
+                        self.fit();
+                        self.typed = keys;
+                        self.type_on();
+                    }
+                }
+                Woken::Came(Some(Frame::Size(rows, columns))) => {
+                    if !self.read_only {
+                        self.window = Some((rows, columns));
+                        self.fit();
+                    }
+                }
+                Woken::Came(Some(Frame::Screen(_) | Frame::Told(_) | Frame::Ended(_)) | None) => {
+                    return Ok(());
+                }
+                Woken::Writable => self.type_on(),
+            }
+        }
+    }
+
+    /// Whether that was its end.
+    async fn on_event(&mut self, event: &str, message: &str) -> Result<bool, Trouble> {
+        match event {
+            "started" => {
+                self.sit_down_again().await?;
+                Ok(false)
+            }
+            "ended" | "cannot-start" | "removed" => {
+                let told = message.to_owned();
+                let Some(instance) = self.settled().await? else { return Ok(true) };
+                self.show_the_rest().await?;
+                let goes_on = !matches!(instance.state.as_str(), "inactive" | "failed");
+                let told = format!("{} {told}", self.instance);
+                self.send(&[if goes_on { Frame::Told(told) } else { Frame::Ended(told) }]).await?;
+                Ok(!goes_on)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Where it is once what it left behind is gone too; `None`: it is no part of the stack any more.
+    async fn settled(&mut self) -> Result<Option<Instance>, Trouble> {
+        loop {
+            let ask = Ask::Status { names: vec![self.instance.clone()], detail: false };
+            let instance = match self.desk.ask(self.connection, ask).await {
+                Ok(Answer::Survey(survey)) => survey().instances.into_iter().next(),
+                Ok(_) | Err(Trouble::Refused(_)) => None,
+                Err(trouble) => return Err(trouble),
+            };
+            match instance {
+                Some(instance) if instance.state.starts_with("stop-") => tokio::time::sleep(LOOK_AGAIN).await,
+                instance => return Ok(instance),
+            }
+        }
+    }
+
+    /// A new life has a new terminal.
+    async fn sit_down_again(&mut self) -> Result<(), Trouble> {
+        let ask = Ask::Attach { name: self.instance.clone() };
+        if let Answer::Seat(seat) = self.desk.ask(self.connection, ask).await? {
+            self.take_keyboard(seat.keyboard);
+            self.fit();
+        }
+        Ok(())
+    }
+
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; an OwnedFd stays open as long as it is registered"
+    )]
+    fn take_keyboard(&mut self, keyboard: Option<Arc<OwnedFd>>) {
+        self.typed.clear();
+        // Without a watch nothing can be typed, and all is still shown.
+        self.keyboard = keyboard.and_then(|fd| AsyncFd::with_interest(fd, Interest::WRITABLE).ok());
+    }
+
+    /// Gives the terminal this viewer's size.
+    fn fit(&self) {
+        if let (Some((rows, columns)), Some(keyboard)) = (self.window, &self.keyboard)
+            && self.screen.size() != (rows, columns)
+        {
+            (self.resize)(keyboard.get_ref(), &self.screen, rows, columns);
+        }
+    }
+
+    /// Types as much as the terminal takes now.
+    fn type_on(&mut self) {
+        let Some(keyboard) = &self.keyboard else { return self.typed.clear() };
+        while !self.typed.is_empty() {
+            match rustix::io::write(keyboard.get_ref(), &self.typed) {
+                Ok(length) => drop(self.typed.drain(..length)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // Its life is over.
+                Err(_) => self.typed.clear(),
+            }
+        }
+    }
+
+    /// What is there still, without waiting for more.
+    async fn show_the_rest(&mut self) -> Result<(), Trouble> {
+        loop {
+            let output = {
+                let Attached { screen, position, .. } = &mut *self;
+                let mut at_once = true;
+                poll_fn(|context| match screen.poll_after(position, context) {
+                    std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+                    std::task::Poll::Pending if std::mem::take(&mut at_once) => std::task::Poll::Ready(None),
+                    std::task::Poll::Pending => std::task::Poll::Pending,
+                })
+                .await
+            };
+            match output {
+                Some(Output::Bytes(bytes)) => self.send(&[Frame::Bytes(bytes)]).await?,
+                Some(Output::Lagged | Output::Reset) | None => return Ok(()),
+            }
+        }
+    }
+
+    async fn send(&mut self, frames: &[Frame]) -> Result<(), Trouble> {
+        let mut out = Vec::new();
+        frames.iter().for_each(|frame| frame.put(&mut out));
+        Ok(self.connection.send(&out).await?)
+    }
+}
+
+/// Ends when the terminal takes keys again.
+async fn writable(keyboard: Option<&AsyncFd<Arc<OwnedFd>>>) {
+    if let Some(keyboard) = keyboard
+        && let Ok(mut guard) = keyboard.writable().await
+    {
+        guard.clear_ready();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame() -> impl Strategy<Value = Frame> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200).prop_map(Frame::Bytes),
+            (any::<u16>(), any::<u16>()).prop_map(|(rows, columns)| Frame::Size(rows, columns)),
+            prop::collection::vec(any::<u8>(), 0..200).prop_map(Frame::Screen),
+            ".{0,30}".prop_map(Frame::Told),
+            ".{0,30}".prop_map(Frame::Ended),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_put_is_taken_however_it_comes(frames in prop::collection::vec(frame(), 0..8), cut in 1usize..40) {
+            let mut wire = Vec::new();
+            frames.iter().for_each(|frame| frame.put(&mut wire));
+            let (mut bytes, mut taken) = (Vec::new(), Vec::new());
+            for piece in wire.chunks(cut) {
+                bytes.extend_from_slice(piece);
+                while let Some(frame) = Frame::take(&mut bytes).expect("frames") {
+                    taken.push(frame);
+                }
+            }
+            prop_assert_eq!(taken, frames);
+            prop_assert!(bytes.is_empty());
+        }
+
+        #[test]
+        fn anything_may_come(mut bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            while let Ok(Some(_)) = Frame::take(&mut bytes) {}
+        }
+    }
+
+    #[test]
+    fn a_large_screen_goes_in_several_frames() {
+        let picture = vec![b'x'; 3 * LONGEST + 1];
+        let mut wire = Vec::new();
+        Frame::Screen(picture.clone()).put(&mut wire);
+        let Ok(Some(Frame::Screen(mut all))) = Frame::take(&mut wire) else { panic!("no screen") };
+        while let Some(Frame::Bytes(more)) = Frame::take(&mut wire).unwrap() {
+            all.extend(more);
+        }
+        assert_eq!(all, picture);
+    }
+
+    #[test]
+    fn a_frame_without_end_is_refused() {
+        assert_eq!(Frame::take(&mut vec![b'b', 0xff, 0, 0, 0]), Err(NoFrame));
+        assert_eq!(Frame::take(&mut vec![b'{', 0, 0, 0, 0]), Err(NoFrame));
+    }
+}

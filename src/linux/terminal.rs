@@ -1,0 +1,132 @@
+//! lpm's own terminal, lent to something else for a while: raw, and given back as it was.
+//!
+//! Given back it is however that ends. Who holds [`Lent`] gives it back when dropped; a signal that ends us is waited
+//! for as a descriptor, not died of; and for `kill -9` there is the mender, a small process (`lpm __mend`) in a
+//! session of its own, which knows how the terminal was and waits for the other end of a pipe. If that closes without a
+//! farewell, it puts the terminal back (terminals can be set from outside of their session, tty_ioctl(4)).
+
+use std::ffi::{CStr, CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::termios::{self, OptionalActions, Termios};
+
+use super::pidfd::PidFd;
+use super::signals;
+use super::spawn::{self, Birth, Environment, Failure, Session, Stage};
+
+/// How lpm starts itself as the mender.
+pub const PROGRAM: [&CStr; 2] = [c"/proc/self/exe", c"__mend"];
+
+/// Whatever a program may have left switched on, switched off (ctlseqs, "Functions using CSI"): mouse, focus and
+/// paste reports, keypad and cursor modes, colours, a hidden or reshaped cursor, margins, and the other screen last,
+/// which brings back what was on this one, its cursor included.
+pub const LEAVE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?2004l\
+\x1b[?1l\x1b>\x1b[4l\x1b[r\x1b[0m\x1b[?7h\x1b[0 q\x1b[?25h\x1b[?1049l";
+
+/// The other screen, empty.
+pub const ENTER: &[u8] = b"\x1b[?1049h\x1b[H\x1b[2J";
+
+/// Clears what is shown, for a screen that is painted anew.
+pub const CLEAR: &[u8] = b"\x1b[0m\x1b[r\x1b[H\x1b[2J";
+
+/// A terminal that is raw. Dropped, it is as it was.
+#[derive(Debug)]
+pub struct Lent {
+    terminal: OwnedFd,
+    before: Termios,
+    pipe: OwnedFd,
+    mender: PidFd,
+}
+
+impl Lent {
+    /// Makes the controlling terminal raw, with a mender at hand.
+    ///
+    /// # Errors
+    /// There is none, or what the kernel says to the mender's birth.
+    pub fn lend(terminal: OwnedFd) -> Result<Lent, Failure> {
+        let failed = |errno| Failure { stage: Stage::Terminal, errno };
+        let before = termios::tcgetattr(&terminal).map_err(failed)?;
+        let (reader, pipe) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+        let (ready, say_ready) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+        let argv: Vec<CString> = PROGRAM.iter().map(|&word| word.to_owned()).collect();
+        let ignored: Vec<i32> =
+            vec![libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE, libc::SIGTTOU];
+        let environment = Environment::default();
+        let birth = Birth {
+            directory: Some(c"/"),
+            session: Session::New,
+            ignored: &ignored,
+            ..Birth::new(&argv, &environment, [reader.as_fd(), say_ready.as_fd(), terminal.as_fd()])
+        };
+        let child = spawn::spawn(&birth, None)?;
+        drop((reader, say_ready));
+        // It has looked how the terminal was.
+        let _ = rustix::io::read(&ready, &mut [0; 1]);
+        let mut raw = before.clone();
+        raw.make_raw();
+        let lent = Lent { terminal, before, pipe, mender: PidFd::from(child.pidfd) };
+        // Keys that were typed before are for whoever gets the terminal.
+        termios::tcsetattr(&lent.terminal, OptionalActions::Now, &raw).map_err(failed)?;
+        Ok(lent)
+    }
+
+    /// The terminal.
+    pub fn terminal(&self) -> &OwnedFd {
+        &self.terminal
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        mend(&self.terminal, &self.before);
+        // It goes without doing anything; EPIPE: it is dead.
+        let _ = rustix::io::write(&self.pipe, b"!");
+        let _ = self.mender.wait();
+    }
+}
+
+/// Puts a terminal back. Nobody can be told what does not work: the terminal is gone.
+fn mend(terminal: &OwnedFd, before: &Termios) {
+    let blocked = signals::block_all();
+    write_all(terminal, LEAVE);
+    let _ = termios::tcsetattr(terminal, OptionalActions::Flush, before);
+    drop(blocked);
+}
+
+fn write_all(terminal: impl AsFd, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match rustix::io::write(&terminal, bytes) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The mender: waits for its maker's farewell or end. Standard input is the pipe, standard error the terminal.
+///
+/// Returns the exit code; nobody looks at it.
+pub fn run(_arguments: &[OsString]) -> u8 {
+    let dup = |fd: rustix::fd::BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
+    let Ok(terminal) = dup(rustix::stdio::stderr()) else { return 1 };
+    let Ok(before) = termios::tcgetattr(&terminal) else { return 1 };
+    let _ = rustix::io::write(rustix::stdio::stdout(), b"!");
+    // The maker waits for the end of this one too, should it die before it has read that byte.
+    if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+    let farewell = loop {
+        match rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]) {
+            Err(Errno::INTR) => {}
+            Ok(length) => break length > 0,
+            Err(_) => break false,
+        }
+    };
+    if !farewell {
+        mend(&terminal, &before);
+    }
+    0
+}
