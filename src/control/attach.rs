@@ -253,9 +253,9 @@ impl Attached<'_> {
             }
             "ended" | "cannot-start" | "removed" => {
                 let told = message.to_owned();
-                let Some(instance) = self.settled().await? else { return Ok(true) };
+                let settled = self.settled().await?;
                 self.show_the_rest().await?;
-                let goes_on = !matches!(instance.state.as_str(), "inactive" | "failed");
+                let goes_on = settled.is_some_and(|one| !matches!(one.state.as_str(), "inactive" | "failed"));
                 let told = format!("{} {told}", self.instance);
                 self.send(&[if goes_on { Frame::Told(told) } else { Frame::Ended(told) }]).await?;
                 Ok(!goes_on)
