@@ -151,7 +151,7 @@ impl Inbox {
     ///
     /// # Errors
     /// There is none, and none that is allowed can come any more.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
+    pub fn take(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         match memchr::memchr(0, &self.bytes[self.searched..]) {
             Some(at) => {
                 let end = self.searched + at;
@@ -187,7 +187,7 @@ mod tests {
 
     fn all(inbox: &mut Inbox) -> Result<Vec<Vec<u8>>, TooLong> {
         let mut messages = Vec::new();
-        while let Some(message) = inbox.next()? {
+        while let Some(message) = inbox.take()? {
             messages.push(message);
         }
         Ok(messages)
@@ -210,7 +210,7 @@ mod tests {
         for _ in 0..512 {
             inbox.bytes().extend_from_slice(&[b'x'; 4096]);
             kept = kept.max(inbox.bytes.len());
-            if inbox.next() == Err(TooLong) {
+            if inbox.take() == Err(TooLong) {
                 assert!(kept <= LONGEST + 4096);
                 return;
             }

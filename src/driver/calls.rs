@@ -150,7 +150,7 @@ impl Change {
 }
 
 /// What became of reading for a change.
-pub(super) type Changed = Result<Changing, Refusal>;
+pub(super) type Changed = Result<Box<Changing>, Refusal>;
 
 /// A stack that is asked for now.
 pub(super) struct Changing {
@@ -474,7 +474,7 @@ impl Driver {
         if self.calls.open.contains_key(&client) {
             let done = match changed {
                 Ok(_) if self.core.is_tearing_down() => Err(Refusal::ShuttingDown {}),
-                Ok(changing) => self.apply(client, change, changing),
+                Ok(changing) => self.apply(client, change, *changing),
                 Err(refusal) => Err(refusal),
             };
             match done {
