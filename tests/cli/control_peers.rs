@@ -50,8 +50,8 @@ print("all is well")
 "#;
 
 /// `python3` with the client's library, if it can be had.
-fn python() -> Option<(Option<std::ffi::OsString>, &'static str)> {
-    let library = std::env::vars_os().find(|(name, _)| name == LIBRARY).map(|(_, value)| value);
+fn python() -> Option<(Option<String>, &'static str)> {
+    let library = std::env::vars().find(|(name, _)| name == LIBRARY).map(|(_, value)| value);
     let mut command = Command::new("python3");
     command.args(["-c", "import varlink"]);
     if let Some(library) = &library {
@@ -70,9 +70,9 @@ fn the_python_client_can_talk_to_it() {
     };
     let stack = Stack::with("python", &format!("web: {STAYS}\n"));
     // A python that a shim chooses by the home directory is the one that was asked.
-    let stack = std::env::vars_os()
-        .filter(|(name, _)| ["PATH", "HOME"].iter().any(|wanted| name == wanted))
-        .fold(stack, |stack, (name, value)| stack.variable(name.to_str().expect("ASCII"), value));
+    let stack = std::env::vars()
+        .filter(|(name, _)| ["PATH", "HOME"].contains(&name.as_str()))
+        .fold(stack, |stack, (name, value)| stack.variable(&name, value));
     let mut run = up(&stack, &[], 1);
     let socket = stack.socket();
     let mut client = stack.program_with(program, &["-c", SCRIPT, socket.to_str().expect("UTF-8")]);
