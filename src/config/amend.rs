@@ -336,6 +336,7 @@ memory-max = \"1G\"
             ("restart", "on-failure"),
             ("quiet", "1"),
             ("control", "yes"),
+            ("pty", "true"),
         ];
         let names = proptest::sample::select(vec!["all", "web", "web.1", "web.2", "worker", "release"]);
         (names, proptest::sample::select(pairs.to_vec())).prop_map(|(name, (key, value))| Assignment {
@@ -358,6 +359,21 @@ memory-max = \"1G\"
         proptest::sample::subsequence(parts.to_vec(), 0..=count)
             .prop_shuffle()
             .prop_map(|parts| parts.iter().map(|part| format!("{part}\n")).collect())
+    }
+
+    #[test]
+    fn what_is_told_of_all_after_release_was_told_leaves_release_a_word_of_its_own() {
+        let told = |name: &str| Assignment {
+            name: name.to_owned(),
+            key: "restart".to_owned(),
+            value: "on-failure".to_owned(),
+        };
+        let told = [told("release"), told("all")];
+        let mut running = manifest("web: x\nrelease: z", "");
+        running.options.set = told.to_vec();
+        let mut next = manifest("web: x\nrelease: z", "");
+        next.manifest = Some(Text::new("lpm.toml", save("", &told).expect("it can be amended")));
+        assert_eq!(stack(&next), stack(&running));
     }
 
     proptest! {

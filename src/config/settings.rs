@@ -329,8 +329,8 @@ pub(super) fn of_options(
     source
 }
 
-/// What the stack was told while it runs. The last word counts: what is said of `all` or of `web` takes back
-/// what was said of `web.2` before.
+/// What the stack was told while it runs. The last word counts: what is said of `all` or of `web` replaces
+/// what was said of `web.2` before, which stays a word about `web.2`, as it does in the file that is saved.
 ///
 /// A process type that is not in the Procfile is a warning: it was there when the stack was told, and a
 /// reload without it must not fail for that.
@@ -342,7 +342,7 @@ pub(super) fn of_told(
 ) -> Source {
     let place = || Place::whole("set");
     let mut source = Source::new();
-    let mut said: Vec<(Target, Key)> = Vec::new();
+    let mut said: Vec<(Target, Key, &str)> = Vec::new();
     let before = problems.len();
     for Assignment { name, key, value } in told.iter().rev() {
         let target = Target::parse(name, entries);
@@ -358,11 +358,17 @@ pub(super) fn of_told(
                 continue;
             }
         };
-        if said.iter().any(|&(wider, known)| known == key && wider.covers(target)) {
-            continue;
-        }
-        said.push((target, key));
-        if let Err(message) = settings_of(&mut source, target).set(key, value.trim(), machine) {
+        let later = said.iter().find(|&&(wider, known, _)| known == key && wider.covers(target));
+        let value = match later {
+            Some(&(same, ..)) if same == target => continue,
+            Some(&(_, _, value)) => value,
+            None => value.trim(),
+        };
+        let first = later.is_none();
+        said.push((target, key, value));
+        if let Err(message) = settings_of(&mut source, target).set(key, value, machine)
+            && first
+        {
             problems.push(Diagnostic::error(place(), format!("{}: {message}", key.name())));
         }
     }

@@ -445,6 +445,7 @@ mod tests {
             root: "/".into(),
             options: Options { mem: Given::default(), ..Options::default() },
             machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+            socket: None,
         };
         let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
         Setup {
@@ -462,7 +463,13 @@ mod tests {
             terminal: false,
             ignore_hangup: false,
             open_files: None,
+            history: None,
+            launcher: None,
+            notifier: None,
             preface: Vec::new(),
+            control: None,
+            about: About::default(),
+            texts: None,
             inherited: Vec::new(),
             held: signals::block_all(),
         }
