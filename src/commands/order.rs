@@ -57,7 +57,13 @@ pub fn order(
         return print(&format!("{reply:#}\n"));
     }
     // The other verbs' replies are this one without changes and notes.
-    let Restarted { instances, changes, notes } = reach::understood(reply)?;
+    let Restarted { instances, mut changes, notes } = reach::understood(reply)?;
+    if !no_wait {
+        // They had it, and are not to be told that they need it.
+        changes.iter_mut().filter(|change| change.kind == "restart").for_each(|change| {
+            "live".clone_into(&mut change.kind);
+        });
+    }
     notes.iter().for_each(|note| tell(format_args!("lpm: {note}")));
     let done = if no_wait { "under way for" } else { done };
     let look = look::of_terminal(around);

@@ -1,5 +1,7 @@
 //! `lpm set`.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde_json::Value;
@@ -45,30 +47,31 @@ fn write_down(path: &Path, assignments: &[Assignment]) -> Result<(), Error> {
     };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(refused(format!("cannot be read: {}", words(error)))),
     };
     let text = config::amend::save(&text, assignments).map_err(refused)?;
-    let written = (|| {
-        // Where it is a link, what it leads to is replaced, not the link.
-        let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let beside = place.with_extension(format!("toml.{}", std::process::id()));
-        let result = std::fs::File::options()
-            .write(true)
-            .create_new(true)
-            .open(&beside)
-            .and_then(|mut file| {
-                if let Ok(data) = std::fs::metadata(&place) {
-                    file.set_permissions(data.permissions())?;
-                }
-                std::io::Write::write_all(&mut file, text.as_bytes())?;
-                file.sync_all()
-            })
-            .and_then(|()| std::fs::rename(&beside, &place));
-        if result.is_err() {
-            let _ = std::fs::remove_file(&beside);
-        }
-        result
-    })();
-    written.map_err(|error| refused(format!("cannot be written: {}", words(error))))
+    replace(path, &text).map_err(|error| refused(format!("cannot be written: {}", words(error))))
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    // Where it is a link, what it leads to is replaced, not the link.
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let beside = place.with_extension(format!("toml.{}", std::process::id()));
+    let result = File::options()
+        .write(true)
+        .create_new(true)
+        .open(&beside)
+        .and_then(|mut file| {
+            if let Ok(data) = std::fs::metadata(&place) {
+                file.set_permissions(data.permissions())?;
+            }
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&beside, &place));
+    if result.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    result
 }

@@ -36,7 +36,7 @@ impl Connection {
     /// Varlink.
     pub(super) async fn call(&mut self) -> Option<Call> {
         loop {
-            match self.inbox.next() {
+            match self.inbox.take() {
                 Ok(Some(message)) => return serde_json::from_slice(&message).ok(),
                 Ok(None) if self.ended => return None,
                 Ok(None) => self.read().await.ok()?,

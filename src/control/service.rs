@@ -48,6 +48,8 @@ pub(super) async fn serve(mut connection: Connection, desk: &Counter) {
             }
             continue;
         }
+        // The stack does not end before whoever asked has heard what came of it.
+        let _waited_for = desk.following();
         match answer(&call, &mut connection, desk, &mut out).await {
             Ok(()) => {}
             Err(Trouble::Wrong(failure)) => put(&mut out, &failure),
@@ -304,7 +306,7 @@ async fn events(
     out: &mut Vec<u8>,
 ) -> Result<(), Trouble> {
     let EventsParameters { names, follow } = call.parameters()?;
-    if call.more != Some(true) {
+    if call.more != Some(true) || call.oneway == Some(true) {
         return Err(Failure::expected_more().into());
     }
     let whose = match names.filter(|names| !names.is_empty()) {

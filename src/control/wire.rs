@@ -3,6 +3,9 @@
 //! A message is cut at its NUL and never kept longer than [`LONGEST`]; whoever sends more is not spoken to any
 //! further, because nothing that follows could be told apart (varlink.org, "Message Format").
 
+use std::cell::RefCell;
+
+use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -39,12 +42,15 @@ impl Call {
     /// # Errors
     /// Which parameter is wrong, as well as it can be told.
     pub fn parameters<'de, T: Deserialize<'de>>(&self) -> Result<T, Failure> {
-        let object = Value::Object(self.parameters.clone().unwrap_or_default());
-        T::deserialize(object).map_err(|error| {
+        let object = self.parameters.clone().unwrap_or_default();
+        // Whose value is of the wrong type is whose was read last.
+        let last = RefCell::new(String::new());
+        let entries = object.into_iter().inspect(|(name, _)| last.borrow_mut().clone_from(name));
+        T::deserialize(MapDeserializer::new(entries)).map_err(|error: serde_json::Error| {
             let text = error.to_string();
-            // serde puts the name of a field between back-ticks.
-            let field = text.split('`').nth(1).unwrap_or(&text);
-            Failure::invalid_parameter(field)
+            // What is not there was never read; serde puts its name between back-ticks.
+            let missing = text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+            Failure::invalid_parameter(missing.unwrap_or(&last.borrow()))
         })
     }
 }
@@ -145,7 +151,7 @@ impl Inbox {
     ///
     /// # Errors
     /// There is none, and none that is allowed can come any more.
-    pub fn next(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
+    pub fn take(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         match memchr::memchr(0, &self.bytes[self.searched..]) {
             Some(at) => {
                 let end = self.searched + at;
@@ -181,7 +187,7 @@ mod tests {
 
     fn all(inbox: &mut Inbox) -> Result<Vec<Vec<u8>>, TooLong> {
         let mut messages = Vec::new();
-        while let Some(message) = inbox.next()? {
+        while let Some(message) = inbox.take()? {
             messages.push(message);
         }
         Ok(messages)
@@ -204,7 +210,7 @@ mod tests {
         for _ in 0..512 {
             inbox.bytes().extend_from_slice(&[b'x'; 4096]);
             kept = kept.max(inbox.bytes.len());
-            if inbox.next() == Err(TooLong) {
+            if inbox.take() == Err(TooLong) {
                 assert!(kept <= LONGEST + 4096);
                 return;
             }
@@ -219,6 +225,8 @@ mod tests {
         struct Wanted {
             #[expect(dead_code, reason = "only its type matters")]
             name: String,
+            #[expect(dead_code, reason = "only its type matters")]
+            counts: Option<std::collections::BTreeMap<String, u32>>,
         }
         let told = |text: &str| {
             let call: Call = serde_json::from_str(text).unwrap();
@@ -226,6 +234,8 @@ mod tests {
         };
         assert_eq!(told(r#"{"method":"a.b.C"}"#), "name");
         assert_eq!(told(r#"{"method":"a.b.C","parameters":{"name":"x","size":1}}"#), "size");
+        assert_eq!(told(r#"{"method":"a.b.C","parameters":{"name":5}}"#), "name");
+        assert_eq!(told(r#"{"method":"a.b.C","parameters":{"counts":{"web":"x"},"name":"x"}}"#), "counts");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!        └─▶ change of the text ──▶ read, loaded, judged ──▶ merged ──▶ requests, limits ─┘
 //! ```
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub(super) struct Calls {
     sources: Option<Arc<config::Sources>>,
     /// One change at a time is read; the others wait for their turn.
     changing: bool,
+    /// Places that the text has and nobody asked for: `start web.3` counts web.2 in, and starts web.3 alone.
+    left_out: BTreeSet<usize>,
     queue: VecDeque<(Client, Change)>,
     /// Calls that are not answered yet.
     open: HashMap<Client, Open>,
@@ -148,7 +150,7 @@ impl Change {
 }
 
 /// What became of reading for a change.
-pub(super) type Changed = Result<Changing, Refusal>;
+pub(super) type Changed = Result<Box<Changing>, Refusal>;
 
 /// A stack that is asked for now.
 pub(super) struct Changing {
@@ -177,6 +179,7 @@ impl Calls {
             texts,
             sources,
             changing: false,
+            left_out: BTreeSet::new(),
             queue: VecDeque::new(),
             open: HashMap::new(),
             parts: HashMap::new(),
@@ -471,7 +474,7 @@ impl Driver {
         if self.calls.open.contains_key(&client) {
             let done = match changed {
                 Ok(_) if self.core.is_tearing_down() => Err(Refusal::ShuttingDown {}),
-                Ok(changing) => self.apply(client, change, changing),
+                Ok(changing) => self.apply(client, change, *changing),
                 Err(refusal) => Err(refusal),
             };
             match done {
@@ -487,11 +490,27 @@ impl Driver {
         let Changing { sources, stack, notes } = changing;
         let before = Arc::clone(&self.stack);
         let whole = config::stack_change(&before, &stack);
-        let (merged, changes) = config::merge(&before, &|place| self.is_wanted(place), stack);
+        let mut left_out = self.still_left_out(change);
+        let known = |place: usize| self.is_wanted(place) || left_out.contains(&place);
+        let (merged, changes) = config::merge(&before, &known, stack);
+        let (unseen, mut changes): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|c| left_out.contains(&c.place));
+        for gone in unseen.iter().filter(|c| c.kind == ChangeKind::Removed) {
+            left_out.remove(&gone.place);
+        }
         let concerned: Option<Vec<usize>> = match change {
             Change::Restart { names, .. } => Some(self.places(names)?),
-            Change::Scale { .. } | Change::Set { .. } | Change::Reload { .. } | Change::Start { .. } => None,
+            Change::Start { names, .. } => {
+                let added = changes.iter().filter(|c| c.kind == ChangeKind::Added).map(|c| c.place);
+                Some(self.places_of(&merged, names, &added.collect::<Vec<_>>())?)
+            }
+            Change::Scale { .. } | Change::Set { .. } | Change::Reload { .. } => None,
         };
+        if let (Change::Start { .. }, Some(places)) = (change, &concerned) {
+            let asked = |c: &config::Change| c.kind != ChangeKind::Added || places.contains(&c.place);
+            left_out.extend(changes.iter().filter(|c| !asked(c)).map(|c| c.place));
+            changes.retain(asked);
+        }
         if let Some(open) = self.calls.open.get_mut(&client) {
             let mine = changes.iter().filter(|c| concerned.as_ref().is_none_or(|all| all.contains(&c.place)));
             let whole = whole.iter().filter(|_| concerned.is_none());
@@ -506,6 +525,7 @@ impl Driver {
 
         let told = self.calls.open.get(&client).map_or_else(Vec::new, |open| open.told.changes.clone());
         self.chronicle_change(&told);
+        self.calls.left_out = left_out;
         self.calls.sources = Some(Arc::new(sources));
         self.grow(&merged);
         self.stack = Arc::new(merged);
@@ -534,8 +554,8 @@ impl Driver {
                 let places = concerned.unwrap_or_default();
                 self.request_for(client, Request::Restart, &places, *wait);
             }
-            Change::Start { names, wait } => {
-                let places = self.places_with(names, &added)?;
+            Change::Start { wait, .. } => {
+                let places = concerned.unwrap_or_default();
                 self.request_for(client, Request::Start, &places, *wait);
             }
             Change::Scale { wait, .. } => self.come_and_go(client, added, removed, Vec::new(), *wait),
@@ -548,6 +568,18 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Which places nobody asks for yet: a count for their process type counts them in, and so may a name, which
+    /// is judged later.
+    fn still_left_out(&self, change: &Change) -> BTreeSet<usize> {
+        let type_of = |place: usize| &self.stack.processes[self.stack.instances[place].process].name;
+        let stays = |place: &usize| match change {
+            Change::Scale { counts, .. } => !counts.contains_key(type_of(*place)),
+            Change::Start { .. } => false,
+            Change::Set { .. } | Change::Reload { .. } | Change::Restart { .. } => true,
+        };
+        self.calls.left_out.iter().copied().filter(stays).collect()
     }
 
     fn come_and_go(
@@ -597,13 +629,13 @@ impl Driver {
 
     /// Who is meant by these names; all, if nobody is named.
     fn places(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
-        self.places_with(names, &[])
+        self.places_of(&self.stack, names, &[])
     }
 
-    /// The same, counting those in that are about to be there.
-    fn places_with(&self, names: &[String], also: &[usize]) -> Result<Vec<usize>, Refusal> {
+    /// The same of what the stack is about to be, counting those in that are about to be there.
+    fn places_of(&self, stack: &Stack, names: &[String], also: &[usize]) -> Result<Vec<usize>, Refusal> {
         let there = |place| also.contains(&place) || self.is_present(place);
-        config::matching(&self.stack, &there, names).map_err(|none| Refusal::NoSuchInstance {
+        config::matching(stack, &there, names).map_err(|none| Refusal::NoSuchInstance {
             name: none.name,
             known: none.known,
             nearest: none.nearest,

@@ -73,6 +73,11 @@ impl Driver {
         let mut stack = self.stack_status(wall);
         let tree = self.ground.tree.clone();
         let counters = self.counters;
+        // Without their controller tasks are counted one leaf at a time, also in those that nobody asked about.
+        let others =
+            self.lives.iter().enumerate().filter(|(place, _)| !counters.tasks && !places.contains(place));
+        let others: Vec<Arc<Cgroup>> =
+            others.filter_map(|(_, alive)| alive.as_ref()?.leaf.cgroup()).collect();
         let read = move || {
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
                 measure(instance, leaf, counters, detail);
@@ -80,8 +85,9 @@ impl Driver {
             if let Some(tree) = tree {
                 fill(&mut stack.usage, tree.app(), counters, detail);
                 if !counters.tasks {
-                    // Threads are listed where they are, and here is nobody.
-                    stack.usage.tasks = instances.iter().map(|one| one.usage.tasks).sum();
+                    let of_others = others.iter().filter_map(|leaf| gauge::tasks(leaf, counters));
+                    let asked_about = instances.iter().filter_map(|one| one.usage.tasks);
+                    stack.usage.tasks = Some(asked_about.chain(of_others).sum());
                 }
             }
             interface::Status { stack, instances }

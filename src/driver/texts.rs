@@ -69,6 +69,6 @@ impl Texts {
             Read::Env | Read::Everything => warnings.map(ToString::to_string).collect(),
         };
         notes.extend((self.judge)(&loaded.stack)?);
-        Ok(Changing { sources, stack: loaded.stack, notes })
+        Ok(Box::new(Changing { sources, stack: loaded.stack, notes }))
     }
 }

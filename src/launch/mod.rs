@@ -194,8 +194,9 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     let control = listening.as_ref().map(Listening::listener).transpose().map_err(cannot)?;
     let control = control.map(|listener| Control { listener, most_clients });
+    // Whoever may control the stack may also come later.
+    sources.socket = socket.map(Path::to_path_buf);
     if stack.instances.iter().any(|instance| instance.control) {
-        sources.socket = socket.map(Path::to_path_buf);
         stack = config::load(&sources).map_err(|problems| refused(&problems))?.stack;
     }
     let texts = texts(files, decision, ground.tree.as_ref());

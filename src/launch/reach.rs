@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::claim::{self, Identity, Record};
 use crate::cli::{Origins, StackArgs, TargetArgs};
+use crate::config::NoSuch;
 use crate::control::client::{Client, Trouble};
 use crate::control::interface::Refusal;
 use crate::error::{Error, words};
@@ -104,7 +105,10 @@ fn here<'a>(
         return Ok(of_place);
     }
     let within = target.root.as_ref().map_or(around.directory.as_path(), |_| located.root.as_path());
-    let above: Vec<&Record> = running.iter().filter(|one| within.starts_with(Path::new(&one.root))).collect();
+    // Whoever stands beside a Procfile means that one, or another one's stack in the same root.
+    let own = located.procfile.is_file();
+    let is_above = |root: &Path| if own { located.root == root } else { within.starts_with(root) };
+    let above: Vec<&Record> = running.iter().filter(|one| is_above(Path::new(&one.root))).collect();
     // The innermost root: of a checkout within a checkout the inner one is meant.
     let innermost = above.iter().map(|one| one.root.len()).max();
     Ok(above.into_iter().filter(|one| Some(one.root.len()) == innermost).collect())
@@ -138,12 +142,7 @@ pub fn told(trouble: Trouble) -> Error {
     };
     match refusal {
         Refusal::NoSuchInstance { name, known, nearest } => {
-            let hint = match (nearest, known.is_empty()) {
-                (Some(nearest), _) => format!("write {nearest}"),
-                (None, true) => "the stack has none".to_owned(),
-                (None, false) => format!("there are {}", known.join(", ")),
-            };
-            Error::new(format!("no process or instance is called {name:?} ({hint})"))
+            Error::new(NoSuch { name, known, nearest }.to_string())
         }
         Refusal::ShuttingDown {} => Error::new("the stack is being torn down"),
         Refusal::Superseded {} => Error::new("not done: something else came between (lpm events says what)"),

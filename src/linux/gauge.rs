@@ -52,15 +52,19 @@ pub struct Member {
 pub fn load(cgroup: &Cgroup, counters: Counters) -> Load {
     let stat = cgroup.read("cpu.stat").unwrap_or_default();
     let counted = |key: &str| keyed(&stat, key);
-    let tasks = match counters.tasks {
-        true => number(cgroup, "pids.current"),
-        false => cgroup.read("cgroup.threads").ok().map(|text| text.lines().count() as u64),
-    };
     Load {
         memory_current: counters.memory.then(|| number(cgroup, "memory.current")).flatten(),
-        tasks,
+        tasks: tasks(cgroup, counters),
         cpu_usec: counted("usage_usec"),
         throttled_usec: counted("throttled_usec"),
+    }
+}
+
+/// How many processes and threads, in one file.
+pub fn tasks(cgroup: &Cgroup, counters: Counters) -> Option<u64> {
+    match counters.tasks {
+        true => number(cgroup, "pids.current"),
+        false => cgroup.read("cgroup.threads").ok().map(|text| text.lines().count() as u64),
     }
 }
 

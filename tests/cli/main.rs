@@ -5,6 +5,11 @@
 
 mod bad_input;
 mod commands;
+mod control;
+mod control_clients;
+mod control_peers;
+mod control_text;
+mod control_where;
 mod detached;
 mod edges;
 mod ending;
@@ -15,3 +20,4 @@ mod signals;
 mod snapshot;
 mod stack;
 mod starting;
+mod varlink;

@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
 
 /// The binary under test.
 pub const LPM: &str = env!("CARGO_BIN_EXE_lpm");
@@ -121,13 +122,59 @@ impl Stack {
         run.ends().by(Signal::TERM).out
     }
 
-    /// Everything of this stack that is there: processes, cgroups, records.
+    /// `lpm ARGUMENTS` beside a stack of this one that runs and stays.
+    pub fn tells(&self, arguments: &[&str]) -> Ended {
+        self.lpm(arguments).pipes().ends_leaving_something()
+    }
+
+    /// What `lpm status --json` says of these; of all, if nobody is named.
+    #[track_caller]
+    pub fn status(&self, names: &[&str]) -> Value {
+        let mut arguments = vec!["status", "--json"];
+        arguments.extend(names);
+        let ended = self.tells(&arguments).with_code(0);
+        serde_json::from_str(&ended.out).expect("status --json is JSON")
+    }
+
+    /// Where the stack that runs in this directory can be asked.
+    #[track_caller]
+    pub fn socket(&self) -> PathBuf {
+        let ended = self.tells(&["list", "--json"]).with_code(0);
+        let stacks: Value = serde_json::from_str(&ended.out).expect("list --json is JSON");
+        let mut own = stacks.as_array().expect("an array").iter().filter(|one| one["root"] == self.root());
+        let socket = own.next().unwrap_or_else(|| panic!("it does not run: {stacks:#}"))["socket"].as_str();
+        socket.expect("it has a socket").into()
+    }
+
+    /// The directory as lpm writes it.
+    pub fn root(&self) -> String {
+        let path = self.path().canonicalize().expect("it is there");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    /// Everything of this stack that is there: processes, cgroups, records, sockets.
     pub fn left(&self) -> Vec<String> {
         let processes = self.processes().into_iter().map(|(pid, name)| format!("process {pid} ({name})"));
         let cgroups = self.cgroups().into_iter().map(|path| format!("cgroup {}", path.display()));
-        let records = std::fs::read_dir(self.path().join(".run/lpm")).into_iter().flatten().flatten();
-        let records = records.map(|entry| format!("record {}", entry.path().display()));
-        processes.chain(cgroups).chain(records).collect()
+        let files = self.files().into_iter().map(|path| match path.extension() {
+            Some(ending) if ending == "sock" => format!("socket {}", path.display()),
+            _ => format!("record {}", path.display()),
+        });
+        processes.chain(cgroups).chain(files).collect()
+    }
+
+    /// Records and sockets of this stack, in the runtime directory that lpm chooses here: one of its own, or
+    /// that of everybody, where the mark tells them from others.
+    fn files(&self) -> Vec<PathBuf> {
+        let uid = rustix::process::geteuid();
+        let shared = if uid.is_root() { "/run/lpm".to_owned() } else { format!("/run/user/{uid}/lpm") };
+        let in_directory = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten();
+        let marked = in_directory(shared.into()).map(|entry| entry.path()).filter(|path| {
+            let ours = file_name(path).contains(&self.mark);
+            ours && path.extension().is_some_and(|ending| ending == "json" || ending == "sock")
+        });
+        let own = in_directory(self.path().join(".run/lpm")).map(|entry| entry.path());
+        marked.chain(own).collect()
     }
 
     /// Processes that carry the mark: number and command line.
@@ -457,6 +504,12 @@ impl<'a> Running<'a> {
         wait_readable(&[self.pidfd.as_fd()], Duration::ZERO)
     }
 
+    /// Waits for its end after SIGTERM, and that nothing is left of the stack then.
+    #[track_caller]
+    pub fn stops(&mut self) -> Ended {
+        self.signal(Signal::TERM).ends().by(Signal::TERM)
+    }
+
     /// Waits for its end, and that nothing is left of the stack then.
     #[track_caller]
     pub fn ends(&mut self) -> Ended {
@@ -504,6 +557,10 @@ impl Drop for Stack {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.clean_up();
+        }
+        // Of an lpm that was killed they stay until the next start, and here there is none.
+        for path in self.files() {
+            let _ = std::fs::remove_file(path);
         }
     }
 }
