@@ -217,3 +217,57 @@ fn no_socket_is_left() {
     let left: Vec<_> = entries.map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("launch-")), "{left:?}");
 }
+
+/// A login session of the user `dev`, from its beginning to its end.
+fn in_a_session(folder: &Path, script: &str) -> Running {
+    let mut command = Command::new("systemd-run");
+    command.args(["--quiet", "--pipe", "--wait", "--collect", "--uid=dev", "--property=PAMName=login"]);
+    command.arg(format!("--working-directory={}", folder.display()));
+    command.arg(format!("--setenv=LPM={}", crate::stack::lpm().display()));
+    command.args(["--setenv=TERM=xterm", "--", "/bin/sh", "-c", script]);
+    Running::spawn(command)
+}
+
+/// Made by root, for `dev` cannot log in and out of his own claim.
+pub fn a_user_logs_out_and_in_again_and_attaches_to_top() {
+    let stack = Stack::new("top: exec top -d 1\nweb: exec sleep 1000\n");
+    let folder = stack.folder();
+    for path in [folder.to_owned(), folder.join("Procfile")] {
+        std::os::unix::fs::chown(path, Some(1000), Some(1000)).expect("root gives files away");
+    }
+    let said = in_a_session(folder, "exec $LPM start -D --pty top").end().exited_with(0);
+    assert!(said.contains(" runs detached as pid "), "{said}");
+
+    let listed = in_a_session(folder, "exec $LPM status").end().exited_with(0);
+    assert!(listed.contains("top.1") && listed.contains("running"), "{listed}");
+    let keys = folder.join("keys");
+    let script = "mkfifo keys; exec script -qec \"$LPM attach top\" /dev/null <keys";
+    let mut viewer = in_a_session(folder, script);
+    waiting::until("somebody reads the keys", PATIENCE, || {
+        std::fs::metadata(&keys).is_ok_and(|data| !data.is_file()).then_some(())
+    });
+    let mut typing = std::fs::File::options().write(true).open(&keys).expect("it is read");
+    viewer.line("load average");
+    std::io::Write::write_all(&mut typing, b"\x1d").expect("it is still read");
+    let shown = viewer.end().exited_with(0);
+    assert!(shown.contains("detached from top.1, which goes on"), "{shown}");
+    drop(typing);
+
+    let still = in_a_session(folder, "exec $LPM status --json").end().exited_with(0);
+    let status: serde_json::Value = serde_json::from_str(&still).expect("JSON");
+    let socket = status["stack"]["socket"].as_str().expect("a socket").to_owned();
+    assert_eq!(status["instances"][0]["state"], "running");
+    assert!(Path::new(&socket).exists());
+    in_a_session(folder, "exec $LPM down").end().exited_with(0);
+    assert!(!Path::new(&socket).exists(), "{socket}");
+    waiting::until("its cgroups are gone", PATIENCE, || {
+        let unit = format!("lpm-{}", folder.file_name().expect("a name").to_string_lossy());
+        cgroups::named(&unit).is_empty().then_some(())
+    });
+    for process in ["top -d 1", "sleep 1000"] {
+        assert!(
+            !processes::with_command(process).iter().any(|one| one.command == process),
+            "{process} is left"
+        );
+    }
+}

@@ -66,6 +66,7 @@ const CLAIMS: &[Claim] = claims! {
     detached::a_second_start_is_refused_naming_the_first: Root Dev;
     detached::ctrl_c_takes_a_half_started_stack_down_again: Root Dev Runner;
     detached::its_lines_are_in_the_journal_with_one_time: Root;
+    detached::a_user_logs_out_and_in_again_and_attaches_to_top: Root;
     units::the_shipped_unit_starts_is_ready_and_stops: Root Dev Runner;
     units::a_start_that_fails_is_a_unit_that_failed: Root Dev;
     units::a_stop_that_takes_longer_than_systemds_limit_is_waited_for: Root Dev;
@@ -75,7 +76,7 @@ const CLAIMS: &[Claim] = claims! {
     control::a_ceiling_that_is_set_holds_at_once: Root Dev;
     control::a_frozen_instance_stands_still_in_the_kernel: Root Dev;
     control::varlinkctl_speaks_with_it: Root Dev;
-    control::a_hundred_instances_are_surveyed: Root Dev;
+    control::thirty_instances_are_surveyed: Root Dev;
 };
 
 fn main() -> std::process::ExitCode {
