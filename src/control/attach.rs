@@ -269,7 +269,7 @@ impl Attached<'_> {
         loop {
             let ask = Ask::Status { names: vec![self.instance.clone()], detail: false };
             let instance = match self.desk.ask(self.connection, ask).await {
-                Ok(Answer::Survey(survey)) => survey().instances.into_iter().next(),
+                Ok(Answer::Survey(survey)) => (survey.read)().instances.into_iter().next(),
                 Ok(_) | Err(Trouble::Refused(_)) => None,
                 Err(trouble) => return Err(trouble),
             };

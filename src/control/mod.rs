@@ -160,7 +160,12 @@ pub enum Answer {
 }
 
 /// Reads the leaves.
-pub type Survey = Box<dyn FnOnce() -> Status + Send>;
+pub struct Survey {
+    /// How they stand then.
+    pub read: Box<dyn FnOnce() -> Status + Send>,
+    /// It may wait for a process (for its command line, proc_pid_cmdline(5)), and not only for the kernel's counters.
+    pub may_wait: bool,
+}
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

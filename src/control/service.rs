@@ -191,11 +191,13 @@ async fn ours(
     Ok(())
 }
 
-/// Reads the leaves. On a thread of its own, for a command line of a process in uninterruptible sleep may take for
-/// ever, and this thread serves everybody.
+/// Reads the leaves. What may wait does it on another thread: this one serves everybody.
 async fn taken(survey: Survey) -> Result<Status, Trouble> {
+    if !survey.may_wait {
+        return Ok((survey.read)());
+    }
     let reason = || Refusal::Unavailable { reason: "the leaves could not be read".to_owned() };
-    tokio::task::spawn_blocking(survey).await.map_err(|_| reason().into())
+    tokio::task::spawn_blocking(survey.read).await.map_err(|_| reason().into())
 }
 
 /// Those that are kept, and with `follow` those that come.

@@ -78,7 +78,7 @@ impl Driver {
             true => Vec::new(),
             false => self.lives.iter().flatten().filter_map(|alive| alive.leaf.cgroup()).collect(),
         };
-        Box::new(move || {
+        let read = move || {
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
                 measure(instance, leaf, counters, detail);
             }
@@ -90,7 +90,9 @@ impl Driver {
                 }
             }
             interface::Status { stack, instances }
-        })
+        };
+        // Without cgroups processes are known by their environment alone.
+        Survey { read: Box::new(read), may_wait: detail || self.ground.tree.is_none() }
     }
 
     fn stack_status(&self, wall: Wall) -> interface::Stack {
