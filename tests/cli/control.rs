@@ -463,9 +463,9 @@ fn anywhen(stack: &Stack, status: &str) -> String {
 #[test]
 fn how_a_stack_is_shown() {
     // Without cgroups, which are not alike on any two machines.
-    let procfile = format!("web: {STAYS}\nworker: {STAYS}\nfails: exit 5\noff: x\n");
-    let stack = Stack::with("shown", &procfile).variable("LPM_CGROUP", "none");
-    let mut run = up(&stack, &["web", "worker", "fails", "--can-die", "all"], 2);
+    let procfile = "web: sleep 1000\nworker: sleep 1000\nfails: exit 5\noff: x\n";
+    let stack = Stack::with("shown", procfile).variable("LPM_CGROUP", "none");
+    let mut run = up(&stack, &["web", "worker", "fails", "--can-die", "all"], 0);
     run.wait_for("exited with code 5");
     stack.tells(&["stop", "worker"]).with_code(0);
     let mut snapshot = Snapshot::new("status.txt");
