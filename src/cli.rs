@@ -264,6 +264,10 @@ pub struct Scale {
     #[arg(long)]
     pub no_wait: bool,
 
+    /// Also write the formation into lpm.toml, whose comments are kept
+    #[arg(long)]
+    pub save: bool,
+
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -420,6 +424,10 @@ pub struct Down {
     /// Don't wait until it is done
     #[arg(long)]
     pub no_wait: bool,
+
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `lpm completions`.

@@ -54,7 +54,18 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "launch",
-        may: &["config", "supervisor", "linux", "output", "control", "driver", "claim", "cli", "error"],
+        may: &[
+            "config",
+            "supervisor",
+            "linux",
+            "output",
+            "control",
+            "view",
+            "driver",
+            "claim",
+            "cli",
+            "error",
+        ],
         never: &["tokio"],
     },
     Layer {

@@ -61,51 +61,65 @@ pub fn answer(around: &Surroundings) -> io::Result<bool> {
         return Ok(false);
     }
     let argv = around.argv.clone();
-    let described = || described(around.clone());
+    let described = || described(around);
     CompleteEnv::with_factory(described)
         .var(VARIABLE)
         .try_complete(argv, Some(&around.directory))
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// The command line, with what is to be asked for names.
-fn described(around: Surroundings) -> clap::Command {
-    let mut command = cli::command();
-    let subcommands: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
-    for subcommand in subcommands {
-        let around = around.clone();
-        let of = subcommand.clone();
-        command = command.mut_subcommand(subcommand, |sub| {
-            sub.mut_args(|argument| {
-                let around = around.clone();
-                let candidates: Box<dyn Fn(&OsStr) -> Vec<CompletionCandidate> + Send + Sync> =
-                    match (of.as_str(), argument.get_id().as_str()) {
-                        ("start" | "check", "names") => {
-                            Box::new(move |typed| matching(&in_the_text(&around), typed))
-                        }
-                        ("scale", "counts") => Box::new(move |typed| {
-                            let types = in_the_text(&around);
-                            matching(&types.iter().map(|name| format!("{name}=")).collect::<Vec<_>>(), typed)
-                        }),
-                        ("signal", "words") => Box::new(move |typed| {
-                            let signals =
-                                ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "STOP", "CONT"];
-                            let names = running(&around).into_iter().chain(signals.map(str::to_owned));
-                            matching(&names.collect::<Vec<_>>(), typed)
-                        }),
-                        ("set", "settings") => {
-                            Box::new(move |typed| matching(&KEYS.map(str::to_owned), typed))
-                        }
-                        (_, "names" | "whom" | "instance") => {
-                            Box::new(move |typed| matching(&running(&around), typed))
-                        }
-                        _ => return argument,
-                    };
-                argument.add(ArgValueCompleter::new(move |typed: &OsStr| candidates(typed)))
-            })
-        });
+/// What an argument can be.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// A process type of the Procfile.
+    Type,
+    /// The same with a number to come.
+    Count,
+    /// What runs.
+    Running,
+    /// What runs, or a signal.
+    RunningOrSignal,
+    /// A setting.
+    Setting,
+}
+
+impl What {
+    fn of(subcommand: &str, argument: &str) -> Option<What> {
+        match (subcommand, argument) {
+            ("start" | "check", "names") => Some(What::Type),
+            ("scale", "counts") => Some(What::Count),
+            ("signal", "words") => Some(What::RunningOrSignal),
+            ("set", "settings") => Some(What::Setting),
+            (_, "names" | "whom" | "instance") => Some(What::Running),
+            _ => None,
+        }
     }
-    command
+
+    fn known(self, around: &Surroundings) -> Vec<String> {
+        const SIGNALS: [&str; 9] = ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "STOP", "CONT"];
+        match self {
+            What::Type => in_the_text(around),
+            What::Count => in_the_text(around).into_iter().map(|name| format!("{name}=")).collect(),
+            What::Running => running(around),
+            What::RunningOrSignal => running(around).into_iter().chain(SIGNALS.map(str::to_owned)).collect(),
+            What::Setting => KEYS.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// The command line, with what is to be asked for names.
+fn described(around: &Surroundings) -> clap::Command {
+    cli::command().mut_subcommands(|subcommand| {
+        let name = subcommand.get_name().to_owned();
+        subcommand.mut_args(|argument| match What::of(&name, argument.get_id().as_str()) {
+            Some(what) => {
+                let around = around.clone();
+                let candidates = move |typed: &OsStr| matching(&what.known(&around), typed);
+                argument.add(ArgValueCompleter::new(candidates))
+            }
+            None => argument,
+        })
+    })
 }
 
 fn matching(known: &[String], typed: &OsStr) -> Vec<CompletionCandidate> {

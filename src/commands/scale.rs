@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::cli::{Origins, Scale};
-use crate::control::interface::{Changed, ScaleParameters};
+use crate::config;
+use crate::control::interface::{Changed, ScaleParameters, Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, reach};
+use crate::launch::{look, print, reach, save};
 use crate::supervisor::Ending;
 use crate::view;
 
@@ -17,7 +18,7 @@ use crate::view;
 /// # Errors
 /// A count that is none; there is no such stack or process type; an instance that did not come up.
 pub fn scale(around: &Surroundings, arguments: Scale, origins: &Origins) -> Result<Ending, Error> {
-    let Scale { counts, target, no_wait, json } = arguments;
+    let Scale { counts, target, no_wait, save, json } = arguments;
     let mut wanted = BTreeMap::new();
     for item in
         counts.iter().flat_map(|words| words.split(',')).map(str::trim).filter(|item| !item.is_empty())
@@ -32,6 +33,12 @@ pub fn scale(around: &Surroundings, arguments: Scale, origins: &Origins) -> Resu
     let mut client = reach::reach(around, &target, origins)?;
     let parameters = ScaleParameters { counts: wanted, wait: Some(!no_wait) };
     let reply: Value = client.call("Scale", &parameters).map_err(reach::told)?;
+    if save {
+        // What a formation leaves out is off, so all are written down.
+        let status: Status = client.call("Status", &StatusParameters::default()).map_err(reach::told)?;
+        let counts = status.stack.processes.into_iter().map(|one| (one.name, one.instances)).collect();
+        save::into(&status.stack.manifest, |text| config::amend::save_formation(text, &counts))?;
+    }
     if json {
         return print(&format!("{reply:#}\n"));
     }

@@ -11,6 +11,7 @@ pub mod ground;
 pub mod look;
 mod owner;
 pub mod reach;
+pub mod save;
 
 use std::fs::File;
 use std::io::{self, Write};
