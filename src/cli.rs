@@ -578,6 +578,18 @@ pub struct LifeArgs {
     #[arg(long, value_name = "WHEN", env = "LPM_RESTART", hide_env_values = true)]
     pub restart: Vec<String>,
 
+    /// Before the first restart, e.g. 0, 500ms, web=2s; doubles with each further one [default: 100ms]
+    #[arg(long, value_name = "TIME", env = "LPM_RESTART_SEC", hide_env_values = true)]
+    pub restart_sec: Vec<String>,
+
+    /// The most starts within --start-limit-interval, e.g. 10, web=3 [default: 5]
+    #[arg(long, value_name = "N", env = "LPM_START_LIMIT_BURST", hide_env_values = true)]
+    pub start_limit_burst: Vec<String>,
+
+    /// The time in which starts are counted, e.g. 1min; 0 counts none [default: 10s]
+    #[arg(long, value_name = "TIME", env = "LPM_START_LIMIT_INTERVAL", hide_env_values = true)]
+    pub start_limit_interval: Vec<String>,
+
     /// Whose exit code becomes lpm's: first (of what ended the stack), worst, zero [default: first]
     #[arg(long, value_name = "RULE", env = "LPM_EXIT_CODE", hide_env_values = true)]
     pub exit_code: Option<String>,

@@ -105,6 +105,12 @@ pub struct Options {
     pub oneshot: Given,
     /// `on-failure` or `web=always`.
     pub restart: Given,
+    /// `0` or `web=2s`.
+    pub restart_sec: Given,
+    /// `10` or `web=3`.
+    pub start_limit_burst: Given,
+    /// `1min` or `web=10s`.
+    pub start_limit_interval: Given,
     /// Names, like `can_die`.
     pub quiet: Given,
     /// Names, like `can_die`.

@@ -304,6 +304,9 @@ pub(super) fn of_options(
         (&options.stop_signal, Key::StopSignal),
         (&options.kill_mode, Key::KillMode),
         (&options.restart, Key::Restart),
+        (&options.restart_sec, Key::RestartSec),
+        (&options.start_limit_burst, Key::StartLimitBurst),
+        (&options.start_limit_interval, Key::StartLimitInterval),
     ];
     let names = [
         (&options.can_die, Key::CanDie),
