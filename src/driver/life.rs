@@ -48,16 +48,6 @@ pub(super) enum Leaf {
     },
 }
 
-impl Leaf {
-    /// Where there are cgroups.
-    pub fn cgroup(&self) -> Option<Arc<Cgroup>> {
-        match self {
-            Leaf::Cgroup(leaf) => Some(Arc::clone(leaf)),
-            Leaf::Descendants { .. } => None,
-        }
-    }
-}
-
 impl Alive {
     /// Sends `signal` to every process, and SIGCONT if a stopped one is to act on it.
     pub fn signal_all(&self, signal: i32, and_continue: AndContinue) -> Result<(), Errno> {

@@ -73,11 +73,8 @@ impl Driver {
         let mut stack = self.stack_status(wall);
         let tree = self.ground.tree.clone();
         let counters = self.counters;
-        // Without their controller tasks are counted one leaf at a time, also in those that nobody asked about.
-        let others =
-            self.lives.iter().enumerate().filter(|(place, _)| !counters.tasks && !places.contains(place));
-        let others: Vec<Arc<Cgroup>> =
-            others.filter_map(|(_, alive)| alive.as_ref()?.leaf.cgroup()).collect();
+        // Without their controller tasks are counted one leaf at a time, and not in those that nobody asked about.
+        let all = (0..self.lives.len()).all(|place| self.lives[place].is_none() || places.contains(&place));
         let read = move || {
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
                 measure(instance, leaf, counters, detail);
@@ -85,9 +82,8 @@ impl Driver {
             if let Some(tree) = tree {
                 fill(&mut stack.usage, tree.app(), counters, detail);
                 if !counters.tasks {
-                    let of_others = others.iter().filter_map(|leaf| gauge::tasks(leaf, counters));
-                    let asked_about = instances.iter().filter_map(|one| one.usage.tasks);
-                    stack.usage.tasks = Some(asked_about.chain(of_others).sum());
+                    let tasks = || instances.iter().filter_map(|one| one.usage.tasks).sum();
+                    stack.usage.tasks = all.then(tasks);
                 }
             }
             interface::Status { stack, instances }

@@ -61,7 +61,7 @@ pub fn load(cgroup: &Cgroup, counters: Counters) -> Load {
 }
 
 /// How many processes and threads, in one file.
-pub fn tasks(cgroup: &Cgroup, counters: Counters) -> Option<u64> {
+fn tasks(cgroup: &Cgroup, counters: Counters) -> Option<u64> {
     match counters.tasks {
         true => number(cgroup, "pids.current"),
         false => cgroup.read("cgroup.threads").ok().map(|text| text.lines().count() as u64),
