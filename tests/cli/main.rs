@@ -3,12 +3,15 @@
 //! Runs as any user. Without cgroups some tests say `skipped NAME: reason`. After each, nothing of what it
 //! started may be there: no process, no cgroup, no record (see `stack.rs`).
 
+mod attach;
 mod bad_input;
 mod commands;
+mod completions;
 mod detached;
 mod edges;
 mod ending;
 mod lines;
+mod logs;
 mod one_off;
 mod pty;
 mod signals;
