@@ -445,6 +445,7 @@ mod tests {
             root: "/".into(),
             options: Options { mem: Given::default(), ..Options::default() },
             machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+            socket: None,
         };
         let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
         Setup {
@@ -457,12 +458,23 @@ mod tests {
                 colour: false,
                 escape_controls: false,
             },
+            history: None,
             streams: Streams::Pipes { split_stderr: false },
             voice: Voice::Stack,
             terminal: false,
             ignore_hangup: false,
             open_files: None,
+            launcher: None,
+            notifier: None,
             preface: Vec::new(),
+            control: None,
+            about: About {
+                procfile: "/Procfile".into(),
+                manifest: "/lpm.toml".into(),
+                socket: None,
+                tier: "full".into(),
+            },
+            texts: None,
             inherited: Vec::new(),
             held: signals::block_all(),
         }

@@ -427,6 +427,7 @@ mod tests {
             root: "/srv/my shop".into(),
             options: crate::config::Options::default(),
             machine: crate::config::Machine { memory: 1 << 30, cpus: 1, pid_max: 1000 },
+            socket: None,
         };
         crate::config::load(&sources).unwrap().stack
     }

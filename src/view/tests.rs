@@ -91,6 +91,7 @@ fn stack() -> Stack {
         name: "shop".into(),
         root: "/srv/shop".into(),
         procfile: "/srv/shop/Procfile".into(),
+        manifest: "/srv/shop/lpm.toml".into(),
         pid: 4700,
         since: START,
         version: "0.1.0".into(),
