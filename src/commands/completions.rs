@@ -76,6 +76,11 @@ fn described(around: Surroundings) -> clap::Command {
         let around = around.clone();
         let of = subcommand.clone();
         command = command.mut_subcommand(subcommand, |sub| {
+            // Of a command's names one is offered: the full one, unless only a short one fits what is typed. clap
+            // takes names that live for ever; this process only answers one question.
+            let short: Vec<&'static str> =
+                sub.get_visible_aliases().map(|name| &*name.to_owned().leak()).collect();
+            let sub = sub.visible_alias(None::<&str>).aliases(short);
             sub.mut_args(|argument| {
                 let around = around.clone();
                 let candidates: Box<dyn Fn(&OsStr) -> Vec<CompletionCandidate> + Send + Sync> =

@@ -93,8 +93,7 @@ fn who_and_how_much_is_a_choice() {
 #[test]
 fn bytes_are_exact_in_a_pipe_and_base64_in_json() {
     let content = b"\xfe\xffbytes\x00\x1b[2J\r\nplain\n".to_vec();
-    let stack =
-        Stack::with("bytes", "a: cat content; echo up; exec sleep 1000\n").file("content", &content);
+    let stack = Stack::with("bytes", "a: cat content; echo up; exec sleep 1000\n").file("content", &content);
     let mut run = stack.lpm(&["start"]).pipes();
     run.wait_for("| up\n");
     let exact = logs(&stack, &["--no-prefix", "-n3"]).with_code(0).bytes;
@@ -172,7 +171,8 @@ fn a_stack_whose_reader_is_stuck_still_tells() {
 
 #[test]
 fn those_that_come_later_are_heard_too() {
-    let stack = Stack::with("later", "web: echo hello; exec sleep 1000\nworker: echo other; exec sleep 1000\n");
+    let stack =
+        Stack::with("later", "web: echo hello; exec sleep 1000\nworker: echo other; exec sleep 1000\n");
     let mut run = stack.lpm(&["start"]).pipes();
     run.wait_for("| hello\n");
     let mut all = follow(&stack, &[]);
@@ -196,7 +196,10 @@ fn those_that_come_later_are_heard_too() {
     assert!(!events.contains("worker"), "{events}");
     // A pattern must mean something when it is written.
     let said = by_pattern.ends_leaving_something().with_code(1).err;
-    assert_eq!(said, "lpm: no process or instance is called \"w*.2\" (there are web, worker, web.1, worker.1)\n");
+    assert_eq!(
+        said,
+        "lpm: no process or instance is called \"w*.2\" (there are web, worker, web.1, worker.1)\n"
+    );
     all.ends_leaving_something().with_code(0);
     stack.wait_until_empty();
 }
