@@ -68,6 +68,9 @@ pub fn answer(around: &Surroundings) -> io::Result<bool> {
         .map_err(|error| io::Error::other(error.to_string()))
 }
 
+/// What fits what was typed.
+type Candidates = Box<dyn Fn(&OsStr) -> Vec<CompletionCandidate> + Send + Sync>;
+
 /// The command line, with what is to be asked for names.
 fn described(around: Surroundings) -> clap::Command {
     let mut command = cli::command();
@@ -83,29 +86,25 @@ fn described(around: Surroundings) -> clap::Command {
             let sub = sub.visible_alias(None::<&str>).aliases(short);
             sub.mut_args(|argument| {
                 let around = around.clone();
-                let candidates: Box<dyn Fn(&OsStr) -> Vec<CompletionCandidate> + Send + Sync> =
-                    match (of.as_str(), argument.get_id().as_str()) {
-                        ("start" | "check", "names") => {
-                            Box::new(move |typed| matching(&in_the_text(&around), typed))
-                        }
-                        ("scale", "counts") => Box::new(move |typed| {
-                            let types = in_the_text(&around);
-                            matching(&types.iter().map(|name| format!("{name}=")).collect::<Vec<_>>(), typed)
-                        }),
-                        ("signal", "words") => Box::new(move |typed| {
-                            let signals =
-                                ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "STOP", "CONT"];
-                            let names = running(&around).into_iter().chain(signals.map(str::to_owned));
-                            matching(&names.collect::<Vec<_>>(), typed)
-                        }),
-                        ("set", "settings") => {
-                            Box::new(move |typed| matching(&KEYS.map(str::to_owned), typed))
-                        }
-                        (_, "names" | "whom" | "instance") => {
-                            Box::new(move |typed| matching(&running(&around), typed))
-                        }
-                        _ => return argument,
-                    };
+                let candidates: Candidates = match (of.as_str(), argument.get_id().as_str()) {
+                    ("start" | "check", "names") => {
+                        Box::new(move |typed| matching(&in_the_text(&around), typed))
+                    }
+                    ("scale", "counts") => Box::new(move |typed| {
+                        let types = in_the_text(&around);
+                        matching(&types.iter().map(|name| format!("{name}=")).collect::<Vec<_>>(), typed)
+                    }),
+                    ("signal", "words") => Box::new(move |typed| {
+                        let signals = ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "STOP", "CONT"];
+                        let names = running(&around).into_iter().chain(signals.map(str::to_owned));
+                        matching(&names.collect::<Vec<_>>(), typed)
+                    }),
+                    ("set", "settings") => Box::new(move |typed| matching(&KEYS.map(str::to_owned), typed)),
+                    (_, "names" | "whom" | "instance") => {
+                        Box::new(move |typed| matching(&running(&around), typed))
+                    }
+                    _ => return argument,
+                };
                 argument.add(ArgValueCompleter::new(move |typed: &OsStr| candidates(typed)))
             })
         });

@@ -468,7 +468,7 @@ fn one_that_never_reads_holds_nobody_up() {
         "stty -echo; echo up; read x; seq 1 700000; for i in 1 2 3; do echo 'do''ne'; done; exec cat";
     let stack = Stack::with("laggard", &format!("a: {script}\n"));
     let mut run = stack.shell("exec $LPM start --pty >/dev/null").pipes();
-    let (_, mut laggard, mut all) = upgraded(&stack_up(&stack), "a", Some((24, 80)));
+    let (_, mut laggard, mut all) = upgraded(stack_up(&stack), "a", Some((24, 80)));
     let (_, mut other, _) = upgraded(&stack, "a", None);
     put(&mut other, &Frame::Bytes(b"\n".to_vec()));
     until_shown(&mut other, b"done");
