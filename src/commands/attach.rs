@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::stdio;
 use rustix::termios::tcgetwinsize;
@@ -17,6 +18,13 @@ use crate::launch::{controlling_terminal, reach};
 use crate::linux::signals::{self, Watched};
 use crate::linux::terminal::{self, Lent};
 use crate::supervisor::Ending;
+
+/// While so much waits for our terminal, bytes, nothing more is taken in for it.
+const ENOUGH: usize = 64 * 1024;
+
+/// So much that was typed waits for an instance that doesn't read it, bytes; what is typed then is lost, as in
+/// front of any terminal whose queue is full.
+const TYPED_AHEAD: usize = 1024 * 1024;
 
 /// Lends our terminal to the instance until the detach key, or its end.
 ///
@@ -50,8 +58,13 @@ pub fn attach(around: &Surroundings, arguments: Attach, origins: &Origins) -> Re
     let signals = signals::watch(&ours).map_err(failed)?;
     let lent = Lent::lend(tty).map_err(|failure| Error::new(format!("cannot attach: {failure}")))?;
     let watching = if read_only { ", which you watch" } else { "" };
-    let hint = format!(" {instance}{watching}: {} leaves it running ", detach_key.to_lowercase());
-    let mut viewer = Viewer { lent, stream, key, hint, read_only, incoming: early, told: None };
+    let hint = Some(format!(" {instance}{watching}: {} leaves it running ", detach_key.to_lowercase()));
+    // Nothing is waited for but in poll(2): neither a terminal that takes no more, nor an instance that doesn't
+    // read what was typed, keeps anybody from leaving. The terminal was opened by us, so the flag is ours alone.
+    fcntl_setfl(lent.terminal(), OFlags::NONBLOCK).map_err(failed)?;
+    stream.set_nonblocking(true).map_err(|error| Error::new(format!("cannot attach: {}", words(error))))?;
+    let (shown, typed) = (Vec::new(), Vec::new());
+    let mut viewer = Viewer { lent, stream, key, hint, read_only, incoming: early, shown, typed, told: None };
     let left = viewer.view(&signals);
     let told = viewer.told.take();
     // The terminal is given back before anything is said on it.
@@ -90,10 +103,15 @@ struct Viewer {
     lent: Lent,
     stream: UnixStream,
     key: u8,
-    hint: String,
+    /// Said once; what is repainted later is not to be covered.
+    hint: Option<String>,
     read_only: bool,
     /// What came and is no whole frame yet.
     incoming: Vec<u8>,
+    /// What our terminal has not taken yet.
+    shown: Vec<u8>,
+    /// Frames that the stack has not taken yet.
+    typed: Vec<u8>,
     /// What ended it.
     told: Option<String>,
 }
@@ -108,63 +126,88 @@ enum Left {
 impl Viewer {
     fn view(&mut self, signals: &Watched) -> Left {
         self.show(terminal::ENTER);
+        let mut ended = self.show_what_came();
         loop {
-            match self.show_what_came() {
-                Ok(true) => {}
-                Ok(false) | Err(NoFrame) => return Left::Ended,
+            // The last words are waited for, as long as nobody leaves.
+            if ended && self.shown.is_empty() {
+                return Left::Ended;
             }
-            let mut fds = [
-                PollFd::new(self.lent.terminal(), PollFlags::IN),
-                PollFd::new(&self.stream, PollFlags::IN),
+            let out = |waiting: &[u8]| if waiting.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let more = if self.shown.len() < ENOUGH { PollFlags::IN } else { PollFlags::empty() };
+            let of_stream = more | out(&self.typed);
+            let mut fds = vec![
                 PollFd::new(signals, PollFlags::IN),
+                PollFd::new(self.lent.terminal(), PollFlags::IN | out(&self.shown)),
             ];
+            // Not looked at, it cannot say again and again that it has hung up.
+            if !ended && !of_stream.is_empty() {
+                fds.push(PollFd::new(&self.stream, of_stream));
+            }
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return Left::Ended,
             }
-            let [keys, came, signal] = [0, 1, 2].map(|at: usize| !fds[at].revents().is_empty());
-            if signal {
+            let happened = |at: usize| fds.get(at).map_or(PollFlags::empty(), PollFd::revents);
+            let [signal, terminal, stream] = [happened(0), happened(1), happened(2)];
+            drop(fds);
+            if !signal.is_empty() {
                 match signals.next() {
                     Some(libc::SIGWINCH) => self.send_size(),
                     Some(signal) => return Left::Signalled(signal),
                     None => {}
                 }
             }
-            if keys && let Some(left) = self.send_keys() {
+            if terminal.intersects(PollFlags::OUT) {
+                self.write_on();
+            }
+            if terminal.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+                && let Some(left) = self.take_keys()
+            {
                 return left;
             }
-            if came {
-                let mut chunk = [0; 16 * 1024];
-                match self.stream.read(&mut chunk) {
-                    Ok(0) => return Left::Ended,
-                    Ok(length) => self.incoming.extend_from_slice(&chunk[..length]),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return Left::Ended,
-                }
+            if stream.intersects(PollFlags::OUT) {
+                self.send_on();
+            }
+            if stream.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                ended |= !self.receive() || self.show_what_came();
             }
         }
     }
 
-    /// Whether there is more to come.
-    fn show_what_came(&mut self) -> Result<bool, NoFrame> {
-        while let Some(frame) = Frame::take(&mut self.incoming)? {
-            match frame {
-                Frame::Bytes(bytes) => self.show(&bytes),
-                Frame::Screen(picture) => {
+    /// Whether there may be more.
+    fn receive(&mut self) -> bool {
+        let mut chunk = [0; 16 * 1024];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => false,
+            Ok(length) => {
+                self.incoming.extend_from_slice(&chunk[..length]);
+                true
+            }
+            Err(error) => matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock),
+        }
+    }
+
+    /// Whether that was the end.
+    fn show_what_came(&mut self) -> bool {
+        loop {
+            match Frame::take(&mut self.incoming) {
+                Ok(Some(Frame::Bytes(bytes))) => self.show(&bytes),
+                Ok(Some(Frame::Screen(picture))) => {
                     self.show(terminal::CLEAR);
                     self.show(&picture);
-                    let hint = self.hint.clone();
-                    self.note(&hint);
+                    if let Some(hint) = self.hint.take() {
+                        self.note(&hint);
+                    }
                 }
-                Frame::Told(text) => self.note(&format!(" {text} ")),
-                Frame::Ended(text) => {
+                Ok(Some(Frame::Told(text))) => self.note(&format!(" {text} ")),
+                Ok(Some(Frame::Ended(text))) => {
                     self.told = Some(text);
-                    return Ok(false);
+                    return true;
                 }
-                Frame::Size(..) => return Err(NoFrame),
+                Ok(Some(Frame::Size(..))) | Err(NoFrame) => return true,
+                Ok(None) => return false,
             }
         }
-        Ok(true)
     }
 
     /// Says something on the last line, and leaves the cursor where it was.
@@ -177,19 +220,26 @@ impl Viewer {
         self.show(format!("\x1b7\x1b[{rows};1H\x1b[0;7m{text}\x1b[0m\x1b8").as_bytes());
     }
 
-    fn show(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            match rustix::io::write(self.lent.terminal(), bytes) {
-                Ok(length) => bytes = &bytes[length..],
+    fn show(&mut self, bytes: &[u8]) {
+        self.shown.extend_from_slice(bytes);
+        self.write_on();
+    }
+
+    /// Shows as much as the terminal takes now.
+    fn write_on(&mut self) {
+        while !self.shown.is_empty() {
+            match rustix::io::write(self.lent.terminal(), &self.shown) {
+                Ok(length) => drop(self.shown.drain(..length)),
                 Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
                 // It is gone; SIGHUP tells.
-                Err(_) => return,
+                Err(_) => self.shown.clear(),
             }
         }
     }
 
     /// What was typed goes to the instance, up to the detach key.
-    fn send_keys(&mut self) -> Option<Left> {
+    fn take_keys(&mut self) -> Option<Left> {
         let mut keys = [0; 4096];
         let keys = match rustix::io::read(self.lent.terminal(), &mut keys) {
             Ok(0) => return Some(Left::Signalled(libc::SIGHUP)),
@@ -201,7 +251,7 @@ impl Viewer {
             Some(at) => (&keys[..at], true),
             None => (keys, false),
         };
-        if !before.is_empty() && !self.read_only {
+        if !before.is_empty() && !self.read_only && self.typed.len() < TYPED_AHEAD {
             self.send(&Frame::Bytes(before.to_vec()));
         }
         detached.then_some(Left::Detached)
@@ -213,11 +263,22 @@ impl Viewer {
         }
     }
 
-    /// What cannot be sent is not: the end of the connection is read next.
     fn send(&mut self, frame: &Frame) {
-        let mut out = Vec::new();
-        frame.put(&mut out);
-        let _ = self.stream.write_all(&out);
+        frame.put(&mut self.typed);
+        self.send_on();
+    }
+
+    /// Sends as much as the stack takes now.
+    fn send_on(&mut self) {
+        while !self.typed.is_empty() {
+            match self.stream.write(&self.typed) {
+                Ok(length) => drop(self.typed.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The end of the connection is read next.
+                Err(_) => self.typed.clear(),
+            }
+        }
     }
 }
 

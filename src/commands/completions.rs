@@ -111,6 +111,11 @@ impl What {
 fn described(around: &Surroundings) -> clap::Command {
     cli::command().mut_subcommands(|subcommand| {
         let name = subcommand.get_name().to_owned();
+        // Of a command's names one is offered: the full one, unless only a short one fits what is typed. clap takes
+        // names that live for ever; this process only answers one question.
+        let short: Vec<&'static str> =
+            subcommand.get_visible_aliases().map(|name| &*name.to_owned().leak()).collect();
+        let subcommand = subcommand.visible_alias(None::<&str>).aliases(short);
         subcommand.mut_args(|argument| match What::of(&name, argument.get_id().as_str()) {
             Some(what) => {
                 let around = around.clone();

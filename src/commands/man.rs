@@ -35,7 +35,13 @@ fn page(command: clap::Command, name: &str) -> Result<String, Error> {
     let mut bytes = Vec::new();
     let unwritable = |error: std::io::Error| Error::new(format!("the page cannot be made: {}", words(error)));
     // What is typed has a blank where the page's name has a dash.
-    let command = command.bin_name(name.replacen('-', " ", 1));
-    Page::new(command).title(name).render(&mut bytes).map_err(unwritable)?;
+    let command = command.bin_name(name.replacen('-', " ", 1)).display_name(name);
+    let source = concat!("lpm ", env!("CARGO_PKG_VERSION"));
+    Page::new(command)
+        .title(name)
+        .source(source)
+        .manual("User commands")
+        .render(&mut bytes)
+        .map_err(unwritable)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

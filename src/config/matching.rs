@@ -28,10 +28,7 @@ pub fn matching(
         let mut found = name == "all";
         for (rank, &place) in here.iter().enumerate() {
             let instance = &stack.instances[place];
-            if name == "all"
-                || fits(name, &instance.name)
-                || fits(name, &stack.processes[instance.process].name)
-            {
+            if self::names(name, &instance.name) {
                 found = true;
                 chosen.insert(rank);
             }
@@ -41,6 +38,13 @@ pub fn matching(
         }
     }
     Ok(chosen.into_iter().map(|rank| here[rank]).collect())
+}
+
+/// Whether `name`, which may be a process type, an instance, a pattern or `all`, means this instance, whatever its
+/// stack: also one that comes later. What has no number is no instance, and never meant.
+pub fn names(name: &str, instance: &str) -> bool {
+    let Some((process, _)) = instance.rsplit_once('.') else { return false };
+    name == "all" || fits(name, instance) || fits(name, process)
 }
 
 /// All places of `stack`, in file order, then by number: a stack that was changed while it runs has them in
@@ -177,6 +181,20 @@ mod tests {
         ] {
             assert_eq!(named(&some(), &|_| true, names), Ok(expected.to_owned()), "{names:?}");
         }
+    }
+
+    #[test]
+    fn a_name_means_those_that_come_later_too() {
+        let means =
+            |name: &str| ["web.1", "web.10", "we.1", "worker.1"].map(|instance| names(name, instance));
+        assert_eq!(means("web"), [true, true, false, false]);
+        assert_eq!(means("web.1"), [true, false, false, false]);
+        assert_eq!(means("we*"), [true, true, true, false]);
+        assert_eq!(means("*.1"), [true, false, true, true]);
+        assert_eq!(means("all"), [true; 4]);
+        assert_eq!(means(""), [false; 4]);
+        // What lpm says of the whole stack belongs to no instance.
+        assert!(!names("*", "system") && !names("all", "system"));
     }
 
     #[test]

@@ -128,10 +128,10 @@ struct Attached<'a> {
     desk: &'a Counter,
     instance: String,
     screen: Arc<Screen>,
-    /// Says that somebody looks.
-    _viewer: Viewer,
+    /// Says that somebody looks, answers questions and decides the size; who only watches does neither.
+    _viewer: Option<Viewer>,
     position: Position,
-    keyboard: Option<AsyncFd<Arc<OwnedFd>>>,
+    keyboard: Option<AsyncFd<OwnedFd>>,
     resize: fn(&OwnedFd, &Screen, u16, u16),
     read_only: bool,
     /// The viewer's own window.
@@ -151,7 +151,9 @@ pub(super) async fn serve(
     read_only: bool,
 ) -> Result<(), Trouble> {
     let Seat { instance, screen, keyboard, resize } = seat;
-    let viewer = screen.view();
+    let viewer = (!read_only).then(|| screen.view());
+    // What it is told last is waited for a moment when the stack ends.
+    let _following = desk.following();
     let next = desk.desk.chronicle.next();
     let (picture, position) = screen.repaint();
     let mut attached = Attached {
@@ -170,8 +172,10 @@ pub(super) async fn serve(
     };
     attached.take_keyboard(keyboard);
     attached.fit();
-    attached.send(&[Frame::Screen(picture)]).await?;
-    let result = attached.run().await;
+    let result = match attached.send(&[Frame::Screen(picture)]).await {
+        Ok(()) => attached.run().await,
+        Err(trouble) => Err(trouble),
+    };
     let name = attached.instance.clone();
     drop(attached);
     (desk.desk.tell)(super::Message::Unseated(name));
@@ -198,8 +202,7 @@ impl Attached<'_> {
                     output = poll_fn(|context| screen.poll_after(position, context)) => Woken::Shown(output),
                     news = poll_fn(|context| chronicle.poll(next, context)) => Woken::News(news),
                     () = writable(keyboard.as_ref()), if !typed.is_empty() => Woken::Writable,
-                    // Whoever types faster than is read waits.
-                    frame = connection.frame(), if typed.is_empty() => Woken::Came(frame),
+                    frame = came(connection, typed.is_empty()) => Woken::Came(frame),
                     () = desk.finishing() => Woken::Finishing,
                 }
             };
@@ -252,6 +255,8 @@ impl Attached<'_> {
                 Ok(false)
             }
             "ended" | "cannot-start" | "removed" => {
+                // A terminal that somebody holds open is not hung up.
+                self.take_keyboard(None);
                 let told = message.to_owned();
                 let settled = self.settled().await?;
                 self.show_the_rest().await?;
@@ -296,8 +301,10 @@ impl Attached<'_> {
     )]
     fn take_keyboard(&mut self, keyboard: Option<Arc<OwnedFd>>) {
         self.typed.clear();
-        // Without a watch nothing can be typed, and all is still shown.
-        self.keyboard = keyboard.and_then(|fd| AsyncFd::with_interest(fd, Interest::WRITABLE).ok());
+        // Each viewer has a descriptor of its own: one cannot be watched twice (epoll_ctl(2), EEXIST). Without a
+        // watch nothing can be typed, and all is still shown.
+        let own = keyboard.and_then(|fd| fd.try_clone().ok());
+        self.keyboard = own.and_then(|fd| AsyncFd::with_interest(fd, Interest::WRITABLE).ok());
     }
 
     /// Gives the terminal this viewer's size.
@@ -350,8 +357,17 @@ impl Attached<'_> {
     }
 }
 
+/// The next frame. Whoever types faster than is read waits, and may leave.
+async fn came(connection: &mut Connection, wanted: bool) -> Option<Frame> {
+    if wanted {
+        return connection.frame().await;
+    }
+    connection.gone().await;
+    None
+}
+
 /// Ends when the terminal takes keys again.
-async fn writable(keyboard: Option<&AsyncFd<Arc<OwnedFd>>>) {
+async fn writable(keyboard: Option<&AsyncFd<OwnedFd>>) {
     if let Some(keyboard) = keyboard
         && let Ok(mut guard) = keyboard.writable().await
     {

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use super::attach::Frame;
 use super::wire::{Call, Inbox};
 
-/// How often a client is looked at that sends nothing any more but may still listen.
+/// How often a client is looked at that sends nothing any more but may still listen, or more than is taken in.
 const STILL_THERE: Duration = Duration::from_secs(5);
 
 /// Room that is made before something is read, bytes.
@@ -60,14 +60,11 @@ impl Connection {
     /// Ends when the client is gone and nothing can be told to it any more.
     pub(super) async fn gone(&mut self) {
         loop {
-            if self.ended {
+            if self.ended || !self.inbox.has_room() {
                 if self.hung_up() {
                     return;
                 }
                 tokio::time::sleep(STILL_THERE).await;
-            } else if !self.inbox.has_room() {
-                // It will be heard of when the next reply is sent.
-                std::future::pending::<()>().await;
             } else if self.read().await.is_err() {
                 return;
             }

@@ -17,7 +17,7 @@ use super::interface::{
 use super::server::{Counter, Trouble};
 use super::wire::{Call, Failure, put, put_reply};
 use super::{Answer, Ask, Survey, Verb};
-use crate::config::Signal;
+use crate::config::{self, Signal};
 use crate::output::Stream;
 use crate::output::history::{self, Origin};
 
@@ -211,11 +211,8 @@ async fn logs(
     if call.more != Some(true) {
         return Err(Failure::expected_more().into());
     }
-    let whose = match names.filter(|names| !names.is_empty()) {
-        Some(names) => Some(who(connection, desk, names).await?),
-        None => None,
-    };
-    let wanted = |name: &str| whose.as_ref().is_none_or(|names| names.iter().any(|known| known == name));
+    let whose = whose(connection, desk, names).await?;
+    let wanted = |name: &str| is_of(&whose, name);
     let Some(history) = &desk.desk.history else {
         put_reply(out, &LogsReply::default(), false);
         return Ok(());
@@ -309,10 +306,7 @@ async fn events(
     if call.more != Some(true) || call.oneway == Some(true) {
         return Err(Failure::expected_more().into());
     }
-    let whose = match names.filter(|names| !names.is_empty()) {
-        Some(names) => Some(who(connection, desk, names).await?),
-        None => None,
-    };
+    let whose = whose(connection, desk, names).await?;
     let follow = follow.unwrap_or(false);
     let following = if follow { desk.following() } else { None };
     let chronicle = &desk.desk.chronicle;
@@ -332,10 +326,9 @@ async fn events(
         let reply = match news {
             News::Missed(missed) => EventsReply { missed: Some(missed), event: None },
             News::Event(event) => {
-                let wanted = match (&whose, &event.instance) {
-                    (None, _) => true,
-                    (Some(names), Some(name)) => names.contains(name),
-                    (Some(_), None) => false,
+                let wanted = match &event.instance {
+                    Some(name) => is_of(&whose, name),
+                    None => whose.is_empty(),
                 };
                 if !wanted {
                     continue;
@@ -353,14 +346,21 @@ async fn events(
     }
 }
 
-/// The instances that are meant by these names.
-async fn who(
+/// The names, once it is known that each means something now. They stay names: also instances that come later are
+/// meant by them.
+async fn whose(
     connection: &mut Connection,
     desk: &Counter,
-    names: Vec<String>,
+    names: Option<Vec<String>>,
 ) -> Result<Vec<String>, Trouble> {
-    match desk.ask(connection, Ask::Who { names }).await? {
-        Answer::Done { instances, .. } => Ok(instances),
-        Answer::Survey(_) | Answer::Seat(_) => Ok(Vec::new()),
+    let names = names.unwrap_or_default();
+    if !names.is_empty() {
+        desk.ask(connection, Ask::Who { names: names.clone() }).await?;
     }
+    Ok(names)
+}
+
+/// Whether an instance is meant; no names mean everything.
+fn is_of(names: &[String], instance: &str) -> bool {
+    names.is_empty() || names.iter().any(|name| config::names(name, instance))
 }

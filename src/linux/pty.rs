@@ -168,6 +168,9 @@ mod tests {
     fn control_c_reaches_the_foreground() {
         let mut shell = Shell::new(&["/bin/sh", "-c", "trap 'echo INT; exit' INT; echo up; cat"], SIZE);
         assert!(shell.reads("up\r\n"));
+        // It has answered, so the shell is not on its way to it any more, where the signal would be lost.
+        shell.types("x\n");
+        assert!(shell.reads("x\r\nx\r\n"));
         shell.types("\x03");
         assert!(shell.reads("INT\r\n"));
         shell.rest();

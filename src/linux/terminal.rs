@@ -8,10 +8,11 @@
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, OptionalActions, QueueSelector, Termios};
 
 use super::pidfd::PidFd;
 use super::signals;
@@ -31,6 +32,9 @@ pub const ENTER: &[u8] = b"\x1b[?1049h\x1b[H\x1b[2J";
 
 /// Clears what is shown, for a screen that is painted anew.
 pub const CLEAR: &[u8] = b"\x1b[0m\x1b[r\x1b[H\x1b[2J";
+
+/// How long a terminal that takes nothing is waited for.
+const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// A terminal that is raw. Dropped, it is as it was.
 #[derive(Debug)]
@@ -92,15 +96,24 @@ impl Drop for Lent {
 fn mend(terminal: &OwnedFd, before: &Termios) {
     let blocked = signals::block_all();
     write_all(terminal, LEAVE);
-    let _ = termios::tcsetattr(terminal, OptionalActions::Flush, before);
+    // Answers to questions that nobody asks any more are no input; what is to be shown is not waited for
+    // (TCSAFLUSH would), for its reader may have stopped.
+    let _ = termios::tcflush(terminal, QueueSelector::IFlush);
+    let _ = termios::tcsetattr(terminal, OptionalActions::Now, before);
     drop(blocked);
 }
 
+/// All of it, as long as the terminal takes some now and then.
 fn write_all(terminal: impl AsFd, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match rustix::io::write(&terminal, bytes) {
             Ok(length) => bytes = &bytes[length..],
             Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                if !matches!(poll(&mut [PollFd::new(&terminal, PollFlags::OUT)], Some(&PATIENCE)), Ok(1)) {
+                    return;
+                }
+            }
             Err(_) => return,
         }
     }

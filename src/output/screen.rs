@@ -16,7 +16,11 @@
 //!
 //! **What is not repainted**: the title, scroll margins and tab stops (a program that is told of a new size sets
 //! them anew), other keyboard protocols than cursor and keypad mode, images, and what has scrolled off; for that
-//! there is the history. Under an alternate screen, the main one is repainted too.
+//! there is the history.
+//!
+//! **The alternate screen** is shown like the main one: a viewer stands on the alternate screen of its own terminal
+//! all the time, and what switches there would bring back what was on that before. So the switch itself is not
+//! passed on; whoever had not seen it yet has the screen repainted.
 //!
 //! It writes to no terminal and does not know which one it stands for.
 
@@ -62,7 +66,8 @@ pub struct Position {
 pub enum Output {
     /// The next bytes, at most [`MOST_AT_ONCE`].
     Bytes(Vec<u8>),
-    /// There were more bytes than are kept: repaint, and go on from there.
+    /// There were more bytes than are kept, or a switch between the main and the alternate screen: repaint, and go
+    /// on from there.
     Lagged,
     /// A new life began with an empty screen: clear, and go on.
     Reset,
@@ -83,6 +88,7 @@ impl Screen {
             end: 0,
             life: 0,
             began: 0,
+            switched: 0,
             viewers: 0,
             waiting: Waiting::default(),
         };
@@ -94,12 +100,17 @@ impl Screen {
     #[must_use]
     pub fn feed(&self, bytes: &[u8]) -> Vec<u8> {
         let mut shown = self.lock();
+        let alternate = shown.parser.screen().alternate_screen();
         shown.parser.process(bytes);
+        let switched = shown.parser.screen().alternate_screen() != alternate || switches(bytes);
         let newest = &bytes[bytes.len().saturating_sub(KEPT)..];
         let leaving = (shown.recent.len() + newest.len()).saturating_sub(KEPT);
         shown.recent.drain(..leaving);
         shown.recent.extend(newest);
         shown.end += bytes.len() as u64;
+        if switched {
+            shown.switched = shown.finished();
+        }
         let mut answers = std::mem::take(&mut shown.parser.callbacks_mut().0);
         if shown.viewers > 0 {
             answers.clear();
@@ -145,27 +156,14 @@ impl Screen {
         self.lock().viewers > 0
     }
 
-    /// What makes an empty terminal of the same size look like this one and behave like it (cursor, colours,
-    /// alternate screen, mouse, bracketed paste, cursor and keypad mode), and where following goes on.
+    /// What makes an empty terminal of the same size look like this one and behave like it (cursor, colours, mouse,
+    /// bracketed paste, cursor and keypad mode), whichever of its two screens is shown, and where following goes on.
     pub fn repaint(&self) -> (Vec<u8>, Position) {
         let shown = self.lock();
         let screen = shown.parser.screen();
-        let mut painted = String::new();
-        if screen.alternate_screen() {
-            // A copy is taken out of the alternate screen, to see what is below.
-            let (rows, columns) = screen.size();
-            let mut below = vt100::Parser::new(rows, columns, 0);
-            *below.screen_mut() = screen.clone();
-            below.process(b"\x1b[?1049l");
-            painted += &below.screen().contents_formatted();
-            painted += "\x1b[?1049h";
-        }
-        painted += &screen.state_formatted();
         // What is not finished had no effect yet, and is said again.
-        let from = shown.recent.len().saturating_sub(sequence::LONGEST);
-        let newest: Vec<u8> = shown.recent.range(from..).copied().collect();
-        let offset = shown.end - sequence::unfinished(&newest) as u64;
-        (painted.into_bytes(), Position { life: shown.life, offset, seat: Arc::default() })
+        let offset = shown.finished();
+        (screen.state_formatted().into_bytes(), Position { life: shown.life, offset, seat: Arc::default() })
     }
 
     /// What comes after the position, which is moved behind it. Where nothing came, the context is woken when
@@ -175,6 +173,9 @@ impl Screen {
         if position.life != shown.life {
             (position.life, position.offset) = (shown.life, shown.began);
             return Poll::Ready(Output::Reset);
+        }
+        if position.offset < shown.switched {
+            return Poll::Ready(Output::Lagged);
         }
         let behind = shown.end - position.offset;
         if behind == 0 {
@@ -215,6 +216,8 @@ struct Shown {
     /// Which life this is, and where it began.
     life: u64,
     began: u64,
+    /// Behind the last switch between main and alternate screen.
+    switched: u64,
     viewers: usize,
     waiting: Waiting,
 }
@@ -224,6 +227,20 @@ impl Shown {
         let (rows, columns) = self.parser.screen().size();
         (rows.get(), columns.get())
     }
+
+    /// Where the last character or sequence ended that is whole.
+    fn finished(&self) -> u64 {
+        let from = self.recent.len().saturating_sub(sequence::LONGEST);
+        let newest: Vec<u8> = self.recent.range(from..).copied().collect();
+        self.end - sequence::unfinished(&newest) as u64
+    }
+}
+
+/// Whether it may switch between main and alternate screen, even if it switches back (xterm's ctlseqs, DECSET). To be
+/// mistaken costs a repaint.
+fn switches(bytes: &[u8]) -> bool {
+    const NUMBERS: [&[u8]; 3] = [b"?47", b"?1047", b"?1049"];
+    NUMBERS.iter().any(|number| memchr::memmem::find(bytes, number).is_some())
 }
 
 /// What is to be typed for an answer.
@@ -302,7 +319,6 @@ mod tests {
         assert_eq!(one.state_formatted(), other.state_formatted());
         assert_eq!(one.contents(), other.contents());
         assert_eq!(one.cursor_position(), other.cursor_position());
-        assert_eq!(one.alternate_screen(), other.alternate_screen());
         assert_eq!((one.fgcolor(), one.bold()), (other.fgcolor(), other.bold()));
     }
 
@@ -323,12 +339,35 @@ mod tests {
             let mut terminal = painted(&screen);
             assert_same(terminal.screen(), screen.lock().parser.screen());
             // And goes on so.
-            for more in [&b"more\r\n"[..], b"\x1b[?1049lback"] {
-                let _ = screen.feed(more);
-                terminal.process(more);
-                assert_same(terminal.screen(), screen.lock().parser.screen());
-            }
+            let _ = screen.feed(b"more\r\n");
+            terminal.process(b"more\r\n");
+            assert_same(terminal.screen(), screen.lock().parser.screen());
         }
+    }
+
+    #[test]
+    fn a_switch_of_screens_is_painted_and_not_passed_on() {
+        let screen = fed(4, 20, b"main");
+        let (_, mut position) = screen.repaint();
+        for (switch, shown) in [
+            (&b"\x1b[?1049h\x1b[Habove"[..], "above"),
+            (b"\x1b[?1049l", "main"),
+            (b"\x1b[?47hagain\x1b[?47l", "main"),
+            (b"\x1b[?1049h\x1b[Hcut \x1b[3", "cut "),
+        ] {
+            let _ = screen.feed(switch);
+            assert_eq!(next(&screen, &mut position), Some(Output::Lagged), "{shown}");
+            assert!(!String::from_utf8_lossy(&screen.repaint().0).contains("1049"));
+            assert_eq!(painted(&screen).screen().contents().lines().next(), Some(shown));
+            position = screen.repaint().1;
+        }
+        assert_eq!(next(&screen, &mut position), Some(Output::Bytes(b"\x1b[3".to_vec())), "said again");
+        assert_eq!(next(&screen, &mut position), None);
+        // The switch itself may come in pieces.
+        for piece in [&b"\x1b[?10"[..], b"49l"] {
+            let _ = screen.feed(piece);
+        }
+        assert_eq!(next(&screen, &mut position), Some(Output::Lagged));
     }
 
     #[test]

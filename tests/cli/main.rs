@@ -3,8 +3,10 @@
 //! Runs as any user. Without cgroups some tests say `skipped NAME: reason`. After each, nothing of what it
 //! started may be there: no process, no cgroup, no record (see `stack.rs`).
 
+mod attach;
 mod bad_input;
 mod commands;
+mod completions;
 mod control;
 mod control_clients;
 mod control_peers;
@@ -14,6 +16,7 @@ mod detached;
 mod edges;
 mod ending;
 mod lines;
+mod logs;
 mod one_off;
 mod pty;
 mod signals;

@@ -542,6 +542,19 @@ impl<'a> Running<'a> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ended { status, out: text(&out), err: text(&err), bytes: out }
     }
+
+    /// How its terminal is set (the kernel answers for the other side).
+    pub fn termios(&self) -> rustix::termios::Termios {
+        let terminal = self.terminal.as_ref().expect("it has a terminal");
+        rustix::termios::tcgetattr(terminal).expect("attributes")
+    }
+
+    /// Its terminal's name, `/dev/pts/N`.
+    pub fn terminal_name(&self) -> String {
+        let terminal = self.terminal.as_ref().expect("it has a terminal");
+        let name = rustix::pty::ptsname(terminal, Vec::new()).expect("it has a name");
+        name.to_string_lossy().into_owned()
+    }
 }
 
 impl Drop for Running<'_> {
