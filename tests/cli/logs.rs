@@ -84,7 +84,7 @@ fn who_and_how_much_is_a_choice() {
     let coloured = shown(&["--color=always", "-n1", "worker"]);
     assert!(coloured.contains("\x1b[33m"), "{coloured:?}");
     let wrong = logs(&stack, &["wbe"]).with_code(1);
-    assert_eq!(wrong.err, "lpm: no process or instance is called \"wbe\" (write web)\n");
+    assert_eq!(wrong.err, "lpm: no instance is called \"wbe\" (write web)\n");
     run.signal(Signal::TERM).ends().by(Signal::TERM);
     let none = logs(&stack, &[]).with_code(1);
     assert!(none.err.starts_with("lpm: no stack runs here"), "{}", none.err);
@@ -198,7 +198,7 @@ fn those_that_come_later_are_heard_too() {
     let said = by_pattern.ends_leaving_something().with_code(1).err;
     assert_eq!(
         said,
-        "lpm: no process or instance is called \"w*.2\" (there are web, worker, web.1, worker.1)\n"
+        "lpm: no name fits \"w*.2\" (there are web, worker, web.1, worker.1)\n"
     );
     all.ends_leaving_something().with_code(0);
     stack.wait_until_empty();

@@ -249,9 +249,10 @@ pub fn a_user_logs_out_and_in_again_and_attaches_to_top() {
     let mut typing = std::fs::File::options().write(true).open(&keys).expect("it is read");
     viewer.line("load average");
     std::io::Write::write_all(&mut typing, b"\x1d").expect("it is still read");
+    // script(1) waits for the end of what is typed, too.
+    drop(typing);
     let shown = viewer.end().exited_with(0);
     assert!(shown.contains("detached from top.1, which goes on"), "{shown}");
-    drop(typing);
 
     let still = in_a_session(folder, "exec $LPM status --json").end().exited_with(0);
     let status: serde_json::Value = serde_json::from_str(&still).expect("JSON");
