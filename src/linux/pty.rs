@@ -188,8 +188,10 @@ mod tests {
         assert!(shell.reads("echo\r\necho\r\n"));
         shell.types("\x1a");
         assert!(shell.reads("Stopped"));
+        // What is typed before the prompt is echoed before it, wherever the shell is.
+        assert!(shell.reads("$ "));
         shell.types("fg\n");
-        assert!(shell.reads("fg\r\ncat"));
+        assert!(shell.reads("fg\r\ncat\r\n"));
         shell.types("again\n");
         assert!(shell.reads("again\r\nagain\r\n"));
         shell.types("\x04");
