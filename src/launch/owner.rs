@@ -55,7 +55,7 @@ pub fn claim(
                 format!(" as pid {}, since {}", owner.pid, moment(owner.since))
             });
             let text =
-                format!("stack {name} runs already{who}; stop that one first, or give this one a --name");
+                format!("stack {name} runs already{who}; stop that one first (lpm down), or give this one a --name");
             Err(Error::new(text))
         }
         Err(error) => {
