@@ -54,8 +54,9 @@ pub fn claim(
             let who = owner.map_or(String::new(), |owner| {
                 format!(" as pid {}, since {}", owner.pid, moment(owner.since))
             });
-            let text =
-                format!("stack {name} runs already{who}; stop that one first (lpm down), or give this one a --name");
+            let text = format!(
+                "stack {name} runs already{who}; stop that one first (lpm down), or give this one a --name"
+            );
             Err(Error::new(text))
         }
         Err(error) => {

@@ -196,10 +196,7 @@ fn those_that_come_later_are_heard_too() {
     assert!(!events.contains("worker"), "{events}");
     // A pattern must mean something when it is written.
     let said = by_pattern.ends_leaving_something().with_code(1).err;
-    assert_eq!(
-        said,
-        "lpm: no name fits \"w*.2\" (there are web, worker, web.1, worker.1)\n"
-    );
+    assert_eq!(said, "lpm: no name fits \"w*.2\" (there are web, worker, web.1, worker.1)\n");
     all.ends_leaving_something().with_code(0);
     stack.wait_until_empty();
 }

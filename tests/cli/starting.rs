@@ -335,7 +335,10 @@ fn a_second_start_of_the_same_stack_is_refused_naming_its_owner() {
     let wanted = format!("lpm: stack DIR runs already as pid {}, since ", first.pid().as_raw_pid());
     let said_pid = second.err.replace(stack.mark(), "DIR");
     assert!(said_pid.starts_with(&wanted), "{said}");
-    assert!(said.trim_end().ends_with("; stop that one first (lpm down), or give this one a --name"), "{said}");
+    assert!(
+        said.trim_end().ends_with("; stop that one first (lpm down), or give this one a --name"),
+        "{said}"
+    );
     // Under another name it is another stack.
     let other = format!("other-{}", stack.mark());
     let mut third = stack.lpm(&["start", "--name", &other]).pipes();
