@@ -10,7 +10,7 @@ use rustix::stdio;
 use rustix::termios::tcgetwinsize;
 
 use crate::cli::{Attach, Origins};
-use crate::control::attach::{Frame, NoFrame};
+use crate::control::frames::{Frame, NoFrame};
 use crate::control::interface::{AttachParameters, Attached};
 use crate::error::{Error, tell, words};
 use crate::launch::gather::Surroundings;

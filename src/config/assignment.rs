@@ -4,34 +4,11 @@
 //! What a value means, and whether there is a `web`, is found by [`load`](super::load), with all else: there
 //! is one way to a stack. Environment and working directory cannot be told: what runs has them already.
 
-use serde::{Deserialize, Serialize};
-
-use super::error::{list, nearest, quote};
+use super::error::quote;
+use super::options::Assignment;
 use super::settings::Key;
 use super::stack::Stack;
 use super::{Target, entries_of};
-
-/// One setting told to a running stack.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Assignment {
-    /// Whom it is for: `all`, `web`, `web.2`.
-    pub name: String,
-    /// As in lpm.toml: `memory-max`.
-    pub key: String,
-    /// As an option would be given it: `1G`.
-    pub value: String,
-}
-
-/// The short names that the options have, for fingers that are used to them.
-const SHORT: [(&str, Key); 7] = [
-    ("mem", Key::MemoryMax),
-    ("mem-high", Key::MemoryHigh),
-    ("swap", Key::MemorySwapMax),
-    ("cpu", Key::CpuQuota),
-    ("tasks", Key::TasksMax),
-    ("timeout", Key::TimeoutStop),
-    ("stop-signals", Key::StopSignal),
-];
 
 /// Reads `memory-max=1G cpu=150%`, each word one setting of `name`. Keys come out as lpm.toml spells them.
 ///
@@ -46,7 +23,7 @@ pub fn assignments(name: &str, words: &[String]) -> Result<Vec<Assignment>, Stri
             Some((key, value)) => (key.trim(), Some(value.trim())),
             None => (word.trim(), None),
         };
-        let key = key(name_of_key)?.name();
+        let key = Key::told(name_of_key)?.name();
         match value {
             Some(value) => {
                 Ok(Assignment { name: name.to_owned(), key: key.to_owned(), value: value.to_owned() })
@@ -66,24 +43,6 @@ pub fn assignments(name: &str, words: &[String]) -> Result<Vec<Assignment>, Stri
 /// An unknown process type, listing those there are; a number that is none.
 pub fn check_target(name: &str, stack: &Stack) -> Result<(), String> {
     Target::parse(name, &entries_of(stack)).map(|_| ())
-}
-
-/// The key of that name, long or short.
-pub(super) fn key(name: &str) -> Result<Key, String> {
-    let known = || Key::TOLD.into_iter().map(|key| (key.name(), key)).chain(SHORT);
-    if let Some((_, key)) = known().find(|(known, _)| *known == name) {
-        return Ok(key);
-    }
-    if ["environment", Key::WorkingDirectory.name()].contains(&name) {
-        return Err(format!("{name} cannot be set in a running stack (write it into lpm.toml and reload)"));
-    }
-    Err(match nearest(name, known().map(|(known, _)| known)) {
-        Some(near) => format!("unknown key {} (write {near})", quote(name)),
-        None => {
-            let known = list(Key::TOLD.into_iter().map(Key::name));
-            format!("unknown key {} (known here: {known})", quote(name))
-        }
-    })
 }
 
 #[cfg(test)]

@@ -26,12 +26,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-pub use assignment::{Assignment, assignments, check_target};
+pub use assignment::{assignments, check_target};
 pub use difference::{Change, ChangeKind, StackChange, counts, merge, stack_change};
 pub use environment::{SCRUBBED, environment_of};
 pub use error::{Diagnostic, Place, Severity};
 pub use matching::{NoSuch, matching, names};
-pub use options::{Given, Options};
+pub use options::{Assignment, Given, Options};
 pub use procfile::choose_procfile;
 pub use stack::*;
 

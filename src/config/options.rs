@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::assignment::Assignment;
+use serde::{Deserialize, Serialize};
+
 use super::error::{Diagnostic, Place, list, quote};
 use super::procfile::Entry;
 use super::stack::MOST_INSTANCES;
@@ -140,6 +141,17 @@ impl Options {
             self.set.push(assignment);
         }
     }
+}
+
+/// One setting told to a running stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Whom it is for: `all`, `web`, `web.2`.
+    pub name: String,
+    /// As in lpm.toml: `memory-max`.
+    pub key: String,
+    /// As an option would be given it: `1G`.
+    pub value: String,
 }
 
 /// Whom a setting is for. Ordered from the general to the specific, which wins.

@@ -6,9 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::assignment::{self, Assignment};
-use super::error::{Diagnostic, Place, nearest, quote};
-use super::options::{Options, Target};
+use super::error::{Diagnostic, Place, list, nearest, quote};
+use super::options::{Assignment, Options, Target};
 use super::procfile::Entry;
 use super::quantity::{self, Parsed};
 use super::stack::{Ceilings, KillMode, Machine, Policy, Restart, RestartWhen, Signal};
@@ -66,6 +65,26 @@ impl Key {
         Self::Pty,
     ];
 
+    /// The key of that name, long or short, if it can be told to a running stack.
+    pub(super) fn told(name: &str) -> Result<Self, String> {
+        let known = || Key::TOLD.into_iter().map(|key| (key.name(), key)).chain(SHORT);
+        if let Some((_, key)) = known().find(|(known, _)| *known == name) {
+            return Ok(key);
+        }
+        if ["environment", Key::WorkingDirectory.name()].contains(&name) {
+            return Err(format!(
+                "{name} cannot be set in a running stack (write it into lpm.toml and reload)"
+            ));
+        }
+        Err(match nearest(name, known().map(|(known, _)| known)) {
+            Some(near) => format!("unknown key {} (write {near})", quote(name)),
+            None => {
+                let known = list(Key::TOLD.into_iter().map(Key::name));
+                format!("unknown key {} (known here: {known})", quote(name))
+            }
+        })
+    }
+
     /// As lpm.toml spells it.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -92,6 +111,17 @@ impl Key {
         }
     }
 }
+
+/// The short names that the options have, for fingers that are used to them.
+const SHORT: [(&str, Key); 7] = [
+    ("mem", Key::MemoryMax),
+    ("mem-high", Key::MemoryHigh),
+    ("swap", Key::MemorySwapMax),
+    ("cpu", Key::CpuQuota),
+    ("tasks", Key::TasksMax),
+    ("timeout", Key::TimeoutStop),
+    ("stop-signals", Key::StopSignal),
+];
 
 /// What one layer says; `None` leaves it to the layer below.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -349,7 +379,7 @@ pub(super) fn of_told(
     let before = problems.len();
     for Assignment { name, key, value } in told.iter().rev() {
         let target = Target::parse(name, entries);
-        let key = assignment::key(key);
+        let key = Key::told(key);
         let (target, key) = match (target, key) {
             (Ok(target), Ok(key)) => (target, key),
             (Err(message), _) => {

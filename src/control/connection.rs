@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::attach::Frame;
+use super::frames::Frame;
 use super::wire::{Call, Inbox};
 
 /// How often a client is looked at that sends nothing any more but may still listen, or more than is taken in.

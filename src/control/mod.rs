@@ -20,6 +20,8 @@ pub mod attach;
 pub mod chronicle;
 pub mod client;
 mod connection;
+pub mod desk;
+pub mod frames;
 pub mod interface;
 pub mod server;
 mod service;

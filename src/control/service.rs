@@ -9,12 +9,12 @@ use serde_json::json;
 use super::attach;
 use super::chronicle::News;
 use super::connection::Connection;
+use super::desk::{Counter, Trouble};
 use super::interface::{
     AttachParameters, Attached, Changed, DESCRIPTION, DownParameters, EventsParameters, EventsReply,
     INTERFACE, Instances, Line, LogsParameters, LogsReply, Named, Refusal, ReloadParameters, Reloaded,
     Restarted, ScaleParameters, SetParameters, SignalParameters, Status, StatusParameters,
 };
-use super::server::{Counter, Trouble};
 use super::wire::{Call, Failure, put, put_reply};
 use super::{Answer, Ask, Survey, Verb};
 use crate::config::{self, Signal};

@@ -9,7 +9,7 @@
 //!        └─▶ change of the text ──▶ read, loaded, judged ──▶ merged ──▶ requests, limits ─┘
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,14 +20,15 @@ use tokio::sync::oneshot;
 use super::ceilings;
 use super::report;
 use super::terminals;
-use super::texts::{Read, Texts};
+use super::texts::{Change, Changed, Changing, Texts};
 use super::worker::Order;
 use super::{Driver, Message};
-use crate::config::{self, Ceilings, ChangeKind, Options, Policy, Stack};
+use crate::config::{self, Ceilings, ChangeKind, Policy, Stack};
 use crate::control::attach::Seat;
 use crate::control::chronicle::Chronicle;
+use crate::control::desk::Desk;
 use crate::control::interface::{self, Refusal};
-use crate::control::server::{Desk, Server};
+use crate::control::server::Server;
 use crate::control::{self, Answer, Ask, Call, Verb};
 use crate::error::words;
 use crate::output::Label;
@@ -98,65 +99,6 @@ impl From<Told> for Answer {
         let Told { instances, changes, notes } = told;
         Answer::Done { instances, changes, notes }
     }
-}
-
-/// A change of the text, or of what it comes to.
-#[derive(Debug, Clone)]
-pub(super) enum Change {
-    /// `scale`.
-    Scale { counts: BTreeMap<String, u32>, wait: bool },
-    /// `set`.
-    Set { name: String, settings: BTreeMap<String, String> },
-    /// `reload`.
-    Reload { dry_run: bool, wait: bool },
-    /// `restart`: the env files are read again.
-    Restart { names: Vec<String>, wait: bool },
-    /// `start` of a process type that has no instance.
-    Start { names: Vec<String>, wait: bool },
-}
-
-impl Change {
-    /// What is read again for it.
-    pub(super) fn read(&self) -> Read {
-        match self {
-            Change::Reload { .. } => Read::Everything,
-            Change::Restart { .. } => Read::Env,
-            Change::Scale { .. } | Change::Set { .. } | Change::Start { .. } => Read::Nothing,
-        }
-    }
-
-    /// What it does to the options that the stack was started with.
-    pub(super) fn amend(&self, sources: &config::Sources, options: &mut Options) -> Result<(), Vec<String>> {
-        match self {
-            Change::Reload { .. } | Change::Restart { .. } => {}
-            Change::Scale { counts, .. } => {
-                options.scale.extend(counts.iter().map(|(name, count)| (name.clone(), *count)));
-            }
-            Change::Start { names, .. } => {
-                let counts = config::named_counts(sources, names);
-                let refused = |problems: Vec<config::Diagnostic>| {
-                    problems.iter().map(ToString::to_string).collect::<Vec<_>>()
-                };
-                options.scale.extend(counts.map_err(refused)?);
-            }
-            Change::Set { name, settings } => {
-                let words: Vec<String> =
-                    settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
-                options.tell(config::assignments(name, &words).map_err(|message| vec![message])?);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What became of reading for a change.
-pub(super) type Changed = Result<Box<Changing>, Refusal>;
-
-/// A stack that is asked for now.
-pub(super) struct Changing {
-    pub sources: config::Sources,
-    pub stack: Stack,
-    pub notes: Vec<String>,
 }
 
 /// Parts of calls have numbers of their own, below those of clients.

@@ -44,11 +44,12 @@ use crate::linux::tree::Tree;
 use crate::output::history::History;
 use crate::output::{Label, Log, Notice, Stream};
 use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
-use calls::{Calls, Change, Changed};
+use calls::Calls;
 use launcher::Rise;
 use life::{Alive, number};
 use manager::Manager;
 use terminals::Terminals;
+use texts::{Change, Changed};
 use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 

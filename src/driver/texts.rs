@@ -3,9 +3,69 @@
 //! Runs on a thread of its own, for files may hang on a network; nothing in here touches what runs. Where files are
 //! and what this machine can enforce is known to whoever started the driver, who hands both in as functions.
 
-use super::calls::{Change, Changed, Changing};
-use crate::config::{self, Sources, Stack};
+use std::collections::BTreeMap;
+
+use crate::config::{self, Options, Sources, Stack};
 use crate::control::interface::Refusal;
+
+/// A change of the text, or of what it comes to.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    /// `scale`.
+    Scale { counts: BTreeMap<String, u32>, wait: bool },
+    /// `set`.
+    Set { name: String, settings: BTreeMap<String, String> },
+    /// `reload`.
+    Reload { dry_run: bool, wait: bool },
+    /// `restart`: the env files are read again.
+    Restart { names: Vec<String>, wait: bool },
+    /// `start` of a process type that has no instance.
+    Start { names: Vec<String>, wait: bool },
+}
+
+impl Change {
+    /// What is read again for it.
+    pub(super) fn read(&self) -> Read {
+        match self {
+            Change::Reload { .. } => Read::Everything,
+            Change::Restart { .. } => Read::Env,
+            Change::Scale { .. } | Change::Set { .. } | Change::Start { .. } => Read::Nothing,
+        }
+    }
+
+    /// What it does to the options that the stack was started with.
+    pub(super) fn amend(&self, sources: &config::Sources, options: &mut Options) -> Result<(), Vec<String>> {
+        match self {
+            Change::Reload { .. } | Change::Restart { .. } => {}
+            Change::Scale { counts, .. } => {
+                options.scale.extend(counts.iter().map(|(name, count)| (name.clone(), *count)));
+            }
+            Change::Start { names, .. } => {
+                let counts = config::named_counts(sources, names);
+                let refused = |problems: Vec<config::Diagnostic>| {
+                    problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+                };
+                options.scale.extend(counts.map_err(refused)?);
+            }
+            Change::Set { name, settings } => {
+                let words: Vec<String> =
+                    settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                options.tell(config::assignments(name, &words).map_err(|message| vec![message])?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of reading for a change.
+pub(super) type Changed = Result<Box<Changing>, Refusal>;
+
+/// A stack that is asked for now.
+pub(super) struct Changing {
+    pub sources: config::Sources,
+    pub stack: Stack,
+    pub notes: Vec<String>,
+}
 
 /// What is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

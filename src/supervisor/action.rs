@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Client, Exit, Failure, InstanceId, Life, Usage};
-use super::instance::RestartReason;
+use super::event::{Client, Exit, Failure, InstanceId, Life, Recipients, Usage};
 use crate::config::Signal;
 
 /// An order.
@@ -59,15 +58,6 @@ pub enum Action {
     Exit(Ending),
 }
 
-/// Whom a signal is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Recipients {
-    /// The main process alone.
-    Main,
-    /// Every process of the leaf.
-    All,
-}
-
 /// How lpm itself ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
@@ -112,6 +102,21 @@ pub enum Outcome {
     StartLimitHit,
     /// It could not be started.
     Resources,
+}
+
+/// Why an instance was, or is to be, started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartReason {
+    /// Somebody asked for it.
+    Requested,
+    /// By policy, since the life before ended.
+    Ended {
+        /// How.
+        exit: Exit,
+        /// Why.
+        outcome: Outcome,
+    },
 }
 
 /// What people are told. The wording is `output`'s.

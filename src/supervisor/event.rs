@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::action::Recipients;
 use crate::config::{Policy, Signal};
 
 /// Index of an instance in [`crate::config::Stack::instances`].
@@ -125,6 +124,15 @@ pub enum Request {
     Remove(Vec<InstanceId>),
     /// Tear down; answered when every leaf is empty.
     ShutDown,
+}
+
+/// Whom a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recipients {
+    /// The main process alone.
+    Main,
+    /// Every process of the leaf.
+    All,
 }
 
 /// How a main process ended.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Outcome, Recipients};
-use super::event::{Exit, InstanceId, Life, Usage};
+use super::action::{Outcome, RestartReason};
+use super::event::{Exit, InstanceId, Life, Recipients, Usage};
 use crate::config::{Policy, Signal};
 
 /// Time since an arbitrary moment; the driver's monotonic clock.
@@ -131,21 +131,6 @@ pub enum Wanted {
     Down,
     /// It is no part of the stack: removed, or configured anew and not started yet.
     Gone,
-}
-
-/// Why an instance was, or is to be, started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RestartReason {
-    /// Somebody asked for it.
-    Requested,
-    /// By policy, since the life before ended.
-    Ended {
-        /// How.
-        exit: Exit,
-        /// Why.
-        outcome: Outcome,
-    },
 }
 
 /// A restart.

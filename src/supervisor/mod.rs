@@ -75,9 +75,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use action::{Action, Announcement, Ending, Intervention, Outcome, Recipients, Reply};
-pub use event::{Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Request, Usage};
-pub use instance::{Freezer, Instance, LastRestart, Main, RestartReason, State, Then, Time, Wanted};
+pub use action::{Action, Announcement, Ending, Intervention, Outcome, Reply, RestartReason};
+pub use event::{Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Recipients, Request, Usage};
+pub use instance::{Freezer, Instance, LastRestart, Main, State, Then, Time, Wanted};
 
 use crate::config::{ExitCodeRule, KillMode, Policy, Signal, Stack};
 use policy::{SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};

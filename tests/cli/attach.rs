@@ -8,8 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lpm::control::attach::Frame;
 use lpm::control::client::{Client, Trouble};
+use lpm::control::frames::Frame;
 use lpm::control::interface::{AttachParameters, Attached};
 use rustix::event::{Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
