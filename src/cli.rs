@@ -393,7 +393,7 @@ pub struct Attach {
     #[arg(short = 'r', long)]
     pub read_only: bool,
 
-    /// The key that leaves it running: Ctrl with one of A to Z, [, ], \, ^, _
+    /// The key that leaves it running: ctrl- and a letter or a sign, such as ctrl-p or ctrl-^
     #[arg(
         long,
         value_name = "KEY",

@@ -110,7 +110,7 @@ pub fn load_one_off(sources: &Sources, arguments: &[OsString], pid: u32) -> Resu
 
 /// How many instances each process type has that `names` mean, once they are started by name: what the
 /// running stack was told, else what the formation says, at least 1; for `web.3` at least 3. Names are those
-/// of `start`, or patterns over them ([`matching`]); `all` are those that the formation does not leave out.
+/// of `start`, or patterns over them ([`matching()`]); `all` are those that the formation does not leave out.
 ///
 /// For `start NAME` in a stack that runs without it: the counts go into [`Options::scale`].
 pub fn named_counts(sources: &Sources, names: &[String]) -> Result<BTreeMap<String, u32>, Vec<Diagnostic>> {

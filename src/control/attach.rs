@@ -123,11 +123,7 @@ impl Attached<'_> {
             };
             match woken {
                 Woken::Shown(Output::Bytes(bytes)) => self.send(&[Frame::Bytes(bytes)]).await?,
-                Woken::Shown(Output::Lagged | Output::Reset) => {
-                    let (picture, position) = self.screen.repaint();
-                    self.position = position;
-                    self.send(&[Frame::Screen(picture)]).await?;
-                }
+                Woken::Shown(Output::Lagged | Output::Reset) => self.repaint().await?,
                 Woken::News(News::Event(event)) => {
                     if event.instance.as_deref() == Some(self.instance.as_str())
                         && self.on_event(&event.event, &event.message).await?
@@ -160,6 +156,12 @@ impl Attached<'_> {
                 Woken::Writable => self.type_on(),
             }
         }
+    }
+
+    async fn repaint(&mut self) -> Result<(), Trouble> {
+        let (picture, position) = self.screen.repaint();
+        self.position = position;
+        self.send(&[Frame::Screen(picture)]).await
     }
 
     /// Whether that was its end.
@@ -260,7 +262,9 @@ impl Attached<'_> {
             };
             match output {
                 Some(Output::Bytes(bytes)) => self.send(&[Frame::Bytes(bytes)]).await?,
-                Some(Output::Lagged | Output::Reset) | None => return Ok(()),
+                // The next life may have begun by now, and its screen is another one.
+                Some(Output::Lagged | Output::Reset) => return self.repaint().await,
+                None => return Ok(()),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A service of our own: `systemd-run --service-type=notify`, in the user's or the system's manager.
 //!
-//! Unlike a [`scope`](super::scope) a service has a main process, so systemd itself ends what that leaves
+//! Unlike a [`scope`](mod@super::scope) a service has a main process, so systemd itself ends what that leaves
 //! behind, and it belongs to no terminal and no session. systemd starts it from nothing: what the program is to
 //! be like travels otherwise ([`super::handover`]), and only where to fetch it stands on the command line,
 //! which others may read.
