@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -24,6 +25,9 @@ use crate::output::screen::{Output, Position, Screen, Viewer};
 
 /// How long after its end it is looked at again, while what it left behind is being ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long the last output of a life may take to be shown: as long as the log's own reader stands still.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// The terminal of an instance, as the loop lends it.
 pub struct Seat {
@@ -247,18 +251,23 @@ impl Attached<'_> {
         }
     }
 
-    /// What is there still, without waiting for more.
+    /// What came out before its end: that is told of at once, and the last output takes its way through the log.
     async fn show_the_rest(&mut self) -> Result<(), Trouble> {
+        let patience = tokio::time::sleep(LAST_OUTPUT);
+        tokio::pin!(patience);
         loop {
             let output = {
                 let Attached { screen, position, .. } = &mut *self;
-                let mut at_once = true;
-                poll_fn(|context| match screen.poll_after(position, context) {
-                    std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
-                    std::task::Poll::Pending if std::mem::take(&mut at_once) => std::task::Poll::Ready(None),
-                    std::task::Poll::Pending => std::task::Poll::Pending,
-                })
-                .await
+                let next = poll_fn(|context| match screen.poll_after(position, context) {
+                    Poll::Ready(output) => Poll::Ready(Some(output)),
+                    Poll::Pending if screen.is_over() => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                });
+                tokio::select! {
+                    biased;
+                    output = next => output,
+                    () = &mut patience => None,
+                }
             };
             match output {
                 Some(Output::Bytes(bytes)) => self.send(&[Frame::Bytes(bytes)]).await?,

@@ -320,6 +320,7 @@ impl Pump {
         if let Some(open) = self.sources.remove(&id) {
             // Closing alone wouldn't do, should the reading end have been inherited by somebody.
             epoll::delete(&self.epoll, &*open.fd).ok();
+            open.terminal.iter().for_each(|terminal| terminal.screen.finish());
         }
     }
 }

@@ -89,6 +89,7 @@ impl Screen {
             life: 0,
             began: 0,
             switched: 0,
+            over: true,
             viewers: 0,
             waiting: Waiting::default(),
         };
@@ -128,10 +129,25 @@ impl Screen {
         shown.parser = parser((rows, columns));
         shown.recent.clear();
         shown.life += 1;
+        shown.over = false;
         shown.began = shown.end;
         let waiting = shown.waiting.take();
         drop(shown);
         waiting.wake();
+    }
+
+    /// Nothing more comes out of the terminal.
+    pub fn finish(&self) {
+        let mut shown = self.lock();
+        shown.over = true;
+        let waiting = shown.waiting.take();
+        drop(shown);
+        waiting.wake();
+    }
+
+    /// Whether nothing more comes out of the terminal, until a new life begins.
+    pub fn is_over(&self) -> bool {
+        self.lock().over
     }
 
     /// The terminal has another size now.
@@ -218,6 +234,8 @@ struct Shown {
     began: u64,
     /// Behind the last switch between main and alternate screen.
     switched: u64,
+    /// Nothing more comes out of the terminal: its life is over, or none has begun.
+    over: bool,
     viewers: usize,
     waiting: Waiting,
 }

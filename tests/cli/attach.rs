@@ -372,7 +372,7 @@ fn a_new_life_goes_on_before_the_same_eyes() {
 
 #[test]
 fn the_end_is_told() {
-    let stack = Stack::with("told", "a: echo up; read x; echo bye; exit 7\nb: exec sleep 1000\n");
+    let stack = Stack::with("told", "a: echo up; read x; echo bye; exit 7\nb: echo up; exec sleep 1000\n");
     let mut run = started(&stack, &["--can-die", "a"]);
     let mut person = Person::attaches(&stack, "a", 80);
     person.run.types("\r").wait_for("bye").wait_for("lpm: a.1 exited with code 7");
@@ -380,6 +380,7 @@ fn the_end_is_told() {
     end(&mut run);
     for way in ["down", "kill"] {
         let mut run = started(&stack, &[]);
+        run.wait_for("up\n");
         let mut person = Person::attaches(&stack, "b", 80);
         let mut other = Person::attaches(&stack, "a", 80);
         match way {
@@ -537,7 +538,8 @@ fn what_is_no_frame_ends_the_viewer_alone() {
     put(&mut stream, &Frame::Bytes(b"sized\n".to_vec()));
     until_shown(&mut stream, b"sized");
     drop(stream);
-    person.run.types("alive\r").wait_for("alive\r\nalive\r\n");
+    // The echo, and what it says; the change of the size may come in between, and have all painted anew.
+    person.run.types("alive\r").wait_for("alive").wait_for("alive");
     person.detaches("a.1").goes();
     // Without the upgrade it is refused, and the conversation goes on.
     let mut client = Client::connect(&socket(&stack)).expect("somebody listens");
