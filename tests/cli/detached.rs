@@ -175,9 +175,14 @@ impl Hanging {
     fn the_other(&self, launcher: Pid) -> Pid {
         until("the stack is started", || {
             let processes = self.stack.processes();
-            let other = processes
-                .iter()
-                .find(|(pid, command)| *pid != launcher.as_raw_pid() && command.contains("start -D"))?;
+            // Before it is executed it is still called what its launcher is, and has not its environment.
+            let executed = |pid: i32| {
+                let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                memchr::memmem::find(&environment, b"LPM_LAUNCHER_FD=").is_some()
+            };
+            let other = processes.iter().find(|(pid, command)| {
+                *pid != launcher.as_raw_pid() && command.contains("start -D") && executed(*pid)
+            })?;
             Pid::from_raw(other.0)
         })
     }
@@ -261,9 +266,9 @@ fn a_service_manager_is_told_how_it_goes() {
     assert_eq!(manager.hears("READY=1"), "READY=1\nSTATUS=2 of 2 instances running");
     run.wait_for(" | up");
     run.signal(Signal::TERM);
-    let said = manager.hears("STOPPING=1");
+    let said = manager.hears("STATUS=stopping, 2 of 2 instances left");
     assert!(said.starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC=30000000\nSTATUS=stopping, "), "{said}");
-    manager.hears("STATUS=stopping, 0 of 2 instances left");
+    manager.hears("STATUS=stopping, 1 of 2 instances left");
     run.ends().by(Signal::TERM);
 }
 
