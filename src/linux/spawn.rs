@@ -1116,19 +1116,27 @@ pub(crate) mod tests {
         assert_eq!(children(), before);
     }
 
+    /// A file that is to be executed is written by a process of its own: a descriptor open for
+    /// writing here would be inherited by what another test forks just then, and until that has
+    /// executed, the kernel answers an exec of the file with ETXTBSY.
+    fn write_program(path: &std::path::Path, text: &str, mode: &str) {
+        let write = r#"printf %s "$1" > "$0" && chmod "$2" "$0""#;
+        let written =
+            std::process::Command::new("sh").args(["-c", write]).arg(path).args([text, mode]).status();
+        assert!(written.unwrap().success());
+    }
+
     #[test]
     fn the_program_is_found_along_the_childs_own_path() {
         let home = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str, mode: u32| {
-            use std::os::unix::fs::PermissionsExt;
+        let write = |name: &str, text: &str, mode: &str| {
             let path = home.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            write_program(&path, text, mode);
         };
-        write("denied/tool", "#!/bin/sh\nexit 1\n", 0o644);
-        write("found/tool", "#!/bin/sh\nexit 42\n", 0o755);
-        write("file", "", 0o644);
+        write("denied/tool", "#!/bin/sh\nexit 1\n", "644");
+        write("found/tool", "#!/bin/sh\nexit 42\n", "755");
+        write("file", "", "644");
         let directory = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
         let attempt = |path: &[String], name: &str| {
             let (argv, environment, null) =
@@ -1157,11 +1165,9 @@ pub(crate) mod tests {
 
     #[test]
     fn what_the_kernel_cannot_execute_goes_to_the_shell() {
-        use std::os::unix::fs::PermissionsExt;
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("script");
-        std::fs::write(&path, "exit $1\n").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, "exit $1\n", "755");
         let (argv, environment, null) = (words(&[path.to_str().unwrap(), "5"]), plain(), null());
         let file = Birth::new(&argv, &environment, [null.as_fd(); 3]);
         let text = Birth { script: Some(c"exit 6"), ..file.clone() };
