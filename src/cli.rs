@@ -30,7 +30,7 @@ Examples:
   lpm check                         what would run, and is it valid
   lpm doctor                        what this machine can enforce, and why
 
-Every option of `start` has a variable, shown in `lpm start --help`.";
+Every option for a new stack has a variable, shown in `lpm start --help`.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -132,6 +132,14 @@ pub struct Start {
     /// How it can be asked.
     #[command(flatten)]
     pub control: ControlArgs,
+
+    /// With names, where the stack runs already: don't wait until they run
+    #[arg(long, help_heading = "Control")]
+    pub no_wait: bool,
+
+    /// With names, where the stack runs already: print the answer as one JSON object
+    #[arg(long, help_heading = "Control")]
+    pub json: bool,
 }
 
 /// `lpm run`.

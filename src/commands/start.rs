@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use rustix::stdio;
+use serde_json::Value;
 
 use crate::claim::Record;
 use crate::cli::{Origins, OutputArgs, Start};
@@ -12,7 +13,7 @@ use crate::control::interface::{Instances, Named};
 use crate::driver::{Launcher, News, Streams, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::{Asked, Surroundings};
-use crate::launch::{self, Plan, detach, detached, look, print, reach};
+use crate::launch::{self, Plan, detach, detached, late, look, print, reach};
 use crate::linux::notify::{self, Notifier};
 use crate::output::Layout;
 use crate::supervisor::Ending;
@@ -44,11 +45,17 @@ fn run(
     origins: &Origins,
     launcher: Option<Launcher>,
 ) -> Result<Ending, Error> {
-    let Start { names, detach, stack, life, ceilings, output, control } = arguments;
-    if !names.is_empty()
-        && let Some((record, client)) = reach::owner(around, &stack, origins)?
+    if !arguments.names.is_empty()
+        && let Some((record, client)) = reach::owner(around, &arguments.stack, origins)?
     {
-        return start_there(&record, client, names);
+        late::refuse(around, &arguments, origins, &record)?;
+        return start_there(&record, client, arguments);
+    }
+    let Start { names, detach, stack, life, ceilings, output, control, no_wait, json } = arguments;
+    if let Some(option) = [(no_wait, "--no-wait"), (json, "--json")].iter().find(|(given, _)| *given) {
+        let (_, option) = option;
+        let text = format!("{option}: only for what starts in a stack that runs, and this one does not");
+        return Err(Error::new(text));
     }
     let asked = Asked { stack, life, ceilings, names: &names, quiet: output.quiet.clone() };
     let loaded = launch::load(around, asked, origins)?;
@@ -74,11 +81,17 @@ fn run(
 }
 
 /// The stack runs already, and these are to run in it.
-fn start_there(record: &Record, mut client: Client, names: Vec<String>) -> Result<Ending, Error> {
-    let parameters = Named { names: Some(names), wait: None };
-    let Instances { instances } = client.call("Start", &parameters).map_err(reach::told)?;
+fn start_there(record: &Record, mut client: Client, arguments: Start) -> Result<Ending, Error> {
+    let Start { names, no_wait, json, .. } = arguments;
+    let parameters = Named { names: Some(names), wait: Some(!no_wait) };
+    let reply: Value = client.call("Start", &parameters).map_err(reach::told)?;
+    if json {
+        return print(&format!("{reply:#}\n"));
+    }
+    let Instances { instances } = reach::understood(reply)?;
+    let done = if no_wait { "under way" } else { "running" };
     let (name, pid) = (&record.name, record.pid);
-    print(&format!("running in stack {name} (pid {pid}): {}\n", instances.join(", ")))
+    print(&format!("{done} in stack {name} (pid {pid}): {}\n", instances.join(", ")))
 }
 
 fn layout(

@@ -8,6 +8,7 @@ pub mod detach;
 pub mod detached;
 pub mod gather;
 pub mod ground;
+pub mod late;
 pub mod look;
 mod owner;
 pub mod reach;

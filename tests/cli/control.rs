@@ -336,6 +336,62 @@ fn start_with_names_goes_into_the_stack_that_runs() {
 }
 
 #[test]
+fn start_into_a_stack_that_runs_drops_no_option() {
+    let stack = Stack::with("too-late", &format!("web: {STAYS}\noff: {STAYS}\n"));
+    let mut run = up(&stack, &["web"], 1);
+    let mut text = Snapshot::new("start-late.txt");
+    let mut add = |arguments: &[&str]| {
+        let mut all = vec!["start", "off"];
+        all.extend(arguments);
+        let ended = stack.tells(&all).with_code(1);
+        text.add(&all.join(" "), &stack.normal(&format!("{}{}", ended.out, ended.err)));
+    };
+    add(&["--mem", "64M", "-e", "nosuch.env", "-D"]);
+    add(&["--mem", "web=1G,off=2G", "-t", "1min 30s", "--pty", "--can-die", "off", "--restart", "always"]);
+    add(&["-m", "off=2", "-c", "web=1,off=3", "--stack-mem", "1G", "--stack-cpu", "2", "--stack-tasks", "9"]);
+    add(&[
+        "-p",
+        "4000",
+        "-P",
+        "10",
+        "--instance-port-step",
+        "2",
+        "-N",
+        "--env-precedence",
+        "file",
+        "--expand-env",
+    ]);
+    add(&[
+        "-q",
+        "off",
+        "--no-prefix",
+        "--no-timestamp",
+        "--color",
+        "never",
+        "--split-stderr",
+        "--summary",
+        "s",
+    ]);
+    add(&["--socket", "elsewhere", "--limits", "strict", "--exit-code", "worst"]);
+    text.assert();
+    assert_eq!(pids(&stack.status(&[])).len(), 1, "nothing was started");
+
+    // Variables stand there for every start.
+    let launch =
+        stack.lpm(&["start", "off", "--json"]).variable("LPM_MEM", "64M").variable("LPM_COLOR", "never");
+    let ended = launch.pipes().ends_leaving_something().with_code(0);
+    let lpm = run.pid().as_raw_pid();
+    let said = format!("lpm: stack {} runs already (pid {lpm}); not looked at: LPM_MEM\n", stack.mark());
+    assert_eq!(ended.err, said);
+    assert_eq!(serde_json::from_str::<Value>(&ended.out).expect("JSON"), json!({ "instances": ["off.1"] }));
+    let said = format!("under way in stack {} (pid {lpm}): off.1\n", stack.mark());
+    assert_eq!(stack.tells(&["start", "off", "--no-wait"]).with_code(0).out, said);
+    run.stops();
+    let refused = stack.runs(&["start", "off", "--json"]).with_code(1).err;
+    assert_eq!(refused, "lpm: --json: only for what starts in a stack that runs, and this one does not\n");
+}
+
+#[test]
 fn during_the_tear_down_nothing_is_begun() {
     let stack = Stack::with("tear-down", &format!("slow: trap '' TERM; {STAYS}\nweb: {STAYS}\noff: x\n"));
     let mut run = up(&stack, &["-t", "100", "slow", "web"], 2);

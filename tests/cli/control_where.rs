@@ -186,7 +186,7 @@ fn only_who_may_control_the_stack_is_told_where() {
     let mut run = up(&stack, &["web"], 1);
     assert_eq!(lines_of("web.1", &run.out())[1], "[]");
     assert_eq!(pids(&stack.status(&[])).len(), 1);
-    stack.lpm(&["start", "admin", "--no-timestamp"]).pipes().ends_leaving_something();
+    stack.lpm(&["start", "admin"]).pipes().ends_leaving_something();
     let ended = run.ends().with_code(0);
     assert_eq!(lines_of("admin.1", &ended.out)[1], "stopped web.1");
 }
