@@ -136,7 +136,7 @@ fn matching(known: &[String], typed: &OsStr) -> Vec<CompletionCandidate> {
 fn running(around: &Surroundings) -> Vec<String> {
     let asked = || {
         let (_, mut client) = reach::owner(around, &StackArgs::default(), &Origins::default()).ok()??;
-        client.patience(PATIENCE).ok()?;
+        client.patience(PATIENCE);
         let status: Status = client.call("Status", &StatusParameters::default()).ok()?;
         let types = status.stack.processes.into_iter().filter(|one| one.instances > 0).map(|one| one.name);
         Some(types.chain(status.instances.into_iter().map(|one| one.name)).collect())

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::claim::Record;
 use crate::cli::List;
-use crate::control::client::Client;
+use crate::control::client::{Client, Trouble};
 use crate::control::interface::{Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
@@ -31,13 +31,18 @@ pub fn list(around: &Surroundings, arguments: &List) -> Result<Ending, Error> {
     let lines: Vec<StackLine> = running
         .into_iter()
         .map(|one| {
-            let status = one.socket.as_deref().and_then(asked);
+            let status = one.socket.as_deref().map(|socket| asked(socket, one.pid));
+            let stopped = matches!(status, Some(Err(Trouble::Stopped { .. })));
+            let status = status.and_then(Result::ok);
             StackLine {
                 name: one.name,
                 pid: one.pid,
                 since: Some(one.since * 1_000_000),
                 root: one.root,
-                state: status.as_ref().map(|status| status.stack.state.clone()),
+                state: match &status {
+                    Some(status) => Some(status.stack.state.clone()),
+                    None => stopped.then(|| "stopped".to_owned()),
+                },
                 running: status.map(|status| {
                     let runs = status.instances.iter().filter(|instance| instance.pid.is_some()).count();
                     (runs, status.instances.len())
@@ -49,11 +54,11 @@ pub fn list(around: &Surroundings, arguments: &List) -> Result<Ending, Error> {
     print(&view::stacks(&lines, look::now_usec(), &look::of_terminal(around)))
 }
 
-/// What the stack says of itself; nothing if it takes too long.
-fn asked(socket: &Path) -> Option<Status> {
-    let mut client = Client::connect(socket).ok()?;
-    client.patience(PATIENCE).ok()?;
-    client.call("Status", &StatusParameters::default()).ok()
+/// What the stack says of itself, if it doesn't take too long.
+fn asked(socket: &Path, owner: u32) -> Result<Status, Trouble> {
+    let mut client = Client::connect(socket)?.served_by(Some(owner));
+    client.patience(PATIENCE);
+    client.call("Status", &StatusParameters::default())
 }
 
 fn object(one: &Record) -> Value {

@@ -1,10 +1,15 @@
 //! The client's side, as the CLI uses it: one connection, one call at a time, and it waits.
+//!
+//! An lpm that works may take its time. One that was stopped (Ctrl-Z) answers nobody, its server being one of its
+//! threads: that is looked for before a call and while its first reply is waited for.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -12,11 +17,18 @@ use serde_json::Value;
 use super::interface::{INTERFACE, Refusal};
 use super::wire;
 
+/// After so long without a reply it is looked whether there can be one, and again each time.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// A connection to a running stack.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
     bytes: Vec<u8>,
+    /// lpm's own process, if that is known.
+    owner: Option<u32>,
+    /// Each reply is waited for no longer than this.
+    patience: Option<Duration>,
 }
 
 /// Why there is no reply.
@@ -26,6 +38,13 @@ pub enum Trouble {
     Refused(Refusal),
     /// The connection ended: the stack did.
     Ended,
+    /// lpm itself stands still.
+    Stopped {
+        /// Its process.
+        pid: u32,
+        /// The call is on its way, and will be heard when it goes on.
+        asked: bool,
+    },
     /// Something else, in words.
     Other(String),
 }
@@ -57,15 +76,18 @@ impl Client {
     /// # Errors
     /// What the kernel says; `ENOENT` and `ECONNREFUSED` mean that nobody is there.
     pub fn connect(path: &Path) -> io::Result<Client> {
-        Ok(Client { stream: UnixStream::connect(path)?, bytes: Vec::new() })
+        Ok(Client { stream: UnixStream::connect(path)?, bytes: Vec::new(), owner: None, patience: None })
+    }
+
+    /// Tells whose socket it is: the process of lpm.
+    #[must_use]
+    pub fn served_by(self, owner: Option<u32>) -> Client {
+        Client { owner, ..self }
     }
 
     /// Waits for each reply no longer than this.
-    ///
-    /// # Errors
-    /// What setsockopt(2) says.
-    pub fn patience(&mut self, most: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(most))
+    pub fn patience(&mut self, most: Duration) {
+        self.patience = Some(most);
     }
 
     /// Calls a method of the stack, and waits for its reply.
@@ -78,7 +100,7 @@ impl Client {
         parameters: &impl Serialize,
     ) -> Result<R, Trouble> {
         self.send(method, parameters, false, false)?;
-        self.reply().map(|(reply, _)| reply)
+        self.reply(true).map(|(reply, _)| reply)
     }
 
     /// Calls a method with many replies and hands each on, until `take` says that it is enough or the last one came.
@@ -92,8 +114,10 @@ impl Client {
         mut take: impl FnMut(R) -> bool,
     ) -> Result<(), Trouble> {
         self.send(method, parameters, true, false)?;
+        let mut first = true;
         loop {
-            let (reply, continues) = self.reply()?;
+            let (reply, continues) = self.reply(first)?;
+            first = false;
             if !take(reply) || !continues {
                 return Ok(());
             }
@@ -111,7 +135,7 @@ impl Client {
         parameters: &impl Serialize,
     ) -> Result<(R, UnixStream, Vec<u8>), Trouble> {
         self.send(method, parameters, false, true)?;
-        let (reply, _) = self.reply()?;
+        let (reply, _) = self.reply(true)?;
         Ok((reply, self.stream, self.bytes))
     }
 
@@ -128,14 +152,24 @@ impl Client {
         more: bool,
         upgrade: bool,
     ) -> Result<(), Trouble> {
+        self.look(false)?;
         let mut out = Vec::new();
         wire::put(&mut out, &Call { method: format!("{INTERFACE}.{method}"), parameters, more, upgrade });
         Ok(self.stream.write_all(&out)?)
     }
 
-    /// The next reply, and whether more follow.
-    fn reply<R: DeserializeOwned>(&mut self) -> Result<(R, bool), Trouble> {
-        let message = self.message()?;
+    /// Whether lpm can answer at all.
+    fn look(&self, asked: bool) -> Result<(), Trouble> {
+        match self.owner.filter(|&pid| is_stopped(pid)) {
+            Some(pid) => Err(Trouble::Stopped { pid, asked }),
+            None => Ok(()),
+        }
+    }
+
+    /// The next reply, and whether more follow. `first`: of those to this call. Whoever follows something has had
+    /// that one, and waits as long as it takes.
+    fn reply<R: DeserializeOwned>(&mut self, first: bool) -> Result<(R, bool), Trouble> {
+        let message = self.message(first)?;
         let other =
             |error: serde_json::Error| Trouble::Other(format!("the reply is not understood: {error}"));
         let value: Value = serde_json::from_slice(&message).map_err(other)?;
@@ -149,7 +183,22 @@ impl Client {
         Ok((serde_json::from_value(parameters).map_err(other)?, continues))
     }
 
-    fn message(&mut self) -> Result<Vec<u8>, Trouble> {
+    /// Waits until there is something to read.
+    fn wait(&self, first: bool) -> Result<(), Trouble> {
+        let silence = if first { Some(SILENCE) } else { None };
+        let timeout = self.patience.or(silence).and_then(|most| Timespec::try_from(most).ok());
+        loop {
+            match poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], timeout.as_ref()) {
+                Ok(0) if self.patience.is_some() => return Err(Trouble::Other("no answer".to_owned())),
+                Ok(0) => self.look(true)?,
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(io::Error::from(errno).into()),
+            }
+        }
+    }
+
+    fn message(&mut self, first: bool) -> Result<Vec<u8>, Trouble> {
         let mut searched = 0;
         loop {
             if let Some(at) = memchr::memchr(0, &self.bytes[searched..]) {
@@ -159,6 +208,7 @@ impl Client {
                 return Ok(message);
             }
             searched = self.bytes.len();
+            self.wait(first)?;
             let mut chunk = [0; 16 * 1024];
             match self.stream.read(&mut chunk)? {
                 0 => return Err(Trouble::Ended),
@@ -166,4 +216,11 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether a process was stopped by a signal (proc_pid_stat(5), `state`). What a debugger does with it is no answer:
+/// a process that is traced stands still at every step.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }

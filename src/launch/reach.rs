@@ -23,8 +23,8 @@ use crate::launch::gather::{self, Surroundings};
 /// # Errors
 /// There is none, or it cannot be told which; what runs is listed.
 pub fn reach(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> Result<Client, Error> {
-    let path = socket_of(around, target, origins)?;
-    Client::connect(&path).map_err(|error| {
+    let (path, owner) = socket_of(around, target, origins)?;
+    Client::connect(&path).map(|client| client.served_by(owner)).map_err(|error| {
         let shown = path.display();
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -60,12 +60,21 @@ pub fn owner(
     let running = running(around).unwrap_or_default();
     let Some(record) = running.into_iter().find(same) else { return Ok(None) };
     let client = record.socket.as_deref().and_then(|path| Client::connect(path).ok());
-    Ok(client.map(|client| (record, client)))
+    let owner = Some(record.pid);
+    Ok(client.map(|client| (record, client.served_by(owner))))
 }
 
-fn socket_of(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> Result<PathBuf, Error> {
+/// Where it listens, and its lpm's process, if that is known.
+fn socket_of(
+    around: &Surroundings,
+    target: &TargetArgs,
+    origins: &Origins,
+) -> Result<(PathBuf, Option<u32>), Error> {
     if let Some(path) = &target.socket {
-        return Ok(around.directory.join(path));
+        let path = around.directory.join(path);
+        let running = running(around).unwrap_or_default();
+        let owner = running.iter().find(|one| one.socket.as_ref() == Some(&path)).map(|one| one.pid);
+        return Ok((path, owner));
     }
     let running = running(around)?;
     let (found, meant) = match &target.name {
@@ -75,12 +84,13 @@ fn socket_of(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> R
         None => (here(around, target, origins, &running)?, "no stack runs here".to_owned()),
     };
     match found.as_slice() {
-        [one] => one.socket.clone().ok_or_else(|| {
-            Error::new(format!(
+        [one] => match &one.socket {
+            Some(path) => Ok((path.clone(), Some(one.pid))),
+            None => Err(Error::new(format!(
                 "stack {} (pid {}) has no control socket; its start said why",
                 one.name, one.pid
-            ))
-        }),
+            ))),
+        },
         [] if running.is_empty() => {
             Err(Error::new(format!("{meant}, nor anywhere else (lpm start runs one)")))
         }
@@ -137,6 +147,12 @@ pub fn understood<T: DeserializeOwned>(reply: Value) -> Result<T, Error> {
 pub fn told(trouble: Trouble) -> Error {
     let refusal = match trouble {
         Trouble::Ended => return Error::new("the stack ended before it answered"),
+        Trouble::Stopped { pid, asked } => {
+            let then = if asked { "; what was asked may be done when it goes on" } else { "" };
+            return Error::new(format!(
+                "lpm (pid {pid}) is stopped (Ctrl-Z) and answers nobody: fg there, or kill -CONT {pid}{then}"
+            ));
+        }
         Trouble::Other(text) => return Error::new(text),
         Trouble::Refused(refusal) => refusal,
     };

@@ -15,7 +15,7 @@ pub struct StackLine {
     pub since: Option<u64>,
     /// Where its processes run.
     pub root: String,
-    /// `up`, `frozen`, `tear-down`; `None`: it did not say.
+    /// `up`, `frozen`, `tear-down`, `stopped` of an lpm that can say nothing; `None`: it did not say.
     pub state: Option<String>,
     /// How many of its instances run, and how many there are.
     pub running: Option<(usize, usize)>,

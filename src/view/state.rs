@@ -13,7 +13,7 @@ pub(super) fn dot(state: &str) -> (&'static str, Ink) {
     match state {
         "running" | "up" => ("●", Ink::Green),
         "starting" | "restart-wait" => ("↻", Ink::Yellow),
-        "freezing" | "frozen" => ("‖", Ink::Cyan),
+        "freezing" | "frozen" | "stopped" => ("‖", Ink::Cyan),
         "stop-sigterm" | "stop-sigkill" | "tear-down" => ("◐", Ink::Yellow),
         "failed" | "stuck" => ("×", Ink::Red),
         _ => ("○", Ink::Plain),

@@ -178,6 +178,41 @@ fn after_lpm_and_its_guardian_were_killed_the_next_start_just_works() {
 }
 
 #[test]
+fn an_lpm_that_is_stopped_is_not_waited_for() {
+    let stack = Stack::with("stopped", &format!("web: trap '' TERM; {STAYS}\n"));
+    let mut run = up(&stack, &["-t", "60"], 1);
+    let (socket, lpm) = (stack.socket(), run.pid());
+    // It may be stopped at any time, also while something is waited for.
+    let mut waiting = stack.lpm(&["stop", "web"]).pipes();
+    run.wait_for("stopping on request");
+    rustix::process::kill_process(lpm, Signal::STOP).expect("it is ours");
+    let pid = lpm.as_raw_pid();
+    let stopped =
+        format!("lpm: lpm (pid {pid}) is stopped (Ctrl-Z) and answers nobody: fg there, or kill -CONT {pid}");
+    let asked = waiting.ends_leaving_something().with_code(1).err;
+    assert_eq!(asked, format!("{stopped}; what was asked may be done when it goes on\n"));
+    let socket = socket.to_str().expect("UTF-8");
+    for arguments in [
+        &["status"][..],
+        &["down"],
+        &["restart", "web"],
+        &["start", "web"],
+        &["logs", "--follow"],
+        &["status", "--socket", socket],
+    ] {
+        let ended = stack.tells(arguments).with_code(1);
+        assert_eq!((ended.out.as_str(), ended.err), ("", format!("{stopped}\n")), "{arguments:?}");
+    }
+    let list = stack.tells(&["list"]).with_code(0).out;
+    let line = list.lines().find(|line| line.contains(stack.mark())).expect("it is listed");
+    assert!(line.contains(" stopped "), "{line}");
+    rustix::process::kill_process(lpm, Signal::CONT).expect("it is ours");
+    assert_eq!(stack.status(&[])["stack"]["state"], "up");
+    stack.tells(&["kill", "web"]).with_code(0);
+    run.stops();
+}
+
+#[test]
 fn only_who_may_control_the_stack_is_told_where() {
     let procfile = format!("web: echo \"[$LPM_SOCKET]\"; {STAYS}\nadmin: \"$BIN\" stop web; \"$BIN\" down\n");
     let stack = Stack::with("children", &procfile).variable("BIN", crate::stack::LPM);
