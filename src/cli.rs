@@ -272,7 +272,7 @@ pub struct Scale {
     #[arg(long)]
     pub no_wait: bool,
 
-    /// Also write the formation into lpm.toml, whose comments are kept
+    /// Also write these counts into lpm.toml, whose comments are kept
     #[arg(long)]
     pub save: bool,
 

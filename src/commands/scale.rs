@@ -31,13 +31,11 @@ pub fn scale(around: &Surroundings, arguments: Scale, origins: &Origins) -> Resu
         wanted.insert(name.to_owned(), count);
     }
     let mut client = reach::reach(around, &target, origins)?;
-    let parameters = ScaleParameters { counts: wanted, wait: Some(!no_wait) };
+    let parameters = ScaleParameters { counts: wanted.clone(), wait: Some(!no_wait) };
     let reply: Value = client.call("Scale", &parameters).map_err(reach::told)?;
     if save {
-        // What a formation leaves out is off, so all are written down.
         let status: Status = client.call("Status", &StatusParameters::default()).map_err(reach::told)?;
-        let counts = status.stack.processes.into_iter().map(|one| (one.name, one.instances)).collect();
-        save::into(&status.stack.manifest, |text| config::amend::save_formation(text, &counts))?;
+        save::into(&status.stack.manifest, |text| config::amend::save_formation(text, &wanted))?;
     }
     if json {
         return print(&format!("{reply:#}\n"));

@@ -31,15 +31,30 @@ pub fn save(text: &str, assignments: &[Assignment]) -> Result<String, String> {
     Ok(draft.write())
 }
 
-/// Puts the number of instances of each process type into `[stack]`, as its `formation`. What `counts` does
-/// not list is off with the next start, as with `-m`.
+/// Puts the number of instances of these process types into the `formation` of `[stack]`; what it says of others
+/// stays. Where it said nothing, there was one of each, which is written down with them: what a formation does not
+/// list would be off.
 ///
 /// # Errors
 /// As for [`save`].
 pub fn save_formation(text: &str, counts: &BTreeMap<String, u32>) -> Result<String, String> {
     let mut draft = Draft::read(text)?;
-    let list: Vec<String> = counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
-    draft.put(&["stack"], "formation", &Value::from(list.join(",")))?;
+    let stack = draft.document.get("stack").and_then(Item::as_table_like);
+    let before = stack.and_then(|stack| stack.get("formation")).and_then(Item::as_str).unwrap_or_default();
+    let mut items: Vec<String> = match before.trim() {
+        "" => vec!["all=1".to_owned()],
+        list => list.split(',').map(|item| item.trim().to_owned()).collect(),
+    };
+    for (name, count) in counts {
+        let of_it = |item: &&mut String| item.split_once('=').is_some_and(|(known, _)| known.trim() == name);
+        let new = format!("{name}={count}");
+        // Should it stand there twice, the last one holds.
+        match items.iter_mut().rev().find(of_it) {
+            Some(item) => *item = new,
+            None => items.push(new),
+        }
+    }
+    draft.put(&["stack"], "formation", &Value::from(items.join(",")))?;
     Ok(draft.write())
 }
 
@@ -274,10 +289,25 @@ memory-max = \"1G\"
     #[test]
     fn a_formation_is_written_into_the_stack() {
         let counts = BTreeMap::from([("worker".to_owned(), 0), ("web".to_owned(), 3)]);
-        let expected = FILE.replace("\"shop\"\n", "\"shop\"\nformation = \"web=3,worker=0\"\n");
+        let expected = FILE.replace("\"shop\"\n", "\"shop\"\nformation = \"all=1,web=3,worker=0\"\n");
         assert_eq!(save_formation(FILE, &counts).as_ref(), Ok(&expected));
         assert_eq!(save_formation(&expected, &counts), Ok(expected));
-        assert_eq!(save_formation("", &counts), Ok("[stack]\nformation = \"web=3,worker=0\"\n".to_owned()));
+        let made = "[stack]\nformation = \"all=1,web=3,worker=0\"\n";
+        assert_eq!(save_formation("", &counts), Ok(made.to_owned()));
+    }
+
+    #[test]
+    fn a_formation_says_of_others_what_it_said() {
+        let web = BTreeMap::from([("web".to_owned(), 3)]);
+        for (before, after) in [
+            ("worker=2", "worker=2,web=3"),
+            ("web=1, worker = 2", "web=3,worker = 2"),
+            ("all=2,clock=0,web=1,web=2", "all=2,clock=0,web=1,web=3"),
+            (" ", "all=1,web=3"),
+        ] {
+            let file = |formation| format!("[stack]\nformation = \"{formation}\" # ours\n");
+            assert_eq!(save_formation(&file(before), &web), Ok(file(after)));
+        }
     }
 
     #[test]

@@ -116,6 +116,21 @@ fn what_is_saved_keeps_the_comments_and_holds_for_the_next_start() {
 }
 
 #[test]
+fn only_the_counts_that_were_given_are_saved() {
+    let stack = Stack::with("save-counts", &format!("web: {STAYS}\nworker: {STAYS}\nclock: {STAYS}\n"));
+    // Who was not named at this start is not off for ever.
+    let mut run = up(&stack, &["web"], 1);
+    stack.tells(&["scale", "web=2", "--save"]).with_code(0);
+    assert_eq!(read(&stack, "lpm.toml"), "[stack]\nformation = \"all=1,web=2\"\n");
+    write(&stack, "lpm.toml", "[stack]\nformation = \"worker=3,web=1\" # two of them\n");
+    stack.tells(&["scale", "web=1", "--save"]).with_code(0);
+    stack.tells(&["scale", "clock=2", "--save"]).with_code(0);
+    let text = "[stack]\nformation = \"worker=3,web=1,clock=2\" # two of them\n";
+    assert_eq!(read(&stack, "lpm.toml"), text);
+    run.stops();
+}
+
+#[test]
 fn what_cannot_be_saved_is_said_and_holds_all_the_same() {
     let stack = Stack::with("unsaved", &format!("web: {STAYS}\n"));
     let mut run = up(&stack, &[], 1);
