@@ -2,11 +2,18 @@
 //!
 //! Every file is read to its end once, and no further than 64 MiB, so that `/dev/zero` as a Procfile is
 //! an error and not a full memory.
+//!
+//! A pipe may keep a reader waiting for ever. One that was named is read all the same, once, at the start (`-e
+//! <(pass env)`), and what came out of it is kept; one that merely lies where a file is looked for is refused.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::Metadata;
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use crate::cli::{CeilingArgs, LifeArgs, Origins, StackArgs};
 use crate::config::{Given, Machine, Options, Sources, Text, choose_procfile, dotenv};
@@ -86,7 +93,12 @@ pub fn locate(around: &Surroundings, stack: &StackArgs, origins: &Origins) -> Re
     let named_root = stack.root.as_ref().map(|root| directory(around, root, origins)).transpose()?;
     let start = named_root.as_ref().unwrap_or(&around.directory);
     let early = match (&stack.procfile, stack.env.is_empty()) {
-        (None, true) => read_default(&start.join(".env"), ".env")?,
+        // What is no file is refused where it is to be taken in; a stack can be found without it.
+        (None, true) => match read_default(&start.join(".env"), ".env") {
+            Ok(text) => text,
+            Err(Unreadable::Missing | Unreadable::NoFile(_)) => None,
+            Err(Unreadable::Other(error)) => return Err(error),
+        },
         _ => None,
     };
     let in_dotenv = early.as_ref().and_then(procfile_variable);
@@ -119,36 +131,34 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
     let Located { chosen, path, early, named_by, root, procfile: procfile_path } =
         locate(around, stack, origins)?;
     let from_stdin = chosen == Path::new("-");
+    let mut named = File { path, label: chosen.display().to_string(), origin: named_by, once: from_stdin };
     let procfile = if from_stdin {
         Text::new("standard input", standard_input(around)?)
     } else {
-        let label = chosen.display().to_string();
-        let bytes = read_file(&path, &label).map_err(|error| match error {
-            Unreadable::Missing => missing_procfile(&label, named_by.as_deref()),
-            Unreadable::Other(error) => error,
-        })?;
-        Text::new(label, bytes)
+        named.read_procfile()?
     };
 
-    let env = if stack.env.is_empty() {
-        vec![File { path: root.join(".env"), label: ".env".to_owned(), origin: None }]
+    let mut env = if stack.env.is_empty() {
+        vec![File { path: root.join(".env"), label: ".env".to_owned(), origin: None, once: false }]
     } else {
         let names = stack.env.iter().flat_map(|list| list.split(',')).map(str::trim);
         let file = |name: &str| File {
             path: around.directory.join(name),
             label: name.to_owned(),
             origin: Some(origins.of("env")),
+            once: false,
         };
         names.filter(|name| !name.is_empty()).map(file).collect()
     };
-    let beside = match (from_stdin, path.parent()) {
+    let beside = match (from_stdin, named.path.parent()) {
         (false, Some(parent)) => parent,
         _ => root.as_path(),
     };
-    let manifest = File { path: beside.join("lpm.toml"), label: "lpm.toml".to_owned(), origin: None };
+    let (path, label) = (beside.join("lpm.toml"), "lpm.toml".to_owned());
+    let mut manifest = File { path, label, origin: None, once: false };
     let env_files = match early {
         Some(text) => vec![text],
-        None => read_all_of(&env)?,
+        None => env.iter_mut().filter_map(|file| file.read().transpose()).collect::<Result<_, _>>()?,
     };
     let manifest_text = manifest.read()?;
     let sources = Sources {
@@ -162,15 +172,13 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
         // Known once the stack is claimed.
         socket: None,
     };
-    let named = (!from_stdin).then(|| File { path, label: sources.procfile.label.clone(), origin: named_by });
     Ok(Gathered { sources, procfile: procfile_path, files: Files { procfile: named, env, manifest } })
 }
 
 /// Where the texts of a stack came from, so that they can be read again.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// `None`: it came through standard input, and there is no more of it.
-    procfile: Option<File>,
+    procfile: File,
     env: Vec<File>,
     manifest: File,
 }
@@ -183,24 +191,75 @@ struct File {
     label: String,
     /// What named it; without that it need not be there.
     origin: Option<String>,
+    /// It was a pipe, and there is no more of it.
+    once: bool,
 }
 
 impl File {
-    /// `None` if it need not be there and is not.
-    fn read(&self) -> Result<Option<Text>, Error> {
-        let Some(origin) = &self.origin else { return read_default(&self.path, &self.label) };
-        match read_file(&self.path, &self.label) {
-            Ok(bytes) => Ok(Some(Text::new(self.label.as_str(), bytes))),
-            Err(Unreadable::Missing) => {
-                Err(Error::new(format!("{}: does not exist (check {origin})", self.label)))
-            }
-            Err(Unreadable::Other(error)) => Err(error),
+    /// For the start. `None` if it need not be there and is not.
+    fn read(&mut self) -> Result<Option<Text>, Error> {
+        match &self.origin {
+            None => read_default(&self.path, &self.label).map_err(|error| self.unreadable(error)),
+            Some(_) => self.read_named().map(Some).map_err(|error| self.unreadable(error)),
         }
     }
-}
 
-fn read_all_of(files: &[File]) -> Result<Vec<Text>, Error> {
-    files.iter().filter_map(|file| file.read().transpose()).collect()
+    /// For the start, of the Procfile, which has to be there.
+    fn read_procfile(&mut self) -> Result<Text, Error> {
+        let read = match &self.origin {
+            None => read_file(&self.path, &self.label).map(|bytes| self.text(bytes)),
+            Some(_) => self.read_named(),
+        };
+        read.map_err(|error| self.unreadable(error))
+    }
+
+    fn read_named(&mut self) -> Result<Text, Unreadable> {
+        let (bytes, lasting) = read_named(&self.path, &self.label)?;
+        self.once = !lasting;
+        Ok(self.text(bytes))
+    }
+
+    /// Once more, while the stack runs. `None` if it need not be there and is not.
+    fn read_again(&self) -> Result<Option<Text>, Error> {
+        match &self.origin {
+            None => read_default(&self.path, &self.label).map_err(|error| self.gone(error)),
+            Some(_) => self.read_there().map(Some),
+        }
+    }
+
+    /// Once more, of what has to be there.
+    fn read_there(&self) -> Result<Text, Error> {
+        let read = read_file(&self.path, &self.label);
+        read.map(|bytes| self.text(bytes)).map_err(|error| self.gone(error))
+    }
+
+    fn text(&self, bytes: Vec<u8>) -> Text {
+        Text::new(self.label.as_str(), bytes)
+    }
+
+    fn unreadable(&self, error: Unreadable) -> Error {
+        match error {
+            Unreadable::Missing => missing(&self.label, self.origin.as_deref()),
+            Unreadable::NoFile(kind) => {
+                let hint = match self.label.as_str() {
+                    "Procfile" => "name it if it is meant: -f Procfile",
+                    ".env" => "name it if it is meant: -e .env",
+                    _ => "put a file there, or remove it",
+                };
+                no_file(&self.label, kind, hint)
+            }
+            Unreadable::Other(error) => error,
+        }
+    }
+
+    fn gone(&self, error: Unreadable) -> Error {
+        match error {
+            Unreadable::NoFile(kind) => {
+                no_file(&self.label, kind, "put a file there, or start the stack again")
+            }
+            error => self.unreadable(error),
+        }
+    }
 }
 
 impl Files {
@@ -209,16 +268,13 @@ impl Files {
     /// # Errors
     /// A file that cannot be read; nothing is changed then.
     pub fn read(&self, sources: &mut Sources) -> Result<(), Error> {
-        let env = read_all_of(&self.env)?;
-        let manifest = self.manifest.read()?;
-        if let Some(file) = &self.procfile {
-            let bytes = read_file(&file.path, &file.label).map_err(|error| match error {
-                Unreadable::Missing => missing_procfile(&file.label, file.origin.as_deref()),
-                Unreadable::Other(error) => error,
-            })?;
-            sources.procfile = Text::new(file.label.as_str(), bytes);
-        }
-        (sources.env_files, sources.manifest) = (env, manifest);
+        let env = self.env_again(sources)?;
+        let manifest = self.manifest.read_again()?;
+        let procfile = match self.procfile.once {
+            true => sources.procfile.clone(),
+            false => self.procfile.read_there()?,
+        };
+        (sources.procfile, sources.env_files, sources.manifest) = (procfile, env, manifest);
         Ok(())
     }
 
@@ -227,8 +283,17 @@ impl Files {
     /// # Errors
     /// As [`Files::read`].
     pub fn read_env(&self, sources: &mut Sources) -> Result<(), Error> {
-        sources.env_files = read_all_of(&self.env)?;
+        sources.env_files = self.env_again(sources)?;
         Ok(())
+    }
+
+    /// Those that were named are all there, so each has its place among the texts.
+    fn env_again(&self, sources: &Sources) -> Result<Vec<Text>, Error> {
+        let again = |(at, file): (usize, &File)| match file.once {
+            true => sources.env_files.get(at).cloned().map(Ok),
+            false => file.read_again().transpose(),
+        };
+        self.env.iter().enumerate().filter_map(again).collect()
     }
 
     /// Where `lpm.toml` is, or would be.
@@ -294,7 +359,7 @@ fn directory(around: &Surroundings, root: &Path, origins: &Origins) -> Result<Pa
 }
 
 /// `from`: what named it.
-fn missing_procfile(label: &str, from: Option<&str>) -> Error {
+fn missing(label: &str, from: Option<&str>) -> Error {
     let hint = match from {
         Some(from) => format!("check {from}"),
         None => "go to the directory that has one, or name one: lpm start -f FILE".to_owned(),
@@ -311,15 +376,52 @@ fn procfile_variable(text: &Text) -> Option<OsString> {
 
 enum Unreadable {
     Missing,
+    /// Something that may have no end, or none now: `a pipe`.
+    NoFile(&'static str),
     Other(Error),
 }
 
+/// A file that was not named as something else: what is none is not waited for, and not read.
 fn read_file(path: &Path, label: &str) -> Result<Vec<u8>, Unreadable> {
+    use rustix::fs::{Mode, OFlags};
+    // A pipe that nobody writes to would let a plain open wait (fifo(7)).
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::NOENT => Unreadable::Missing,
+        errno => Unreadable::Other(unreadable(label, errno.into())),
+    })?;
+    let file = std::fs::File::from(file);
+    match file.metadata().map(|data| kind(&data)) {
+        Ok(None) => read_all(file, label).map_err(Unreadable::Other),
+        Ok(Some(kind)) => Err(Unreadable::NoFile(kind)),
+        Err(error) => Err(Unreadable::Other(unreadable(label, error))),
+    }
+}
+
+/// One that was named, whatever it is; and whether it can be read once more.
+fn read_named(path: &Path, label: &str) -> Result<(Vec<u8>, bool), Unreadable> {
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unreadable::Missing,
         _ => Unreadable::Other(unreadable(label, error)),
     })?;
-    read_all(file, label).map_err(Unreadable::Other)
+    let lasting = file.metadata().is_ok_and(|data| kind(&data).is_none());
+    Ok((read_all(file, label).map_err(Unreadable::Other)?, lasting))
+}
+
+/// What it is, if it is neither a file (a directory says so itself when it is read) nor `/dev/null`, with which
+/// people mask one.
+fn kind(data: &Metadata) -> Option<&'static str> {
+    let (of, null) = (data.file_type(), rustix::fs::makedev(1, 3));
+    match () {
+        () if of.is_file() || of.is_dir() => None,
+        () if of.is_char_device() && data.rdev() == null => None,
+        () if of.is_fifo() => Some("a pipe"),
+        () => Some("a device"),
+    }
+}
+
+fn no_file(label: &str, kind: &str, hint: &str) -> Error {
+    Error::new(format!("{label}: is {kind}, not a file ({hint})"))
 }
 
 /// Standard input, or what was read of it before lpm was executed again.
@@ -332,15 +434,15 @@ fn standard_input(around: &Surroundings) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// A file that need not be there. Something else of that name, a directory for instance, is not it.
-fn read_default(path: &Path, label: &str) -> Result<Option<Text>, Error> {
+/// A file that need not be there. A directory of that name is not it.
+fn read_default(path: &Path, label: &str) -> Result<Option<Text>, Unreadable> {
     if path.is_dir() {
         return Ok(None);
     }
     match read_file(path, label) {
         Ok(bytes) => Ok(Some(Text::new(label, bytes))),
         Err(Unreadable::Missing) => Ok(None),
-        Err(Unreadable::Other(error)) => Err(error),
+        Err(error) => Err(error),
     }
 }
 

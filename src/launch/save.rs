@@ -15,6 +15,10 @@ use crate::error::{Error, tell, words};
 pub fn into(path: &str, amend: impl FnOnce(&str) -> Result<String, String>) -> Result<(), Error> {
     let refused =
         |why: String| Error::new(format!("{path}: {why}; the running stack is changed, the file is not"));
+    // What is neither may keep us waiting, or be nobody's to replace: with /dev/null people mask a file.
+    if std::fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir()) {
+        return Err(refused("is no file".to_owned()));
+    }
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

@@ -1,8 +1,10 @@
 //! Odd surroundings: descriptors that are closed or scarce, a runtime directory that is not ours, no cgroups.
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
-use crate::stack::{Stack, has_cgroups, is_root};
+use crate::control::{STAYS, up};
+use crate::stack::{LPM, Stack, has_cgroups, is_root};
 
 const HELLO: &str = "a: echo hello\n";
 
@@ -154,4 +156,65 @@ fn a_leaf_moved_out_of_its_place_is_swept_up() {
     let ended = run.signal(Signal::TERM).ends().by(Signal::TERM);
     let said = format!("lpm: {pid} (sh) was outside every cgroup of the stack, and was killed\n");
     assert!(ended.err.contains(&said), "{}", ended.err);
+}
+
+fn pipe_at(stack: &Stack, path: &str) {
+    let path = stack.path().join(path);
+    let _ = std::fs::remove_file(&path);
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let stack = Stack::with("pipes", &format!("web: {STAYS}\n")).file(".env", "A=1\n").file("lpm.toml", "");
+    for (path, hint) in [
+        (".env", "name it if it is meant: -e .env"),
+        ("lpm.toml", "put a file there, or remove it"),
+        ("Procfile", "name it if it is meant: -f Procfile"),
+    ] {
+        let before = std::fs::read(stack.path().join(path)).expect("it is there");
+        pipe_at(&stack, path);
+        for command in ["start", "check"] {
+            let refused = stack.runs(&[command]).with_code(1).err;
+            assert_eq!(refused, format!("lpm: {path}: is a pipe, not a file ({hint})\n"));
+        }
+        let nobody = stack.runs(&["status"]).with_code(1).err;
+        assert!(nobody.starts_with("lpm: no stack runs here"), "{nobody}");
+        std::fs::remove_file(stack.path().join(path)).expect("it is ours");
+        std::fs::write(stack.path().join(path), before).expect("a file");
+    }
+    // With /dev/null a file is masked.
+    std::fs::remove_file(stack.path().join(".env")).expect("it is ours");
+    std::os::unix::fs::symlink("/dev/null", stack.path().join(".env")).expect("a link");
+
+    let mut run = up(&stack, &[], 1);
+    pipe_at(&stack, ".env");
+    let reason = "lpm: .env: is a pipe, not a file (put a file there, or start the stack again)\n";
+    assert_eq!(stack.tells(&["reload"]).with_code(1).err, reason);
+    let ended = stack.tells(&["restart", "web"]).with_code(0);
+    assert!(
+        ended.err.contains("the environment is as it was") && ended.err.ends_with(reason),
+        "{}",
+        ended.err
+    );
+    pipe_at(&stack, "lpm.toml");
+    let ended = stack.tells(&["set", "web", "restart=always", "--save"]).with_code(1);
+    assert!(ended.err.contains("/lpm.toml: is no file; the running stack is changed"), "{}", ended.err);
+    assert_eq!(stack.status(&[])["stack"]["state"], "up");
+    run.stops();
+}
+
+#[test]
+fn a_pipe_that_was_named_is_read_once() {
+    let stack = Stack::new("named-pipes").file("more.env", "B=1\n");
+    let script = format!(
+        "exec {LPM} start -f <(echo 'web: echo up $A $B; exec sleep 1000') -d . -e <(echo A=1),more.env"
+    );
+    let mut run = stack.program_with("bash", &["-c", &script]).pipes();
+    run.wait_for(" | up 1 1");
+    assert_eq!(stack.tells(&["reload"]).with_code(0).out, "nothing changed\n");
+    std::fs::write(stack.path().join("more.env"), "B=2\n").expect("a file");
+    assert_eq!(stack.tells(&["restart", "web"]).with_code(0).err, "");
+    run.wait_for(" | up 1 2");
+    run.stops();
 }
