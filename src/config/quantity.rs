@@ -18,6 +18,10 @@ const UNITS: [(char, u64); 4] = [('T', 1 << 40), ('G', 1 << 30), ('M', 1 << 20),
 /// The longest duration accepted: deadlines are added to the clock and must not overflow it.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// The most tasks that `pids.max` takes (`PID_MAX_LIMIT`, include/linux/threads.h); more is `EINVAL`. The files of
+/// memory take any number of bytes, and the bounds of CPU time are below.
+const MOST_TASKS: u64 = 4_194_304;
+
 /// A ceiling on memory in bytes: `512M`, `1.5G`, `50%` of `memory`, `infinity`.
 ///
 /// Less than a page is refused: nothing could start, and `--mem 512` was meant to be `512M`.
@@ -82,7 +86,11 @@ pub fn tasks(text: &str, pid_max: u64) -> Parsed<Ceiling> {
     };
     match tasks {
         0 => Err(format!("{} leaves no task to run in (write 1 or more)", quote(text))),
-        _ => Ok(Ceiling::At(tasks)),
+        1..=MOST_TASKS => Ok(Ceiling::At(tasks)),
+        _ => Err(format!(
+            "{} is more tasks than the kernel has (write {MOST_TASKS} or less, or infinity)",
+            quote(text)
+        )),
     }
 }
 
@@ -362,6 +370,11 @@ mod tests {
         assert_eq!(tasks("infinity", 32_768), Ok(Ceiling::Infinity));
         assert_eq!(tasks("0", 32_768), Err("\"0\" leaves no task to run in (write 1 or more)".to_owned()));
         assert!(tasks("1.5", 32_768).is_err());
+        // What the kernel takes, and the first that it refuses.
+        assert_eq!(tasks("4194304", 32_768), Ok(Ceiling::At(4_194_304)));
+        assert_eq!(tasks("100%", 4_194_304), Ok(Ceiling::At(4_194_304)));
+        let refused = "\"4194305\" is more tasks than the kernel has (write 4194304 or less, or infinity)";
+        assert_eq!(tasks("4194305", 32_768), Err(refused.to_owned()));
     }
 
     #[test]

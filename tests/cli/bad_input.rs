@@ -133,6 +133,7 @@ const CASES: &[Case] = &[
     options("no CPU at all", &["start", "--cpu", "web=0"]),
     options("a weight too large", &["start", "--cpu-weight", "web=10001"]),
     options("tasks of letters", &["start", "--tasks", "web=many"]),
+    options("more tasks than the kernel takes", &["start", "--tasks", "web=4194305"]),
     options("a ceiling of the stack with a name", &["start", "--stack-mem", "web=1G"]),
     options("an unknown rule for limits", &["start", "--limits", "lenient"]),
     options("a name of blanks", &["start", "--name", "  "]),
