@@ -139,10 +139,23 @@ impl Client {
         Ok((reply, self.stream, self.bytes))
     }
 
-    /// Waits until the other side hangs up: after the last reply, that is when lpm itself has ended.
-    pub fn wait_for_the_end(&mut self) {
+    /// lpm's own process, if that is known.
+    pub fn owner(&self) -> Option<u32> {
+        self.owner
+    }
+
+    /// Waits until the other side hangs up: after the last reply, that is when lpm itself ends.
+    ///
+    /// # Errors
+    /// It was stopped before it could.
+    pub fn wait_for_the_end(&mut self) -> Result<(), Trouble> {
         let mut chunk = [0; 256];
-        while matches!(self.stream.read(&mut chunk), Ok(length) if length > 0) {}
+        loop {
+            self.wait(true)?;
+            if !matches!(self.stream.read(&mut chunk), Ok(length) if length > 0) {
+                return Ok(());
+            }
+        }
     }
 
     fn send(

@@ -146,6 +146,13 @@ impl Calls {
     pub(super) fn listener(&self) -> Option<&OwnedFd> {
         self.listener.as_ref()
     }
+
+    /// Whoever still waits for something will not get it.
+    pub(super) fn refuse_all(&mut self) {
+        for (_, open) in self.open.drain() {
+            let _ = open.answer.send(Err(Refusal::ShuttingDown {}));
+        }
+    }
 }
 
 impl Driver {

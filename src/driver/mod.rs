@@ -34,7 +34,7 @@ use rustix::process::Pid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::{Sources, Stack};
-use crate::control;
+use crate::control::{self, server::Server};
 use crate::linux::cgroup::Counters;
 use crate::linux::descendants;
 use crate::linux::guardian::Guardian;
@@ -60,6 +60,9 @@ pub use worker::Streams;
 
 /// How long a reader of lpm's output may take for the last lines before lpm leaves without it.
 const LAST_LINES: Duration = Duration::from_secs(5);
+
+/// How long after that the server may take to tell its clients, which it does within a second.
+const LAST_REPLIES: Duration = Duration::from_secs(2);
 
 /// How long the last line before lpm stops itself (Ctrl-Z) may take to be written.
 const BEFORE_STOPPING: Duration = Duration::from_millis(200);
@@ -145,6 +148,8 @@ pub struct Run {
     pub took: Duration,
     /// The last lines of a stack that somebody waited for and that never was up.
     pub never_up: Option<Vec<String>>,
+    /// Hangs up on the clients when it is dropped: the last thing that is done.
+    pub server: Option<Server>,
 }
 
 /// Runs the stack to its end.
@@ -381,6 +386,8 @@ impl Driver {
         // output, take too long for either, lpm goes on without.
         self.worker.finish();
         self.log.flush(LAST);
+        // What a limit or a text has come to by now is nobody's any more.
+        self.calls.refuse_all();
         let (mut removed, mut written, mut heard) = (false, false, self.calls.server.is_none());
         let patience = tokio::time::sleep(LAST_LINES);
         tokio::pin!(patience);
@@ -401,11 +408,23 @@ impl Driver {
                 () = &mut patience => break,
             }
         }
+        if !heard {
+            // The last lines or not: whoever follows something is told that there is no more.
+            self.calls.finish();
+            let inbox = &mut self.inbox;
+            let last = async {
+                while !matches!(inbox.recv().await, Some(Message::Control(control::Message::Finished)) | None)
+                {
+                }
+            };
+            let _ = tokio::time::timeout(LAST_REPLIES, last).await;
+        }
         let strays = self.end_strays();
         let ending = self.ending.expect("the loop ends with an ending");
         let said = |history: &Arc<History>| launcher::last_lines(history, self.width);
         let never_up = self.rise.as_ref().map(|_| self.history.as_ref().map_or_else(Vec::new, said));
-        (Run { ending, core: self.core, stack: self.stack, strays, took, never_up }, self.ground)
+        let server = self.calls.server;
+        (Run { ending, core: self.core, stack: self.stack, strays, took, never_up, server }, self.ground)
     }
 
     /// Whoever is still below us, was not there before us and is in no leaf, was moved out by somebody.
@@ -425,11 +444,17 @@ impl Driver {
 mod tests {
     use std::path::{Path, PathBuf};
     use std::process::Command;
+    use std::sync::Mutex;
 
     use rustix::event::{Timespec, poll};
 
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::config::{Given, Machine, Options, Signal, Sources, Text, load};
+    use crate::control::desk::FIRST_CLIENT;
+    use crate::control::interface::Refusal;
+    use crate::control::{Ask, Call};
     use crate::linux::cgroup::tests::Place;
     use crate::linux::signals;
     use crate::output::Layout;
@@ -437,8 +462,8 @@ mod tests {
 
     const WEB: InstanceId = InstanceId(0);
 
-    fn setup() -> Setup {
-        let sources = Sources {
+    fn sources() -> Sources {
+        Sources {
             procfile: Text::new("Procfile", "web: sleep 1000 & exec sleep 1000"),
             env_files: Vec::new(),
             manifest: None,
@@ -447,10 +472,13 @@ mod tests {
             options: Options { mem: Given::default(), ..Options::default() },
             machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
             socket: None,
-        };
+        }
+    }
+
+    fn setup() -> Setup {
         let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
         Setup {
-            stack: Arc::new(load(&sources).expect("a valid Procfile").stack),
+            stack: Arc::new(load(&sources()).expect("a valid Procfile").stack),
             output: null.into(),
             layout: Layout {
                 width: 5,
@@ -511,7 +539,15 @@ mod tests {
 
     /// What a client does with one instance, in the tier that the ground allows.
     async fn freeze_thaw_and_stop(ground: Ground) -> Ground {
-        let mut driver = Driver::new(setup(), &ground).unwrap();
+        let (_hangs, hung) = std::sync::mpsc::channel::<()>();
+        let hung = Mutex::new(hung);
+        let read = move |_: &mut Sources, _| {
+            let _ = hung.lock().unwrap().recv();
+            Ok(())
+        };
+        let texts = Texts { read: Box::new(read), judge: Box::new(|_| Ok(Vec::new())) };
+        let setup = Setup { texts: Some((texts, sources())), ..setup() };
+        let mut driver = Driver::new(setup, &ground).unwrap();
         driver.ground = ground;
         let running =
             |wanted| move |state| matches!(state, State::Running { freezer, .. } if freezer == wanted);
@@ -543,11 +579,18 @@ mod tests {
         driver.until("stopped", |state| state == State::Inactive).await;
         assert_eq!(driver.core.instances()[0].outcome, Some(Outcome::Success));
 
+        // Files may hang on a network, and the end does not wait for them, nor does whoever asked.
+        let (answer, mut answered) = oneshot::channel();
+        let ask = Ask::Reload { dry_run: false, wait: true };
+        driver.on_control(control::Message::Call(Call { client: Client(FIRST_CLIENT), ask, answer }));
+        assert_eq!(answered.try_recv().err(), Some(oneshot::error::TryRecvError::Empty));
         driver.ask(Request::ShutDown);
         let began = driver.clock.now();
         let (run, ground) = driver.finish(began).await;
         assert_eq!(run.ending, Ending::Code(0));
         assert_eq!(run.strays, []);
+        let answer = answered.try_recv().expect("an answer").expect_err("a refusal");
+        assert_eq!(answer, Refusal::ShuttingDown {});
         ground
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::snapshot::Snapshot;
 use crate::stack::{PATIENCE, Running, Stack, has_cgroups, now};
 use crate::starting::lines_of;
-use crate::varlink::{Varlink, call};
+use crate::varlink::{Varlink, call, message};
 
 /// A process that says that it is up, and stays.
 pub const STAYS: &str = "echo up; exec sleep 1000";
@@ -277,6 +277,30 @@ fn after_down_it_can_be_started_again_at_once() {
     let out = first.ends_leaving_something().with_code(0).out;
     assert!(out.contains("system | shutdown requested\n"), "{out}");
     second.stops();
+}
+
+/// Nobody reads what lpm prints, so that its last lines never leave it.
+#[test]
+fn down_waits_for_lpm_and_followers_for_the_last_reply_when_the_output_is_stuck() {
+    let stack = Stack::with("stuck", "web: echo up; exec yes\n");
+    let mut run = up(&stack, &[], 1);
+    let socket = stack.socket();
+    let mut follower = Varlink::connect(&socket);
+    let follow = json!({
+        "method": "dev.lpm.Supervisor.Events", "parameters": { "follow": true }, "more": true,
+    });
+    assert!(follower.send(message(&follow)));
+    let ended = stack.tells(&["down"]).with_code(0);
+    assert!(run.has_ended(), "lpm is gone when down comes back");
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", ""));
+    assert_eq!(stack.left(), Vec::<String>::new());
+    let mut last = None;
+    while let Some(reply) = follower.reply() {
+        last = Some(reply);
+    }
+    let last = last.expect("events");
+    assert!(last["continues"].is_null() && last["parameters"]["event"].is_null(), "{last}");
+    run.ends();
 }
 
 /// A reply is on its way when lpm is about to end.
