@@ -50,7 +50,7 @@ impl Driver {
                 self.hand_in(Event::SpawnFailed { life, failure });
             }
         }
-        // A child that died while this birth was under way may have been taken for a stranger and left.
+        // A child that died or stopped while this birth was under way may have been taken for a stranger and left.
         self.after_birth();
     }
 
@@ -76,6 +76,7 @@ impl Driver {
             return;
         }
         self.reap();
+        self.follow_into_stop();
         if self.suspending {
             self.suspend();
         }
