@@ -43,7 +43,7 @@ fn main() {
         let reload = 1e6
             / per_second(&|| {
                 let new = load(&changed).expect("a valid stack").stack;
-                merge(&loaded, &|_| true, new).1.len()
+                merge(&loaded, &|_| true, &|_| None, new).1.len()
             });
         let what = format!("{instances} instances");
         println!("{what:<28} {whole:>10.0} {environments:>20.0} {reload:>14.0}");

@@ -68,9 +68,17 @@ pub struct StackChange {
 /// gone come last, with no instance wanted. The name and the root stay as they were, and so do the variables
 /// that tell them.
 ///
+/// What takes a restart is told against what a living instance was born with, where `born` says which stack that
+/// is: its text may have changed since without it.
+///
 /// Changes come in file order, then by number. An instance of which one part can be applied at once and
 /// another cannot has two: `Live`, then `Restart`.
-pub fn merge(old: &Stack, present: &dyn Fn(usize) -> bool, mut new: Stack) -> (Stack, Vec<Change>) {
+pub fn merge<'a>(
+    old: &Stack,
+    present: &dyn Fn(usize) -> bool,
+    born: &dyn Fn(usize) -> Option<&'a Stack>,
+    mut new: Stack,
+) -> (Stack, Vec<Change>) {
     stay(old, &mut new);
     let places: HashMap<&str, usize> =
         old.instances.iter().enumerate().map(|(place, instance)| (instance.name.as_str(), place)).collect();
@@ -79,6 +87,7 @@ pub fn merge(old: &Stack, present: &dyn Fn(usize) -> bool, mut new: Stack) -> (S
     let indices = process_indices(old, &mut processes);
 
     let shared = Shared::new(&old.environment, &new.environment);
+    let mut births = HashMap::new();
     let mut changes = Vec::new();
     let mut instances: Vec<Instance> = Vec::with_capacity(old.instances.len().max(new.instances.len()));
     instances.extend(
@@ -95,8 +104,16 @@ pub fn merge(old: &Stack, present: &dyn Fn(usize) -> bool, mut new: Stack) -> (S
             Some(&place) => {
                 wanted[place] = true;
                 if present(place) {
-                    let Differences { live, restart } =
-                        differences(&old.instances[place], &instance, &shared);
+                    let live = live(&old.instances[place], &instance);
+                    let restart = match born(place) {
+                        Some(born) => {
+                            let shared = births
+                                .entry(std::ptr::from_ref(born))
+                                .or_insert_with(|| Shared::new(&born.environment, &new.environment));
+                            restart(&born.instances[place], &instance, shared)
+                        }
+                        None => restart(&old.instances[place], &instance, &shared),
+                    };
                     for (kind, details) in [(ChangeKind::Live, live), (ChangeKind::Restart, restart)] {
                         if !details.is_empty() {
                             change(place, kind, details);
@@ -119,7 +136,7 @@ pub fn merge(old: &Stack, present: &dyn Fn(usize) -> bool, mut new: Stack) -> (S
             changes.push(Change { place, instance: instance.name.clone(), kind, details });
         }
     }
-    drop(shared);
+    drop((shared, births));
     changes.sort_by_key(|change| (instances[change.place].process, instances[change.place].number));
     new.processes = processes;
     new.instances = instances;
@@ -201,13 +218,16 @@ fn process_indices(old: &Stack, processes: &mut Vec<Process>) -> Vec<usize> {
     old.processes.iter().map(index).collect()
 }
 
-/// Phrases for what differs between two descriptions of one instance.
-struct Differences {
-    live: Vec<String>,
-    restart: Vec<String>,
+/// Phrases for what differs between two descriptions of one instance and can be applied at once.
+fn live(old: &Instance, new: &Instance) -> Vec<String> {
+    let mut details = ceilings(&old.ceilings, &new.ceilings);
+    details.extend(policy(&old.policy, &new.policy));
+    say(&mut details, "quiet", &old.quiet, &new.quiet, yes_or_no);
+    details
 }
 
-fn differences(old: &Instance, new: &Instance, shared: &Shared<'_>) -> Differences {
+/// The same for what a process has from its birth on.
+fn restart(old: &Instance, new: &Instance, shared: &Shared<'_>) -> Vec<String> {
     // Taken apart in full, so that a new part of an instance is not forgotten here.
     let Instance {
         name: _,
@@ -217,30 +237,26 @@ fn differences(old: &Instance, new: &Instance, shared: &Shared<'_>) -> Differenc
         environment: _,
         working_directory,
         port,
-        ceilings: old_ceilings,
-        policy: old_policy,
-        quiet,
+        ceilings: _,
+        policy: _,
+        quiet: _,
         control,
         pty,
     } = old;
-    let mut live = ceilings(old_ceilings, &new.ceilings);
-    live.extend(policy(old_policy, &new.policy));
-    say(&mut live, "quiet", quiet, &new.quiet, yes_or_no);
-
-    let mut restart = Vec::new();
+    let mut details = Vec::new();
     if *old_command != new.command {
         let (from, to) = (text_of(old_command), text_of(&new.command));
         let (from, to) = shortened(&from, &to);
-        restart.push(format!("command changed ({} → {})", quote(&from), quote(&to)));
+        details.push(format!("command changed ({} → {})", quote(&from), quote(&to)));
     }
-    say(&mut restart, "working directory", working_directory, &new.working_directory, |path| {
+    say(&mut details, "working directory", working_directory, &new.working_directory, |path| {
         path.display().to_string()
     });
-    say(&mut restart, "port", port, &new.port, |port| {
+    say(&mut details, "port", port, &new.port, |port| {
         port.map_or_else(|| "none".to_owned(), |port| port.to_string())
     });
-    say(&mut restart, "control", control, &new.control, yes_or_no);
-    say(&mut restart, "pty", pty, &new.pty, yes_or_no);
+    say(&mut details, "control", control, &new.control, yes_or_no);
+    say(&mut details, "pty", pty, &new.pty, yes_or_no);
     // Said already, by what they follow from.
     let said = [
         ("PWD", *working_directory != new.working_directory),
@@ -248,13 +264,13 @@ fn differences(old: &Instance, new: &Instance, shared: &Shared<'_>) -> Differenc
         ("LPM_SOCKET", *control != new.control),
     ];
     let follows = |name: &OsStr| said.iter().any(|&(known, changed)| changed && name == known);
-    restart.extend(environment(shared.names_of(old, new).into_iter().filter_map(|name| {
+    details.extend(environment(shared.names_of(old, new).into_iter().filter_map(|name| {
         let (from, to) = (value(name, old, &shared.old), value(name, new, &shared.new));
         // Where another process type came or went, nothing is new for this one.
         let appeared = (from.is_some() != to.is_some()) && is_port_of_another(name);
         (!appeared && !follows(name)).then_some((name, from, to))
     })));
-    Differences { live, restart }
+    details
 }
 
 /// What all instances have in common, before and after.
@@ -431,6 +447,11 @@ mod tests {
         changes.iter().map(shown).collect()
     }
 
+    /// Where everybody was born as the stack is described.
+    fn merge(old: &Stack, present: &dyn Fn(usize) -> bool, new: Stack) -> (Stack, Vec<Change>) {
+        super::merge(old, present, &|_| None, new)
+    }
+
     fn names(stack: &Stack) -> Vec<&str> {
         stack.instances.iter().map(|instance| instance.name.as_str()).collect()
     }
@@ -517,6 +538,20 @@ mod tests {
         let oneshot =
             manifest("web: x", "[process.web]\nmemory-max = \"512M\"\ncpu-quota = 2\noneshot = true");
         assert_eq!(merged(&old, &oneshot).1, ["~ web.1 oneshot no → yes"]);
+    }
+
+    #[test]
+    fn what_was_born_before_the_last_change_still_takes_a_restart() {
+        let with = |text: &str, memory: &str| {
+            let mut sources = manifest("a: x\nb: x", &format!("[process.a]\nmemory-max = \"{memory}\""));
+            sources.env_files = vec![Text::new(".env", text)];
+            stack(&sources)
+        };
+        let first = with("A=1\n", "1G");
+        let (second, _) = merge(&first, &|_| true, with("A=2\n", "2G"));
+        let born = |place| (place == 0).then_some(&first);
+        let (_, changes) = super::merge(&second, &|_| true, &born, with("A=2\n", "2G"));
+        assert_eq!(shown(&changes), ["! a.1 environment: ~A"], "b.1 was born since");
     }
 
     #[test]

@@ -101,7 +101,8 @@ pub struct NoSuch {
 
 impl NoSuch {
     fn new(name: &str, stack: &Stack, here: &[usize]) -> Self {
-        let types = stack.processes.iter().map(|process| process.name.clone());
+        let types = stack.processes.iter().filter(|process| process.is_in_file());
+        let types = types.map(|process| process.name.clone());
         let known: Vec<String> =
             types.chain(here.iter().map(|&place| stack.instances[place].name.clone())).collect();
         let means_something = is_pattern(name) || stack.processes.iter().any(|p| is_of(name, &p.name));

@@ -80,6 +80,17 @@ pub struct Sources {
     pub socket: Option<PathBuf>,
 }
 
+impl Sources {
+    /// Forgets what was typed about process types that the Procfile does not have any more. For a reload.
+    pub fn forget_what_is_gone(&mut self) {
+        let (entries, _) = procfile::parse(&self.procfile.label, &self.procfile.bytes);
+        // One without any is refused in any case.
+        if !entries.is_empty() {
+            self.options.forget_what_is_gone(&entries);
+        }
+    }
+}
+
 /// What came of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
@@ -622,10 +633,11 @@ pub fn unknown_name(name: &str, stack: &Stack) -> String {
     unknown(name, &entries_of(stack))
 }
 
+/// What the Procfile has. A process type that it had before stays known to a running stack, without a line.
 fn entries_of(stack: &Stack) -> Vec<Entry<'_>> {
     let entry = |process| {
         let Process { name, text, line, .. }: &Process = process;
         Entry { name, text, line: *line }
     };
-    stack.processes.iter().map(entry).collect()
+    stack.processes.iter().filter(|process| process.is_in_file()).map(entry).collect()
 }

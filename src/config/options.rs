@@ -41,6 +41,12 @@ impl Given {
         Diagnostic::error(self.place(), message)
     }
 
+    /// The values, of their comma lists only what is to `stay`.
+    fn with(&self, stay: impl Fn(&str) -> bool) -> Vec<String> {
+        let kept = |value: &String| value.split(',').filter(|item| stay(item)).collect::<Vec<_>>().join(",");
+        self.values.iter().map(kept).filter(|value| !value.is_empty()).collect()
+    }
+
     /// The items of all comma lists, blanks trimmed. An empty value has none; an empty item is an error.
     pub(super) fn items<'a>(&'a self, problems: &mut Vec<Diagnostic>) -> Vec<&'a str> {
         let mut items = Vec::new();
@@ -139,6 +145,45 @@ impl Options {
         for assignment in told {
             self.set.retain(|old| old.name != assignment.name || old.key != assignment.key);
             self.set.push(assignment);
+        }
+    }
+
+    /// Forgets what was said of process types that are not in the Procfile any more: it was right when it was
+    /// said. A choice of what to start is kept if nothing would be left of it, for then everything would start.
+    pub(super) fn forget_what_is_gone(&mut self, entries: &[Entry<'_>]) {
+        let has = |name: &str| entries.iter().any(|entry| entry.name == name);
+        let type_of = |name: &'_ str| name.split_once('.').map_or(name, |(process, _)| process).to_owned();
+        let is_known = |name: &str| name == "all" || has(name) || has(&type_of(name));
+        let is_of_known = |item: &str| is_known(item.split('=').next().unwrap_or(item).trim());
+        self.scale.retain(|name, _| has(name));
+        self.set.retain(|told| is_known(&told.name));
+        for choice in [&mut self.names, &mut self.formation] {
+            let left = choice.with(is_of_known);
+            if !left.is_empty() {
+                choice.values = left;
+            }
+        }
+        for names in [&mut self.can_die, &mut self.oneshot, &mut self.quiet, &mut self.pty] {
+            names.values = names.with(is_of_known);
+        }
+        for values in [
+            &mut self.concurrency,
+            &mut self.mem,
+            &mut self.mem_high,
+            &mut self.swap,
+            &mut self.cpu,
+            &mut self.cpu_weight,
+            &mut self.tasks,
+            &mut self.timeout,
+            &mut self.stop_signal,
+            &mut self.kill_mode,
+            &mut self.restart,
+            &mut self.restart_sec,
+            &mut self.start_limit_burst,
+            &mut self.start_limit_interval,
+        ] {
+            // A value alone is for all.
+            values.values = values.with(|item| !item.contains('=') || is_of_known(item));
         }
     }
 }

@@ -49,6 +49,13 @@ pub struct Process {
     pub port: Option<u16>,
 }
 
+impl Process {
+    /// Whether the Procfile has it.
+    pub fn is_in_file(&self) -> bool {
+        self.line > 0
+    }
+}
+
 /// One numbered place, `web.1`; it outlives the processes that fill it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {

@@ -900,6 +900,38 @@ fn a_scale_that_cannot_be_is_refused_and_one_that_is_gone_is_said() {
 }
 
 #[test]
+fn what_was_typed_about_what_is_gone_is_forgotten() {
+    let mut sources = procfile("web: x\nworker: x");
+    let typed = Options {
+        names: given("start", "web"),
+        formation: given("-m", "web=1, old=2,all=1"),
+        concurrency: given("-c", "old=2"),
+        mem: Given::new("--mem", ["64M,old=1G,web.1=2G", "old.2=3G"]),
+        can_die: given("--can-die", "old,worker,old.1=no"),
+        scale: [("old".to_owned(), 2), ("web".to_owned(), 1)].into(),
+        set: told(&[("old.1", "quiet", "yes"), ("all", "quiet", "yes"), ("web", "quiet", "no")]),
+        ..Options::default()
+    };
+    sources.options = typed.clone();
+    sources.options.names.values.push("old".to_owned());
+    sources.forget_what_is_gone();
+    let left = Options {
+        formation: given("-m", "web=1,all=1"),
+        concurrency: Given { origin: "-c".to_owned(), values: Vec::new() },
+        mem: Given::new("--mem", ["64M,web.1=2G"]),
+        can_die: given("--can-die", "worker"),
+        scale: [("web".to_owned(), 1)].into(),
+        set: told(&[("all", "quiet", "yes"), ("web", "quiet", "no")]),
+        ..typed
+    };
+    assert_eq!(sources.options, left);
+    // Then everything would start.
+    sources.options = Options { names: given("start", "old"), ..Options::default() };
+    sources.forget_what_is_gone();
+    assert_eq!(refused(&sources), ["start: unknown process type \"old\" (the Procfile has web, worker)"]);
+}
+
+#[test]
 fn what_is_told_wins_over_options_and_file() {
     let mut sources = manifest(
         "web: x\nworker: x",

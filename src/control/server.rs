@@ -33,11 +33,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the thread, which answers whoever connects to `listener`.
+    /// Starts the thread, which answers whoever connects to `listener`, by a descriptor of its own.
     ///
     /// # Errors
     /// What the kernel says to a thread, an epoll, an eventfd.
-    pub fn start(listener: OwnedFd, desk: Desk) -> io::Result<Server> {
+    pub fn start(listener: &OwnedFd, desk: Desk) -> io::Result<Server> {
         let (finish, finishing) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -46,7 +46,7 @@ impl Server {
             .build()?;
         let listener = {
             let _inside = runtime.enter();
-            UnixListener::from_std(listener.into())?
+            UnixListener::from_std(listener.try_clone()?.into())?
         };
         let serve = move || runtime.block_on(serve(listener, desk, finishing));
         std::thread::Builder::new().name("lpm-control".into()).stack_size(512 << 10).spawn(serve)?;

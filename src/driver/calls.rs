@@ -1,29 +1,34 @@
 //! What clients ask, turned into requests to the core; and what comes of those, into answers.
 //!
 //! A call is resolved here against what there is (names to instances), handed in as one or more requests, and
-//! answered when all of them are. Nothing in here waits: an answer goes into a place that cannot block, a change of
-//! the text is read and judged on a thread of its own ([`super::texts`]), and so is a limit written by the worker.
+//! answered when all of them are. Nothing in here waits: an answer goes into a place that cannot block.
 //!
 //! ```text
-//!   call ──▶ names resolved ──▶ request ───────────────────────────▶ core ──▶ Reply ──▶ answer
-//!        └─▶ change of the text ──▶ read, loaded, judged ──▶ merged ──▶ requests, limits ─┘
+//!   call ──▶ names resolved ──▶ request ─────────▶ core ──▶ Reply ──▶ answer
+//!        └─▶ change of the text ([`super::changes`]) ──▶ requests ─┘
 //! ```
+//!
+//! An order that was given is carried out, whether or not whoever gave it stays to hear of it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::ceilings;
+use super::changes::{Changes, ids};
 use super::report;
 use super::terminals;
-use super::texts::{Change, Changed, Changing, Texts};
+use super::texts::{Change, Texts};
+use super::wake::Key;
 use super::worker::Order;
 use super::{Driver, Message};
-use crate::config::{self, Ceilings, ChangeKind, Policy, Stack};
+use crate::config::{self, Ceilings, Stack};
 use crate::control::attach::Seat;
 use crate::control::chronicle::Chronicle;
 use crate::control::desk::Desk;
@@ -31,8 +36,7 @@ use crate::control::interface::{self, Refusal};
 use crate::control::server::Server;
 use crate::control::{self, Answer, Ask, Call, Verb};
 use crate::error::words;
-use crate::output::Label;
-use crate::supervisor::{Client, Event, InstanceId, Recipients, Reply, Request};
+use crate::supervisor::{Client, Event, Instance, InstanceId, Recipients, Reply, Request, State};
 
 /// How the stack can be asked from elsewhere.
 pub struct Control {
@@ -62,14 +66,11 @@ pub(super) struct Calls {
     listener: Option<OwnedFd>,
     most_clients: usize,
     pub server: Option<Server>,
-    texts: Option<Arc<Texts>>,
-    /// What the texts are now.
-    sources: Option<Arc<config::Sources>>,
-    /// One change at a time is read; the others wait for their turn.
-    changing: bool,
-    /// Places that the text has and nobody asked for: `start web.3` counts web.2 in, and starts web.3 alone.
-    left_out: BTreeSet<usize>,
-    queue: VecDeque<(Client, Change)>,
+    pub changes: Changes,
+    /// When clients are looked for again, after the server could not be started.
+    look_again: Option<Duration>,
+    /// That it could not be was said.
+    warned: bool,
     /// Calls that are not answered yet.
     open: HashMap<Client, Open>,
     /// Requests in the core, and limits that are being written, each a part of a call.
@@ -77,6 +78,9 @@ pub(super) struct Calls {
     /// The next part's number.
     next: u64,
 }
+
+/// How long until the server is tried again, after the kernel had no descriptor or thread for it.
+const SERVER_PAUSE: Duration = Duration::from_secs(1);
 
 /// A call that is not answered yet.
 struct Open {
@@ -111,25 +115,22 @@ impl Calls {
         texts: Option<(Texts, config::Sources)>,
     ) -> Calls {
         let most_clients = control.as_ref().map_or(0, |control| control.most_clients);
-        let (texts, sources) = texts.map(|(texts, sources)| (Arc::new(texts), Arc::new(sources))).unzip();
         Calls {
             about,
             chronicle: Arc::default(),
             listener: control.map(|control| control.listener),
             most_clients,
             server: None,
-            texts,
-            sources,
-            changing: false,
-            left_out: BTreeSet::new(),
-            queue: VecDeque::new(),
+            changes: Changes::new(texts),
+            look_again: None,
+            warned: false,
             open: HashMap::new(),
             parts: HashMap::new(),
             next: FIRST_PART,
         }
     }
 
-    fn number(&mut self) -> Client {
+    pub(super) fn number(&mut self) -> Client {
         self.next += 1;
         Client(self.next)
     }
@@ -140,6 +141,11 @@ impl Calls {
         if let Some(server) = &self.server {
             server.finish();
         }
+    }
+
+    /// When something in here is due.
+    pub(super) fn due(&self) -> Option<Duration> {
+        [self.changes.due(), self.look_again].into_iter().flatten().min()
     }
 
     /// Where the first client is waited for.
@@ -167,13 +173,30 @@ impl Driver {
             history: self.history.clone(),
             most_clients: self.calls.most_clients,
         };
-        match Server::start(listener, desk) {
+        match Server::start(&listener, desk) {
             Ok(server) => self.calls.server = Some(server),
             Err(error) => {
-                let why = words(error);
-                self.log.say(&self.system, format!("warning: the control socket cannot be served: {why}"));
+                if !std::mem::replace(&mut self.calls.warned, true) {
+                    let why = words(error);
+                    let text = format!("warning: the control socket cannot be served now: {why}");
+                    self.log.say(&self.system, text);
+                }
+                self.calls.listener = Some(listener);
+                self.calls.look_again = Some(self.clock.now() + SERVER_PAUSE);
             }
         }
+    }
+
+    /// What has taken too long, or was put off until now.
+    pub(super) fn on_calls_due(&mut self) {
+        let now = self.clock.now();
+        if self.calls.look_again.is_some_and(|at| at <= now)
+            && let Some(listener) = &self.calls.listener
+        {
+            let added = self.watch.add(listener, EventFlags::IN, Key::listener());
+            self.calls.look_again = added.is_err().then(|| now + SERVER_PAUSE);
+        }
+        self.on_reading_due(now);
     }
 
     pub(super) fn on_control(&mut self, message: control::Message) {
@@ -188,7 +211,6 @@ impl Driver {
 
     fn on_client_left(&mut self, client: Client) {
         self.calls.open.remove(&client);
-        self.calls.queue.retain(|(who, _)| *who != client);
         let parts: Vec<Client> =
             self.calls.parts.iter().filter(|(_, whole)| **whole == client).map(|(part, _)| *part).collect();
         for part in parts {
@@ -220,25 +242,37 @@ impl Driver {
                 let places = self.places(&names)?;
                 self.tell_instances(client, &places);
             }
-            Ask::Do { verb, names, wait } => match (verb, self.places(&names)) {
-                // Not there yet, perhaps; whoever knows the text knows.
-                (Verb::Start, Err(_)) => self.change(client, Change::Start { names, wait }),
-                (_, Err(refusal)) => return Err(refusal),
-                (Verb::Restart, Ok(_)) => self.change(client, Change::Restart { names, wait }),
-                (Verb::Start, Ok(places)) => self.request_for(client, Request::Start, &places, wait),
-                (Verb::Stop, Ok(places)) => self.request_for(client, Request::Stop, &places, wait),
-                (Verb::Kill, Ok(places)) => self.request_for(client, Request::Kill, &places, wait),
-                (Verb::Freeze, Ok(places)) => self.request_for(client, Request::Freeze, &places, wait),
-                (Verb::Thaw, Ok(places)) => self.request_for(client, Request::Thaw, &places, wait),
+            Ask::Do { verb: Verb::Start | Verb::Restart | Verb::Freeze, .. }
+                if self.core.is_tearing_down() =>
+            {
+                return Err(Refusal::ShuttingDown {});
+            }
+            Ask::Do { verb, names, wait } => match verb {
+                Verb::Start => match self.matching(&self.stack, &names, &|place| self.is_wanted(place)) {
+                    Ok(places) => self.request_for(client, Request::Start, &places, wait),
+                    // Not there yet, perhaps; whoever knows the text knows.
+                    Err(_) => self.change(client, Change::Start { names, wait }),
+                },
+                Verb::Restart => {
+                    self.able(&names, |one| !one.is_removed())?;
+                    self.change(client, Change::Restart { names, wait });
+                }
+                Verb::Freeze => {
+                    let places = self.able(&names, |one| matches!(one.state, State::Running { .. }))?;
+                    self.request_for(client, Request::Freeze, &places, wait);
+                }
+                Verb::Stop => self.request_for(client, Request::Stop, &self.places(&names)?, wait),
+                Verb::Kill => self.request_for(client, Request::Kill, &self.places(&names)?, wait),
+                Verb::Thaw => self.request_for(client, Request::Thaw, &self.places(&names)?, wait),
             },
             Ask::Signal { names, signal, main } => {
-                let places = self.places(&names)?;
                 let to = if main { Recipients::Main } else { Recipients::All };
+                let places = self.able(&names, |one| one.has(to))?;
                 self.request_for(client, |on| Request::Signal { on, signal, to }, &places, true);
             }
             Ask::Scale { counts, wait } => {
-                let unknown =
-                    counts.keys().find(|name| !self.stack.processes.iter().any(|p| p.name == **name));
+                let has = |name: &str| self.stack.processes.iter().any(|p| p.name == name && p.is_in_file());
+                let unknown = counts.keys().find(|name| !has(name));
                 if let Some(name) = unknown {
                     let message = config::unknown_name(name, &self.stack);
                     return Err(Refusal::Invalid { messages: vec![message] });
@@ -265,13 +299,21 @@ impl Driver {
     /// The terminal of an instance; of a process type or a pattern, that of the first that has one.
     fn seat(&self, name: &str) -> Result<Seat, Refusal> {
         let places = self.places(&[name.to_owned()])?;
-        let with_terminal = places.iter().find(|&&place| self.stack.instances[place].pty).copied();
+        let has_terminal = |place: &usize| self.living_as(*place).instances[*place].pty;
+        let with_terminal = places.iter().copied().find(has_terminal);
         let Some(place) = with_terminal.or(places.first().copied()) else {
             return Err(Refusal::NotRunning { instance: name.to_owned() });
         };
         let instance = self.stack.instances[place].name.clone();
         if with_terminal.is_none() {
-            return Err(Refusal::NoTerminal { instance });
+            return Err(match self.stack.instances[place].pty {
+                true => {
+                    let reason =
+                        format!("{instance} gets its terminal at its next start (lpm restart {instance})");
+                    Refusal::Unavailable { reason }
+                }
+                false => Refusal::NoTerminal { instance },
+            });
         }
         match self.terminal_of(InstanceId(place as u32)) {
             Some((screen, keyboard)) => {
@@ -284,7 +326,7 @@ impl Driver {
 
     // ---- requests, each a part of a call
 
-    fn request_for(
+    pub(super) fn request_for(
         &mut self,
         client: Client,
         request: impl FnOnce(Vec<InstanceId>) -> Request,
@@ -295,7 +337,7 @@ impl Driver {
         self.request(client, request(ids(places)), wait);
     }
 
-    fn request(&mut self, client: Client, request: Request, wait: bool) {
+    pub(super) fn request(&mut self, client: Client, request: Request, wait: bool) {
         let part = match wait {
             true => self.part_of(client),
             false => self.calls.number(),
@@ -304,7 +346,7 @@ impl Driver {
     }
 
     /// A number for something that the call waits for.
-    fn part_of(&mut self, client: Client) -> Client {
+    pub(super) fn part_of(&mut self, client: Client) -> Client {
         let part = self.calls.number();
         if let Some(open) = self.calls.open.get_mut(&client) {
             open.parts += 1;
@@ -337,7 +379,13 @@ impl Driver {
         let refusal = done.err().map(|(file, errno)| Refusal::Unavailable {
             reason: format!("{file} of {}: {}", leaf.unwrap_or("the stack"), words(errno)),
         });
-        self.finish_part(part, refusal);
+        match self.calls.changes.trial_of(part) {
+            Some(trial) => {
+                trial.tried(part, refusal);
+                self.conclude_trial();
+            }
+            None => self.finish_part(part, refusal),
+        }
     }
 
     fn finish_part(&mut self, part: Client, refusal: Option<Refusal>) {
@@ -351,7 +399,7 @@ impl Driver {
     }
 
     /// One thing less that the call waits for; after the last one it is answered.
-    fn release(&mut self, client: Client) {
+    pub(super) fn release(&mut self, client: Client) {
         let Some(open) = self.calls.open.get_mut(&client) else { return };
         open.parts -= 1;
         if open.parts == 0
@@ -366,7 +414,22 @@ impl Driver {
         }
     }
 
-    fn refuse(&mut self, client: Client, refusal: Refusal) {
+    /// One thing more that it waits for.
+    pub(super) fn keep_open(&mut self, client: Client) {
+        if let Some(open) = self.calls.open.get_mut(&client) {
+            open.parts += 1;
+        }
+    }
+
+    /// Puts into its answer what changes, and what there is to say about that.
+    pub(super) fn put_changes(&mut self, client: Client, changes: &[interface::Change], notes: Vec<String>) {
+        if let Some(open) = self.calls.open.get_mut(&client) {
+            open.told.changes = changes.to_vec();
+            open.told.notes = notes;
+        }
+    }
+
+    pub(super) fn refuse(&mut self, client: Client, refusal: Refusal) {
         if let Some(open) = self.calls.open.remove(&client) {
             let _ = open.answer.send(Err(refusal));
         }
@@ -379,188 +442,9 @@ impl Driver {
         }
     }
 
-    // ---- changes of the text
-
-    /// Puts a change into the queue; the call waits for it.
-    fn change(&mut self, client: Client, change: Change) {
-        if self.core.is_tearing_down() {
-            return self.refuse(client, Refusal::ShuttingDown {});
-        }
-        if let Some(open) = self.calls.open.get_mut(&client) {
-            open.parts += 1;
-            self.calls.queue.push_back((client, change));
-        }
-        self.next_change();
-    }
-
-    fn next_change(&mut self) {
-        while !self.calls.changing {
-            let Some((client, change)) = self.calls.queue.pop_front() else { return };
-            let (Some(texts), Some(sources)) = (&self.calls.texts, &self.calls.sources) else {
-                let reason = "this stack has no text to read again".to_owned();
-                self.refuse(client, Refusal::Unavailable { reason });
-                continue;
-            };
-            let (texts, sources, outbox) = (Arc::clone(texts), Arc::clone(sources), self.outbox.clone());
-            let read = move || {
-                let changed = texts.carry_out(&sources, &change);
-                let _ = outbox.send(Message::Changed(client, change, changed));
-            };
-            // Files may hang on a network, and the loop waits for nothing.
-            match std::thread::Builder::new().name("lpm-read".into()).spawn(read) {
-                Ok(_) => self.calls.changing = true,
-                Err(error) => {
-                    let reason = format!("the text cannot be read: {}", words(error));
-                    self.refuse(client, Refusal::Unavailable { reason });
-                }
-            }
-        }
-    }
-
-    pub(super) fn on_changed(&mut self, client: Client, change: &Change, changed: Changed) {
-        self.calls.changing = false;
-        // Whoever left before anything was done has changed their mind.
-        if self.calls.open.contains_key(&client) {
-            let done = match changed {
-                Ok(_) if self.core.is_tearing_down() => Err(Refusal::ShuttingDown {}),
-                Ok(changing) => self.apply(client, change, *changing),
-                Err(refusal) => Err(refusal),
-            };
-            match done {
-                Ok(()) => self.release(client),
-                Err(refusal) => self.refuse(client, refusal),
-            }
-        }
-        self.next_change();
-    }
-
-    /// Makes the running stack what the text asks for now.
-    fn apply(&mut self, client: Client, change: &Change, changing: Changing) -> Result<(), Refusal> {
-        let Changing { sources, stack, notes } = changing;
-        let before = Arc::clone(&self.stack);
-        let whole = config::stack_change(&before, &stack);
-        let mut left_out = self.still_left_out(change);
-        let known = |place: usize| self.is_wanted(place) || left_out.contains(&place);
-        let (merged, changes) = config::merge(&before, &known, stack);
-        let (unseen, mut changes): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|c| left_out.contains(&c.place));
-        for gone in unseen.iter().filter(|c| c.kind == ChangeKind::Removed) {
-            left_out.remove(&gone.place);
-        }
-        let concerned: Option<Vec<usize>> = match change {
-            Change::Restart { names, .. } => Some(self.places(names)?),
-            Change::Start { names, .. } => {
-                let added = changes.iter().filter(|c| c.kind == ChangeKind::Added).map(|c| c.place);
-                Some(self.places_of(&merged, names, &added.collect::<Vec<_>>())?)
-            }
-            Change::Scale { .. } | Change::Set { .. } | Change::Reload { .. } => None,
-        };
-        if let (Change::Start { .. }, Some(places)) = (change, &concerned) {
-            let asked = |c: &config::Change| c.kind != ChangeKind::Added || places.contains(&c.place);
-            left_out.extend(changes.iter().filter(|c| !asked(c)).map(|c| c.place));
-            changes.retain(asked);
-        }
-        if let Some(open) = self.calls.open.get_mut(&client) {
-            let mine = changes.iter().filter(|c| concerned.as_ref().is_none_or(|all| all.contains(&c.place)));
-            let whole = whole.iter().filter(|_| concerned.is_none());
-            open.told.notes = notes;
-            open.told.notes.extend(whole.clone().flat_map(report::kept));
-            open.told.changes =
-                whole.filter_map(report::stack_change).chain(mine.map(report::change)).collect();
-        }
-        if let Change::Reload { dry_run: true, .. } = change {
-            return Ok(());
-        }
-
-        let told = self.calls.open.get(&client).map_or_else(Vec::new, |open| open.told.changes.clone());
-        self.chronicle_change(&told);
-        self.calls.left_out = left_out;
-        self.calls.sources = Some(Arc::new(sources));
-        self.grow(&merged);
-        self.stack = Arc::new(merged);
-        let policies =
-            self.stack.instances.iter().zip(0..).map(|(one, id)| (InstanceId(id), one.policy.clone()));
-        let policies: Vec<(InstanceId, Policy)> = policies.collect();
-        self.hand_in(Event::Configured { policies });
-
-        if before.ceilings != self.stack.ceilings {
-            let ceilings = self.stack.ceilings.replacing(&before.ceilings);
-            self.limit(client, None, &ceilings);
-        }
-        let of = |kind: ChangeKind| changes.iter().filter(move |c| c.kind == kind).map(|c| c.place);
-        for place in of(ChangeKind::Live).filter(|place| *place < before.instances.len()) {
-            let (old, new) = (&before.instances[place], &self.stack.instances[place]);
-            if old.ceilings != new.ceilings && self.lives[place].is_some() {
-                let (name, ceilings) = (new.name.clone(), new.ceilings.replacing(&old.ceilings));
-                self.limit(client, Some(name), &ceilings);
-            }
-        }
-
-        let (added, removed): (Vec<_>, Vec<_>) =
-            (of(ChangeKind::Added).collect(), of(ChangeKind::Removed).collect());
-        match change {
-            Change::Restart { wait, .. } => {
-                let places = concerned.unwrap_or_default();
-                self.request_for(client, Request::Restart, &places, *wait);
-            }
-            Change::Start { wait, .. } => {
-                let places = concerned.unwrap_or_default();
-                self.request_for(client, Request::Start, &places, *wait);
-            }
-            Change::Scale { wait, .. } => self.come_and_go(client, added, removed, Vec::new(), *wait),
-            Change::Set { .. } => {}
-            Change::Reload { wait, .. } => {
-                // What was stopped by request, or waits for its restart, takes it in when it starts.
-                let runs = |place: &usize| self.core.instances()[*place].life().is_some();
-                let again = of(ChangeKind::Restart).filter(runs).collect();
-                self.come_and_go(client, added, removed, again, *wait);
-            }
-        }
-        Ok(())
-    }
-
-    /// Which places nobody asks for yet: a count for their process type counts them in, and so may a name, which
-    /// is judged later.
-    fn still_left_out(&self, change: &Change) -> BTreeSet<usize> {
-        let type_of = |place: usize| &self.stack.processes[self.stack.instances[place].process].name;
-        let stays = |place: &usize| match change {
-            Change::Scale { counts, .. } => !counts.contains_key(type_of(*place)),
-            Change::Start { .. } => false,
-            Change::Set { .. } | Change::Reload { .. } | Change::Restart { .. } => true,
-        };
-        self.calls.left_out.iter().copied().filter(stays).collect()
-    }
-
-    fn come_and_go(
-        &mut self,
-        client: Client,
-        come: Vec<usize>,
-        go: Vec<usize>,
-        again: Vec<usize>,
-        wait: bool,
-    ) {
-        if !go.is_empty() {
-            self.request(client, Request::Remove(ids(&go)), wait);
-        }
-        if !again.is_empty() {
-            self.request(client, Request::Restart(ids(&again)), wait);
-        }
-        if !come.is_empty() {
-            self.request(client, Request::Start(ids(&come)), wait);
-        }
-    }
-
-    /// Room for places that are new.
-    fn grow(&mut self, stack: &Stack) {
-        let new = &stack.instances[self.lives.len()..];
-        self.labels.extend(new.iter().map(|one| Label::instance(&one.name, one.process)));
-        self.lives.resize_with(stack.instances.len(), || None);
-    }
-
-    /// Has ceilings written; the call waits for that.
-    fn limit(&mut self, client: Client, leaf: Option<String>, ceilings: &Ceilings) {
+    /// Has ceilings written; what becomes of it comes back under the number `part`.
+    pub(super) fn limit(&mut self, part: Client, leaf: Option<String>, ceilings: &Ceilings) {
         let settings = ceilings::settings(ceilings);
-        let part = self.part_of(client);
         self.worker.order(Order::Limit { leaf, settings, part });
     }
 
@@ -578,25 +462,54 @@ impl Driver {
 
     /// Who is meant by these names; all, if nobody is named.
     fn places(&self, names: &[String]) -> Result<Vec<usize>, Refusal> {
-        self.places_of(&self.stack, names, &[])
+        self.matching(&self.stack, names, &|place| self.is_present(place))
     }
 
-    /// The same of what the stack is about to be, counting those in that are about to be there.
-    fn places_of(&self, stack: &Stack, names: &[String], also: &[usize]) -> Result<Vec<usize>, Refusal> {
-        let there = |place| also.contains(&place) || self.is_present(place);
-        config::matching(stack, &there, names).map_err(|none| Refusal::NoSuchInstance {
+    /// Those of them to whom it can be done. A name that means several leaves out who cannot take part; one of
+    /// whom nobody can is refused.
+    pub(super) fn able(
+        &self,
+        names: &[String],
+        can: impl Fn(&Instance) -> bool,
+    ) -> Result<Vec<usize>, Refusal> {
+        let can = |place: &usize| can(&self.core.instances()[*place]);
+        let mut all = self.places(names)?;
+        let each = match names {
+            [] => vec![all.clone()],
+            names => names.chunks(1).map(|name| self.places(name)).collect::<Result<_, _>>()?,
+        };
+        if let Some(none) = each.iter().find(|places| !places.iter().any(can))
+            && let Some(&place) = none.first()
+        {
+            return Err(Refusal::NotRunning { instance: self.stack.instances[place].name.clone() });
+        }
+        all.retain(can);
+        Ok(all)
+    }
+
+    pub(super) fn matching(
+        &self,
+        stack: &Stack,
+        names: &[String],
+        there: &dyn Fn(usize) -> bool,
+    ) -> Result<Vec<usize>, Refusal> {
+        config::matching(stack, there, names).map_err(|none| Refusal::NoSuchInstance {
             name: none.name,
             known: none.known,
             nearest: none.nearest,
         })
     }
 
+    pub(super) fn has_life(&self, place: usize) -> bool {
+        self.core.instances().get(place).is_some_and(|instance| instance.life().is_some())
+    }
+
+    /// The stack as it was when the present life of an instance was ordered; without one, as it is.
+    pub(super) fn living_as(&self, place: usize) -> &Arc<Stack> {
+        self.born[place].as_ref().filter(|_| self.has_life(place)).unwrap_or(&self.stack)
+    }
+
     fn name(&self, id: InstanceId) -> String {
         self.stack.instances[id.0 as usize].name.clone()
     }
-}
-
-fn ids(places: &[usize]) -> Vec<InstanceId> {
-    // There are at most ten thousand.
-    places.iter().map(|&place| InstanceId(place as u32)).collect()
 }

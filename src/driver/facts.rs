@@ -91,7 +91,7 @@ impl Driver {
             Some(leaf) => Leaf::Cgroup(Arc::new(leaf)),
             None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
         };
-        let mut alive = Alive {
+        let alive = Alive {
             life,
             pid,
             main,
@@ -107,16 +107,9 @@ impl Driver {
             // SIGCHLD tells of the exit too; only its promptness is lost.
             self.complain("watch", errno);
         }
-        if let Leaf::Cgroup(leaf) = &alive.leaf {
-            if let Some(file) = words::felt(&instance.ceilings) {
-                let watched = leaf.watch(file);
-                alive.felt = watched
-                    .ok()
-                    .filter(|fd| self.watch.add(fd, EventFlags::PRI, Key::resource(life)).is_ok());
-            }
-        }
         self.by_pid.insert(number(pid), life.instance);
         self.lives[at] = Some(alive);
+        self.watch_ceilings(at);
         self.hand_in(Event::Spawned { life, pid: number(pid) });
         for (stream, pipe) in pipes {
             self.open(life, pipe, stream, None);
@@ -205,6 +198,17 @@ impl Driver {
         Ok(())
     }
 
+    /// Arms the notification of the ceilings that an instance has now.
+    pub(super) fn watch_ceilings(&mut self, at: usize) {
+        let Some(alive) = &mut self.lives[at] else { return };
+        let file = words::felt(&self.stack.instances[at].ceilings);
+        if let (Leaf::Cgroup(leaf), None, Some(file)) = (&alive.leaf, &alive.felt, file) {
+            let key = Key::resource(alive.life);
+            let watched = leaf.watch(file).ok();
+            alive.felt = watched.filter(|fd| self.watch.add(fd, EventFlags::PRI, key).is_ok());
+        }
+    }
+
     /// The leaf may be empty, or stand still.
     pub(super) fn on_events(&mut self, id: InstanceId) {
         let Some(alive) = &self.lives[id.0 as usize] else { return };
@@ -235,6 +239,7 @@ impl Driver {
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.hand_in(Event::TimePassed);
         }
+        self.on_calls_due();
         self.tell_manager();
         if self.progress.is_some_and(|due| due <= now) && self.ending.is_none() {
             self.progress = Some(now + STILL_WAITING);

@@ -11,6 +11,7 @@
 
 mod calls;
 pub mod ceilings;
+mod changes;
 mod facts;
 mod launcher;
 mod life;
@@ -173,7 +174,7 @@ enum Message {
     Log(Notice),
     /// A client asks, or left.
     Control(control::Message),
-    /// What the text comes to now.
+    /// What the text comes to now, and the number of the reading.
     Changed(Client, Change, Changed),
     /// Who is being waited for, looked up.
     Waiting(Vec<String>),
@@ -204,6 +205,12 @@ struct Driver {
     calls: Calls,
     /// By instance.
     lives: Vec<Option<Alive>>,
+    /// As what their present or last lives were ordered, by instance.
+    born: Vec<Option<Arc<Stack>>>,
+    /// Lives that are to begin when their port is free.
+    held: Vec<Life>,
+    /// A change of the text has given a port to another instance, so that it may be in use when that begins.
+    ports_moved: bool,
     /// Facts that came of an order at once; handed in when the orders that came with it are carried out.
     told: VecDeque<Event>,
     by_pid: HashMap<u32, InstanceId>,
@@ -281,6 +288,9 @@ impl Driver {
             manager: setup.notifier.map(Manager::new),
             counters,
             lives: setup.stack.instances.iter().map(|_| None).collect(),
+            born: vec![None; setup.stack.instances.len()],
+            held: Vec::new(),
+            ports_moved: false,
             stack: setup.stack,
             core,
             clock: Clock::start(),
@@ -326,7 +336,10 @@ impl Driver {
     /// Waits for one thing to happen and deals with it.
     async fn wait(&mut self) {
         let manager = self.manager.as_ref().and_then(Manager::due);
-        let wake = [self.core.deadline(), self.progress, self.stop_by, manager].into_iter().flatten().min();
+        let wake = [self.core.deadline(), self.progress, self.stop_by, manager, self.calls.due()]
+            .into_iter()
+            .flatten()
+            .min();
         let timer = self.clock.sleep_until(wake);
         tokio::select! {
             biased;
@@ -337,7 +350,7 @@ impl Driver {
                 Some(Message::Worker(Report::Limited { part, leaf, done })) => self.on_limited(part, leaf.as_deref(), done),
                 Some(Message::Worker(Report::Finished)) => unreachable!("nobody told it to"),
                 Some(Message::Control(message)) => self.on_control(message),
-                Some(Message::Changed(client, change, changed)) => self.on_changed(client, &change, changed),
+                Some(Message::Changed(number, change, changed)) => self.on_changed(number, change, changed),
                 Some(Message::Waiting(lines)) => lines.into_iter().for_each(|line| self.log.say(&self.system, line)),
                 Some(Message::Log(notice)) => self.on_notice(notice),
                 None => unreachable!("the worker and the log thread hold their ends while we run"),
@@ -356,6 +369,7 @@ impl Driver {
             }
             next = self.told.pop_front();
         }
+        self.bear_held();
         if self.core.is_tearing_down() && self.progress.is_none() {
             self.progress = Some(self.clock.now() + WAITING);
         }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::life::{self, Alive};
-use super::worker::Order;
+use super::worker::{self, Order};
 use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice, launcher};
 use crate::config::Signal;
 use crate::error::words;
@@ -18,17 +18,16 @@ use crate::linux::cgroup::AndContinue;
 use crate::linux::{descendants, signals};
 use crate::output::screen::Screen;
 use crate::output::{Source, SourceId, Stream, Treatment, announce};
-use crate::supervisor::{Action, Announcement, Event, Life, Recipients};
+use crate::supervisor::{Action, Announcement, Event, Instance, Life, Recipients, State};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
         match action {
-            Action::Spawn(life) => {
-                let cancelled = Arc::new(AtomicBool::new(false));
-                self.cancels.insert(life, Arc::clone(&cancelled));
-                let terminal = self.terminal_for(life.instance);
-                let stack = Arc::clone(&self.stack);
-                self.worker.order(Order::Spawn { life, cancelled, stack, terminal });
+            Action::Spawn(life) if self.waits_for_its_port(life) => self.held.push(life),
+            Action::Spawn(life) => self.bear(life),
+            Action::CancelSpawn(life) if self.held.contains(&life) => {
+                self.held.retain(|held| *held != life);
+                self.told.push_back(Event::SpawnFailed { life, failure: worker::cancelled() });
             }
             Action::CancelSpawn(life) => {
                 if let Some(cancelled) = self.cancels.get(&life) {
@@ -60,6 +59,38 @@ impl Driver {
             Action::Reply { client: launcher::RISE, reply } => self.on_rise(&reply),
             Action::Reply { client, reply } => self.on_reply(client, &reply),
             Action::Exit(ending) => self.ending = Some(ending),
+        }
+    }
+
+    fn bear(&mut self, life: Life) {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        self.cancels.insert(life, Arc::clone(&cancelled));
+        let terminal = self.terminal_for(life.instance);
+        let stack = Arc::clone(&self.stack);
+        self.born[life.instance.0 as usize] = Some(Arc::clone(&stack));
+        self.worker.order(Order::Spawn { life, cancelled, stack, terminal });
+    }
+
+    /// Whether somebody who is ending has the port that this life is to have. Whoever stays has it for a reason
+    /// that waiting does not change.
+    fn waits_for_its_port(&self, life: Life) -> bool {
+        let at = life.instance.0 as usize;
+        let Some(port) = self.stack.instances[at].port.filter(|_| self.ports_moved) else { return false };
+        let ends = |instance: &Instance| {
+            matches!(instance.state, State::StopSigterm { .. } | State::StopSigkill { .. })
+        };
+        let has = |place: usize| self.living_as(place).instances[place].port == Some(port);
+        let others = self.core.instances().iter().enumerate().filter(|&(place, _)| place != at);
+        others.filter(|(_, other)| ends(other)).any(|(place, _)| has(place))
+    }
+
+    /// Lets those begin whose ports are free by now.
+    pub(super) fn bear_held(&mut self) {
+        for life in std::mem::take(&mut self.held) {
+            match self.waits_for_its_port(life) {
+                true => self.held.push(life),
+                false => self.bear(life),
+            }
         }
     }
 
@@ -192,6 +223,14 @@ impl Driver {
         };
         let label = self.labels[at].clone();
         self.log.open(Source { id: source_id(life, stream), label, stream, treatment, screen }, fd);
+    }
+
+    /// Lets what an instance says be seen, or not, as it is configured now.
+    pub(super) fn show(&self, place: usize) {
+        if let Some(alive) = &self.lives[place] {
+            let shown = !self.stack.instances[place].quiet;
+            self.sources(alive.life).for_each(|source| self.log.show(source, shown));
+        }
     }
 
     /// Of an instance with a terminal of its own the first alone is there, and that the others are not does not

@@ -100,15 +100,16 @@ impl Driver {
         };
         let about = &self.calls.about;
         let counts = config::counts(&self.stack, &|place| self.is_wanted(place));
-        let processes = self.stack.processes.iter().map(|process| interface::ProcessType {
-            name: process.name.clone(),
-            command: process.text.clone(),
-            instances: counts.get(&process.name).copied().unwrap_or(0),
+        let processes = self.stack.processes.iter().filter_map(|process| {
+            let instances = counts.get(&process.name).copied().unwrap_or(0);
+            let (name, command) = (process.name.clone(), process.text.clone());
+            // What is gone from the Procfile and has no instance is history.
+            (instances > 0 || process.is_in_file()).then_some(interface::ProcessType {
+                name,
+                command,
+                instances,
+            })
         });
-        // What is gone from the Procfile and has no instance is history.
-        let gone: Vec<&str> =
-            self.stack.processes.iter().filter(|p| p.line == 0).map(|p| p.name.as_str()).collect();
-        let processes = processes.filter(|one| one.instances > 0 || !gone.contains(&one.name.as_str()));
         interface::Stack {
             name: self.stack.name.clone(),
             root: self.stack.root.display().to_string(),
@@ -130,6 +131,9 @@ impl Driver {
     fn instance(&self, place: usize, wall: Wall) -> interface::Instance {
         let (spec, instance) = (&self.stack.instances[place], &self.core.instances()[place]);
         let process = &self.stack.processes[spec.process];
+        // A process has what it was born with, whatever its text says now.
+        let born = self.living_as(place);
+        let as_born = &born.instances[place];
         let (state, restart_at) = state(instance);
         let cgroup = match (&self.lives[place], &self.ground.tree) {
             (Some(_), Some(tree)) => Some(tree.path().join("app").join(&spec.name).display().to_string()),
@@ -152,11 +156,11 @@ impl Driver {
             restart_at: restart_at.map(|time| wall.of(time)),
             restart_reason: instance.last_restart.map(|LastRestart { why, .. }| reason(why)),
             leftovers: instance.leftovers,
-            port: spec.port,
-            pty: spec.pty,
+            port: as_born.port,
+            pty: as_born.pty,
             restart: restart(instance.policy.restart.when).to_owned(),
-            command: process.text.clone(),
-            working_directory: spec.working_directory.display().to_string(),
+            command: born.processes[as_born.process].text.clone(),
+            working_directory: as_born.working_directory.display().to_string(),
             cgroup,
             ceilings: ceilings(&spec.ceilings),
             usage: used(&instance.usage),

@@ -115,6 +115,10 @@ impl Texts {
         if read != Read::Nothing {
             (self.read)(&mut sources, read).map_err(invalid)?;
         }
+        // Nobody wants to be reminded at every reload of what he took out of the Procfile himself.
+        if read == Read::Everything {
+            sources.forget_what_is_gone();
+        }
         let mut options = std::mem::take(&mut sources.options);
         let amended = change.amend(&sources, &mut options);
         sources.options = options;

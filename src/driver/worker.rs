@@ -206,9 +206,7 @@ impl Births {
         terminal: Option<Size>,
     ) -> Answer {
         if cancelled.load(Ordering::Acquire) {
-            let reason = "stopped before it began".to_owned();
-            let failure = Failure { stage: "start".into(), reason, kind: FailureKind::Cancelled };
-            return Err((life, failure));
+            return Err((life, self::cancelled()));
         }
         let instance = &stack.instances[life.instance.0 as usize];
         let leaf = match self.make_leaf(instance, stack.limits) {
@@ -343,6 +341,12 @@ impl Births {
             let _ = tree.app().remove(leaf);
         }
     }
+}
+
+/// The order was withdrawn before it was carried out.
+pub(super) fn cancelled() -> Failure {
+    let reason = "stopped before it began".to_owned();
+    Failure { stage: "start".into(), reason, kind: FailureKind::Cancelled }
 }
 
 /// lpm's own standard streams.

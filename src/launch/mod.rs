@@ -144,8 +144,13 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     // From here on things are made that have to be taken away again: a signal waits until the driver can
     // act on it.
     let held = signals::block_all();
-    let open_files = raise_open_files();
-    let most_clients = enough_open_files(&stack, &plan.streams)?;
+    let own_limit = raise_open_files();
+    let split = matches!(plan.streams, Streams::Pipes { split_stderr: true });
+    let files_needed = open_files(&stack, split);
+    if let Some(why) = too_few_open_files(files_needed) {
+        return Err(Error::new(why));
+    }
+    let most_clients = room_for_clients(files_needed);
     let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
     let own = own_pid().as_raw_pid();
     // One-off commands run beside their stack and beside each other.
@@ -201,7 +206,12 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if stack.instances.iter().any(|instance| instance.control) {
         stack = config::load(&sources).map_err(|problems| refused(&problems))?.stack;
     }
-    let texts = texts(files, decision, ground.tree.as_ref());
+    let too_many = move |stack: &Stack| match open_files(stack, split) {
+        // Beside it there are the clients; it was not refused for them when it started.
+        needed if needed > files_needed => too_few_open_files(needed + most_clients as u64),
+        _ => None,
+    };
+    let texts = texts(files, decision, ground.tree.as_ref(), too_many);
     if let Some(launcher) = &plan.launcher {
         preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
     }
@@ -214,7 +224,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         voice: plan.voice,
         terminal: has_terminal(),
         ignore_hangup: signals::is_ignored(libc::SIGHUP),
-        open_files,
+        open_files: own_limit,
         launcher: plan.launcher.clone(),
         notifier: plan.notifier,
         preface,
@@ -416,30 +426,43 @@ fn raise_open_files() -> Option<(u64, u64)> {
 const OWN_FILES: u64 = 32;
 const FILES_OF_INSTANCE: u64 = 4;
 
-/// Whether the limit of open files leaves room for this stack. Half of it running would be worse than none.
-/// Returns how many clients there is room for beside it.
-fn enough_open_files(stack: &Stack, streams: &Streams) -> Result<usize, Error> {
-    const MOST_CLIENTS: u64 = 4096;
-    const FEWEST_CLIENTS: u64 = 8;
-    let split = matches!(streams, Streams::Pipes { split_stderr: true });
+/// The most and the fewest clients that there is to be room for.
+const MOST_CLIENTS: u64 = 4096;
+const FEWEST_CLIENTS: u64 = 8;
+
+/// How many open files a stack takes, with `split`: a pipe more for standard error.
+fn open_files(stack: &Stack, split: bool) -> u64 {
     // A terminal cannot be split.
     let of = |instance: &config::Instance| FILES_OF_INSTANCE + u64::from(split && !instance.pty);
-    let needed = OWN_FILES + stack.instances.iter().map(of).sum::<u64>();
-    match rustix::process::getrlimit(Resource::Nofile).current {
-        Some(allowed) if allowed < needed => Err(Error::new(format!(
-            "{needed} open files are needed for this stack and {allowed} are allowed \
-             (raise the hard limit: ulimit -n {needed})"
-        ))),
-        allowed => {
-            // Half of what is left: the stack may grow.
-            let left = allowed.map_or(u64::MAX, |allowed| (allowed - needed) / 2);
-            Ok(usize::try_from(left.clamp(FEWEST_CLIENTS, MOST_CLIENTS)).expect("at most a few thousand"))
-        }
-    }
+    OWN_FILES + stack.instances.iter().map(of).sum::<u64>()
 }
 
-/// How the text is read again, and held against this machine.
-fn texts(files: Files, decision: Decision, tree: Option<&Arc<Tree>>) -> Texts {
+/// Why a stack that takes so many open files cannot run, if the limit leaves no room for it. Half of it running
+/// would be worse than none.
+fn too_few_open_files(needed: u64) -> Option<String> {
+    let allowed = rustix::process::getrlimit(Resource::Nofile).current.filter(|allowed| *allowed < needed)?;
+    Some(format!(
+        "{needed} open files are needed for this stack and {allowed} are allowed \
+         (raise the hard limit: ulimit -n {needed})"
+    ))
+}
+
+/// How many clients there is room for beside a stack that takes so many open files.
+fn room_for_clients(needed: u64) -> usize {
+    let allowed = rustix::process::getrlimit(Resource::Nofile).current;
+    // Half of what is left: the stack may grow.
+    let left = allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(needed) / 2);
+    usize::try_from(left.clamp(FEWEST_CLIENTS, MOST_CLIENTS)).expect("at most a few thousand")
+}
+
+/// How the text is read again, and held against this machine. `obstacle`: why a stack cannot run beside what is
+/// there.
+fn texts(
+    files: Files,
+    decision: Decision,
+    tree: Option<&Arc<Tree>>,
+    obstacle: impl Fn(&Stack) -> Option<String> + Send + Sync + 'static,
+) -> Texts {
     let enabled = tree.map_or(Vec::new(), |tree| tree.enabled().to_vec());
     let refused = tree.map_or(Vec::new(), |tree| tree.refused().to_vec());
     let read = move |sources: &mut Sources, what| {
@@ -451,6 +474,9 @@ fn texts(files: Files, decision: Decision, tree: Option<&Arc<Tree>>) -> Texts {
         read.map_err(|error| error.messages().to_vec())
     };
     let judge = move |stack: &Stack| {
+        if let Some(reason) = obstacle(stack) {
+            return Err(Refusal::Unavailable { reason });
+        }
         let mut lacks = ground::lacks(stack, &decision);
         lacks.extend(ground::lacks_in(stack, &enabled, &refused));
         match (lacks.first(), stack.limits) {

@@ -181,6 +181,11 @@ impl Log {
         self.orders.push(Order::Settle(source));
     }
 
+    /// Prints what the source says from now on, or only reads it (`quiet`).
+    pub fn show(&self, source: SourceId, shown: bool) {
+        self.orders.push(Order::Show(source, shown));
+    }
+
     /// Settles the source and stops reading it, whoever may still hold the other end.
     pub fn close(&self, source: SourceId) {
         self.orders.close(source);
@@ -218,6 +223,7 @@ enum Order {
     Open(Source, Arc<OwnedFd>),
     Say(Label, String),
     Settle(SourceId),
+    Show(SourceId, bool),
     Close(SourceId),
     Flush(u64),
     End,

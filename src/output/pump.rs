@@ -202,6 +202,11 @@ impl Pump {
                 Order::Open(source, fd) => self.open(source, fd),
                 Order::Say(label, text) => self.say(&label, &text),
                 Order::Settle(id) => self.settle(id),
+                Order::Show(id, shown) => {
+                    // What was written before is treated as before.
+                    self.settle(id);
+                    self.sources.entry(id).and_modify(|open| open.shown = shown);
+                }
                 Order::Close(id) => {
                     self.settle(id);
                     self.forget(id);
@@ -232,11 +237,12 @@ impl Pump {
         }
         let Source { id, label, stream, treatment, screen } = source;
         let ring = self.record.as_ref().map(|record| record.history.ring(label.shared_name()));
+        let raw = treatment == Treatment::PrintRaw || screen.is_some();
         let terminal = screen.map(|screen| {
             screen.reset();
             Terminal { screen, plain: Plain::default() }
         });
-        let voice = self.page.voice(label, stream, treatment == Treatment::PrintRaw);
+        let voice = self.page.voice(label, stream, raw);
         let shown = treatment != Treatment::Discard;
         self.sources.insert(id, Open { fd, cutter: Cutter::default(), voice, stream, shown, ring, terminal });
     }

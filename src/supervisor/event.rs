@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Policy, Signal};
+use crate::config::{ExitCodeRule, Policy, Signal};
 
 /// Index of an instance in [`crate::config::Stack::instances`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -77,6 +77,8 @@ pub enum Event {
     Configured {
         /// In ascending order where instances are new.
         policies: Vec<(InstanceId, Policy)>,
+        /// How lpm ends when instances decide it.
+        exit_code: ExitCodeRule,
     },
     /// lpm was sent this signal.
     Signal(Signal),

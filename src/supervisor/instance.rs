@@ -241,7 +241,7 @@ impl Instance {
     }
 
     /// Whether there is a process that a signal could be for.
-    pub(super) fn has(&self, to: Recipients) -> bool {
+    pub fn has(&self, to: Recipients) -> bool {
         let left_behind = match self.state {
             State::StopSigterm { main, .. } | State::StopSigkill { main, .. } | State::Stuck { main, .. } => {
                 main == Main::Gone
@@ -253,6 +253,17 @@ impl Instance {
             | State::RestartWait { .. } => false,
         };
         self.pid().is_some() || (to == Recipients::All && left_behind)
+    }
+
+    /// Whether it has a life that goes on, or that another one follows.
+    pub fn goes_on(&self) -> bool {
+        match self.state {
+            State::Inactive | State::Failed | State::RestartWait { .. } => false,
+            State::Starting { .. } | State::Running { .. } => true,
+            State::StopSigterm { then, .. } | State::StopSigkill { then, .. } | State::Stuck { then, .. } => {
+                then != Then::Rest
+            }
+        }
     }
 
     /// Whether it would be new to it that its life ends and this follows. What is at rest has no life to end.

@@ -48,9 +48,9 @@
 //!
 //! `idle → up → tear-down → over`. Tear-down is *decided*: by an exit that the settings do not forgive, by a
 //! request, by a signal, or because nothing is left that could ever run again. It is never inferred from
-//! emptiness alone: a stack whose instances all wait for a restart, or were stopped or removed by request,
-//! lives on. Once tear-down was decided nothing is spawned any more, and when every instance is over (or stuck
-//! beyond SIGKILL) `Exit` comes out, once.
+//! emptiness alone: a stack whose instances all wait for a restart, or were stopped by request, lives on, and so
+//! does one that a removal has emptied. Once tear-down was decided nothing is spawned any more, and when every
+//! instance is over (or stuck beyond SIGKILL) `Exit` comes out, once.
 //!
 //! # Requests
 //!
@@ -104,6 +104,8 @@ pub struct Supervisor {
     /// The code of the last unasked exit: the one that ended a stack in which every instance may die.
     last: u8,
     frozen_since: Option<Time>,
+    /// Since an instance last ended unasked, one was removed: that nothing is left then is what was asked for.
+    removed_since: bool,
     pending: Vec<Pending>,
     #[serde(skip)]
     actions: Vec<Action>,
@@ -179,6 +181,7 @@ impl Supervisor {
             worst: 0,
             last: 0,
             frozen_since: None,
+            removed_since: false,
             pending: Vec::new(),
             actions: Vec::new(),
         }
@@ -195,7 +198,7 @@ impl Supervisor {
             (_, Event::Emptied { life, usage }) => self.on_emptied(now, life, usage),
             (_, Event::Resource { life, usage }) => self.on_resource(life, usage),
             (_, Event::Frozen { life }) => self.on_frozen(life),
-            (_, Event::Configured { policies }) => self.on_configured(policies),
+            (_, Event::Configured { policies, exit_code }) => self.on_configured(policies, exit_code),
             (_, Event::Signal(signal)) => self.on_signal(now, signal),
             (_, Event::ReaderLeft) => self.tear_down(now, Ending::Code(policy::signal_code(SIGPIPE))),
             (_, Event::Request { client, request }) => self.on_request(now, client, request),
@@ -466,7 +469,8 @@ impl Supervisor {
         }
     }
 
-    fn on_configured(&mut self, policies: Vec<(InstanceId, Policy)>) {
+    fn on_configured(&mut self, policies: Vec<(InstanceId, Policy)>, exit_code: ExitCodeRule) {
+        self.exit_code = exit_code;
         for (id, policy) in policies {
             let (at, known) = (id.0 as usize, self.instances.len());
             match self.instances.get_mut(at) {
@@ -691,6 +695,7 @@ impl Supervisor {
     fn judge(&mut self, now: Time, at: usize, code: u8, clean: bool) {
         self.worst = self.worst.max(code);
         self.last = code;
+        self.removed_since = false;
         let policy = &self.instances[at].policy;
         let forgiven = policy.can_die || (policy.oneshot && clean);
         if !forgiven {
@@ -879,6 +884,7 @@ impl Supervisor {
         let instance = &mut self.instances[at];
         let (id, known) = (instance.id, instance.is_removed());
         instance.wanted = Wanted::Gone;
+        self.removed_since = true;
         if !matches!(instance.state, State::Inactive | State::Failed) {
             return self.stop_by_request(now, at);
         }
@@ -960,12 +966,17 @@ impl Supervisor {
 
     // ---- the end
 
+    /// Whether nothing runs or ever will by itself, and nobody asked for that. What was removed is no part of the
+    /// stack, and its being down says nothing.
+    fn nothing_is_left(&self) -> bool {
+        let up_or_removed = |instance: &Instance| instance.wanted == Wanted::Up || instance.is_removed();
+        !self.removed_since
+            && self.instances.iter().all(|instance| instance.at_rest() && up_or_removed(instance))
+    }
+
     /// After each fact: has the stack come to its end?
     fn conclude(&mut self, now: Time) {
-        let nothing_left = self.phase == Phase::Up
-            && self.instances.iter().all(Instance::at_rest)
-            && self.instances.iter().all(|instance| instance.wanted == Wanted::Up);
-        if nothing_left {
+        if self.phase == Phase::Up && self.nothing_is_left() {
             self.tear_down(now, self.by_rule(self.last));
         }
         self.answer();

@@ -10,6 +10,7 @@ mod completions;
 mod control;
 mod control_clients;
 mod control_peers;
+mod control_reload;
 mod control_text;
 mod control_where;
 mod detached;

@@ -279,8 +279,9 @@ fn lie() -> impl Strategy<Value = Lie> {
         6 => (life(), usage()).prop_map(|(life, usage)| Event::Emptied { life, usage }),
         2 => (life(), usage()).prop_map(|(life, usage)| Event::Resource { life, usage }),
         4 => life().prop_map(|life| Event::Frozen { life }),
-        1 => prop::collection::vec((0..7u32, words()), 0..3).prop_map(|configured| Event::Configured {
+        1 => (prop::collection::vec((0..7u32, words()), 0..3), rule()).prop_map(|(configured, exit_code)| Event::Configured {
             policies: configured.iter().map(|(id, words)| (InstanceId(*id), policy(words))).collect(),
+            exit_code,
         }),
         3 => signal().prop_map(|signal| Event::Signal(Signal(signal))),
         1 => any::<i32>().prop_map(|signal| Event::Signal(Signal(signal))),
@@ -383,7 +384,7 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
                     _ => {}
                 }
             }
-            Event::Configured { policies } => {
+            Event::Configured { policies, .. } => {
                 let new = policies.iter().map(|(id, _)| *id).filter(|&id| exists(&core, id));
                 gone.extend(new.filter(|id| id.0 >= known));
             }

@@ -2767,14 +2767,36 @@ mod removing {
     }
 
     #[test]
-    fn one_that_was_removed_keeps_the_stack_when_the_last_other_dies() {
-        let mut world = World::up("web worker:can-die");
+    fn one_that_was_removed_does_not_keep_the_stack_when_the_last_other_dies() {
+        let mut world = World::up("web:can-die worker:can-die");
         world.remove("web");
         world.run();
-        world.exits("worker", Exit::Code(1));
         assert!(!world.core.is_tearing_down());
-        let down = world.ask(Request::ShutDown);
-        assert_eq!((world.reply(down), world.ending), (Some(Reply::Done), Some(Ending::Code(0))));
+        world.exits("worker", Exit::Code(1));
+        assert_eq!(world.ending, Some(Ending::Code(1)));
+    }
+
+    #[test]
+    fn the_removal_itself_ends_nothing() {
+        let mut world = World::up("web:can-die worker");
+        world.exits("web", Exit::Code(0));
+        world.remove("worker");
+        world.run();
+        assert!(!world.core.is_tearing_down(), "somebody asked for it to be empty");
+        world.start("web");
+        world.run();
+        world.exits("web", Exit::Code(0));
+        assert_eq!(world.ending, Some(Ending::Code(0)));
+    }
+
+    #[test]
+    fn one_that_dies_while_another_is_being_removed_is_the_last() {
+        let mut world = World::up("web:can-die worker:dies-in-ms=1000");
+        world.remove("worker");
+        world.exits("web", Exit::Code(3));
+        assert_eq!(world.ending, None, "worker still ends");
+        world.run();
+        assert_eq!(world.ending, Some(Ending::Code(3)));
     }
 }
 
@@ -2801,6 +2823,15 @@ mod configuring {
         world.exits("worker", Exit::Code(4));
         world.run();
         assert_eq!(world.ending, Some(Ending::Code(4)), "once started it belongs to the stack");
+    }
+
+    #[test]
+    fn the_exit_code_follows_the_rule_that_is_configured_last() {
+        let mut world = World::up("web");
+        world.rule = ExitCodeRule::Zero;
+        world.configure("");
+        world.exits("web", Exit::Code(7));
+        assert_eq!(world.ending, Some(Ending::Code(0)));
     }
 
     #[test]
@@ -2884,7 +2915,7 @@ mod configuring {
         let policy = super::super::world::plain_policy();
         for policies in [vec![], vec![(InstanceId(7), policy.clone())], vec![(InstanceId(u32::MAX), policy)]]
         {
-            world.tell(Event::Configured { policies });
+            world.tell(Event::Configured { policies, exit_code: ExitCodeRule::First });
         }
         assert_eq!(world.core, before);
     }

@@ -122,6 +122,8 @@ pub struct World {
     pub history: Vec<(Time, Event, Vec<Action>)>,
     pub replies: BTreeMap<u64, Vec<Reply>>,
     pub ending: Option<Ending>,
+    /// The exit-code rule as it is configured.
+    pub rule: ExitCodeRule,
     /// The longest grace and the longest restart delay that were ever configured.
     pub longest: (Duration, Duration),
     happenings: BTreeMap<(Time, u64), Happening>,
@@ -152,6 +154,7 @@ impl World {
             history: Vec::new(),
             replies: BTreeMap::new(),
             ending: None,
+            rule,
             longest: (Duration::ZERO, Duration::ZERO),
             happenings: BTreeMap::new(),
             leaves: BTreeMap::new(),
@@ -252,7 +255,7 @@ impl World {
                 }
             }
         }
-        self.tell(Event::Configured { policies });
+        self.tell(Event::Configured { policies, exit_code: self.rule });
     }
 
     fn remember(&mut self, policy: &Policy) {
