@@ -10,12 +10,12 @@ use std::thread;
 use lpm::output::history::{BYTES_PER_INSTANCE, History};
 use lpm::output::lines::{Cutter, Piece};
 use lpm::output::terminal::{Clock, Escaper, Prefix};
-use lpm::output::{CHUNK, Label, Layout, Log, Source, SourceId, Stream, Treatment, pipe};
+use lpm::output::{CHUNK, Label, Layout, Log, LogFiles, Sinks, Source, SourceId, Stream, Treatment, pipe};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::time::{ClockId, clock_gettime};
 
 const LAYOUT: Layout =
-    Layout { width: 6, timestamps: true, prefix: true, colour: false, escape_controls: false };
+    Layout { width: 6, timestamps: true, prefix: true, colour: false, escape_controls: false, json: false };
 
 fn main() {
     for length in [20, 100, 1000] {
@@ -90,7 +90,10 @@ fn whole_way(writers: usize, bytes: usize, kept: Option<usize>) {
     let (mut ours, mut least) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         ours.push(flood(writers, bytes, |sources, out| {
-            let log = Log::start(out, LAYOUT, kept.map(History::new), Box::new(|_| ())).expect("a thread");
+            let history = kept.map(History::new);
+            let sinks =
+                Sinks { stdout: out, shown: true, layout: LAYOUT, history, files: LogFiles::default() };
+            let log = Log::start(sinks, Box::new(|_| ())).expect("a thread");
             for (n, fd) in sources.into_iter().enumerate() {
                 let label = Label::instance(&format!("web.{n}"), n);
                 let id = SourceId(n as u64);

@@ -702,6 +702,14 @@ pub struct OutputArgs {
     #[arg(long, env = "LPM_SPLIT_STDERR", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub split_stderr: bool,
 
+    /// Where lines go: terminal, json, json=FILE, file=DIR, file=NAME.log [default: terminal]
+    #[arg(long, value_name = "WHERE", env = "LPM_LOG", hide_env_values = true)]
+    pub log: Vec<String>,
+
+    /// When a log file is put aside, and how many are kept, e.g. size=10M,age=1d,keep=5 [default: never]
+    #[arg(long, value_name = "WHEN", env = "LPM_LOG_ROTATE", hide_env_values = true)]
+    pub log_rotate: Vec<String>,
+
     /// Write the summary of the run to this file, as JSON
     #[arg(long, value_name = "FILE", env = "LPM_SUMMARY", hide_env_values = true)]
     pub summary: Option<PathBuf>,

@@ -20,7 +20,7 @@ use crate::supervisor::Ending;
 /// Everything that is wrong, located.
 pub fn check(around: &Surroundings, arguments: Check, origins: &Origins) -> Result<Ending, Error> {
     let Check { names, stack, life, ceilings, json } = arguments;
-    let asked = Asked { stack, life, ceilings, names: &names, quiet: None };
+    let asked = Asked { stack, life, ceilings, names: &names, ..Asked::default() };
     let gathered = gather::gather(around, asked, origins)?;
     let loaded = match config::load(&gathered.sources) {
         Ok(loaded) => loaded,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::claim::Record;
 use crate::cli::{Origins, OutputArgs, Start};
-use crate::config::Stack;
+use crate::config::{Form, Stack};
 use crate::control::client::Client;
 use crate::control::interface::{Instances, Named};
 use crate::driver::{Launcher, News, Streams, Voice};
@@ -57,7 +57,7 @@ fn run(
         let text = format!("{option}: only for what starts in a stack that runs, and this one does not");
         return Err(Error::new(text));
     }
-    let asked = Asked { stack, life, ceilings, names: &names, quiet: output.quiet.clone() };
+    let asked = Asked { stack, life, ceilings, names: &names, output: output.clone() };
     let loaded = launch::load(around, asked, origins)?;
     let layout = layout(around, &output, &loaded.stack, origins)?;
     if detach && launcher.is_none() {
@@ -70,6 +70,7 @@ fn run(
         voice: Voice::Stack,
         output: stdout,
         layout,
+        file_times: !output.no_timestamp,
         table: output.quiet.is_none(),
         summary: output.summary,
         socket: control.socket,
@@ -107,6 +108,7 @@ fn layout(
         prefix: !output.no_prefix,
         colour,
         escape_controls: rustix::termios::isatty(stdio::stdout()),
+        json: stack.logging.stdout == Some(Form::Json),
     })
 }
 

@@ -164,6 +164,9 @@ pub fn stack_change(old: &Stack, new: &Stack) -> Option<StackChange> {
     let mut kept = Vec::new();
     say(&mut kept, "name", &old.name, &new.name, |name| quote(name));
     say(&mut kept, "root", &old.root, &new.root, |root| root.display().to_string());
+    if old.logging != new.logging {
+        kept.push("log".to_owned());
+    }
     (!details.is_empty() || !kept.is_empty()).then_some(StackChange { ceilings: changed, details, kept })
 }
 
@@ -203,6 +206,7 @@ fn stay(old: &Stack, new: &mut Stack) {
         }
         new.root.clone_from(&old.root);
     }
+    new.logging.clone_from(&old.logging);
 }
 
 /// Adds the process types of `old` that are gone to `processes`; says where each of `old` is then.

@@ -11,6 +11,7 @@ pub mod dotenv;
 pub mod environment;
 pub mod error;
 pub mod formation;
+pub mod logging;
 mod manifest;
 pub mod matching;
 pub mod options;
@@ -30,6 +31,7 @@ pub use assignment::{assignments, check_target};
 pub use difference::{Change, ChangeKind, StackChange, counts, merge, stack_change};
 pub use environment::{SCRUBBED, environment_of};
 pub use error::{Diagnostic, Place, Severity};
+pub use logging::{Form, LogFile, Logging, Rotation};
 pub use matching::{NoSuch, matching, names};
 pub use options::{Assignment, Given, Options};
 pub use procfile::choose_procfile;
@@ -228,6 +230,12 @@ impl<'a> Assembly<'a> {
         let limits = choice(&options.limits, &said.limits, "a rule for limits", &limits, problems);
         let exit_code = choice(&options.exit_code, &said.exit_code, "an exit code rule", &rules, problems);
         let ceilings = settings::of_stack(options, &self.manifest.ceilings, &self.sources.machine, problems);
+        let logging = logging::logging(
+            [&options.log, &options.log_rotate],
+            [&said.log, &said.log_rotate],
+            [&options.directory, &self.sources.root],
+            problems,
+        );
         let name = self.name();
         let processes: Vec<Process> = self
             .entries
@@ -252,6 +260,7 @@ impl<'a> Assembly<'a> {
             ceilings,
             limits: limits.unwrap_or_default(),
             exit_code: exit_code.unwrap_or_default(),
+            logging,
         }
     }
 

@@ -5,6 +5,7 @@
 //! beside it, so that the same text read again makes the same stack. Nothing is parsed here.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,12 @@ pub struct Options {
     pub pty: Given,
     /// `first`, `worst` or `zero`.
     pub exit_code: Given,
+    /// `terminal`, `json`, `json=FILE`, `file=DIR`.
+    pub log: Given,
+    /// `10M`, `age=1d`, `keep=5`.
+    pub log_rotate: Given,
+    /// Where it was typed: what relative paths in it start from.
+    pub directory: PathBuf,
     /// `file` or `inherited`: which wins where both set a variable.
     pub env_precedence: Given,
     /// `$NAME` and `${NAME}` in env files are expanded.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::logging::Logging;
+
 /// The most instances one stack may have; what is above is a slip of the finger.
 pub const MOST_INSTANCES: u32 = 10_000;
 
@@ -32,6 +34,8 @@ pub struct Stack {
     pub limits: Limits,
     /// Which instance's status becomes lpm's own.
     pub exit_code: ExitCodeRule,
+    /// Where its lines go.
+    pub logging: Logging,
 }
 
 /// One line of the Procfile.

@@ -18,8 +18,8 @@ use super::interface::{
 use super::wire::{Call, Failure, put, put_reply};
 use super::{Answer, Ask, Survey, Verb};
 use crate::config::{self, Signal};
-use crate::output::Stream;
 use crate::output::history::{self, Origin};
+use crate::output::json as line_json;
 
 const SERVICE: &str = "org.varlink.service";
 
@@ -261,13 +261,12 @@ fn put_line(out: &mut Vec<u8>, line: history::Line) {
         Ok(text) => (text, None),
         Err(error) => {
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            (text, Some(base64(error.as_bytes())))
+            (text, Some(line_json::base64(error.as_bytes())))
         }
     };
     let stream = match line.origin {
         Origin::Lpm => "lpm",
-        Origin::Instance(Stream::Err) => "err",
-        Origin::Instance(Stream::Out | Stream::Merged) => "out",
+        Origin::Instance(stream) => line_json::stream(stream),
     };
     let line = Line {
         sequence: line.sequence,
@@ -279,20 +278,6 @@ fn put_line(out: &mut Vec<u8>, line: history::Line) {
         part: line.continues,
     };
     put_reply(out, &LogsReply { line: Some(line), missed: None }, true);
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let all = group.iter().fold(0u32, |all, byte| all << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for at in 0..4 {
-            let digit = DIGITS[(all >> (18 - 6 * at) & 63) as usize];
-            text.push(if at <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
 
 /// Those that are kept, and with `follow` those that come.

@@ -32,6 +32,9 @@ impl Driver {
             }
             libc::SIGWINCH => self.fit_terminals(),
             signal => {
+                if signal == libc::SIGHUP {
+                    self.log.reopen();
+                }
                 if signal == libc::SIGCONT {
                     // Who is not in the foreground is not told of a new size.
                     self.fit_terminals();

@@ -43,7 +43,7 @@ use crate::linux::notify::Notifier;
 use crate::linux::signals::Blocked;
 use crate::linux::tree::Tree;
 use crate::output::history::History;
-use crate::output::{Label, Log, Notice, Stream};
+use crate::output::{Label, Log, LogFiles, Notice, Sinks, Stream};
 use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
 use calls::Calls;
 use launcher::Rise;
@@ -83,8 +83,12 @@ pub struct Setup {
     pub stack: Arc<Stack>,
     /// Where output goes.
     pub output: OwnedFd,
+    /// Whether anything goes there.
+    pub shown: bool,
     /// How it looks.
     pub layout: crate::output::Layout,
+    /// Where it goes besides.
+    pub files: LogFiles,
     /// What keeps it for those who ask later, if anything does.
     pub history: Option<Arc<History>>,
     /// Where the instances' standard streams go.
@@ -247,7 +251,14 @@ impl Driver {
         let (outbox, inbox) = unbounded_channel();
         let log_outbox = outbox.clone();
         let notify = move |notice| drop(log_outbox.send(Message::Log(notice)));
-        let log = Log::start(setup.output, setup.layout, setup.history.clone(), Box::new(notify))?;
+        let sinks = Sinks {
+            stdout: setup.output,
+            shown: setup.shown,
+            layout: setup.layout,
+            history: setup.history.clone(),
+            files: setup.files,
+        };
+        let log = Log::start(sinks, Box::new(notify))?;
         let core = Supervisor::new(&setup.stack, setup.terminal);
         let labels = setup.stack.instances.iter();
         let labels = labels.map(|instance| Label::instance(&instance.name, instance.process)).collect();
@@ -500,7 +511,10 @@ mod tests {
                 prefix: true,
                 colour: false,
                 escape_controls: false,
+                json: false,
             },
+            shown: true,
+            files: LogFiles::default(),
             history: None,
             streams: Streams::Pipes { split_stderr: false },
             voice: Voice::Stack,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::cli::{CeilingArgs, LifeArgs, Origins, StackArgs};
+use crate::cli::{CeilingArgs, LifeArgs, Origins, OutputArgs, StackArgs};
 use crate::config::{Given, Machine, Options, Sources, Text, choose_procfile, dotenv};
 use crate::error::{Error, words};
 use crate::linux::scope;
@@ -53,8 +53,8 @@ pub struct Asked<'a> {
     pub ceilings: CeilingArgs,
     /// Positional names.
     pub names: &'a [String],
-    /// `--quiet`.
-    pub quiet: Option<String>,
+    /// `--quiet`, `--log`, …
+    pub output: OutputArgs,
 }
 
 /// The files, read.
@@ -167,7 +167,7 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
         manifest: manifest_text,
         environment: around.environment.clone(),
         root,
-        options: options(asked, origins),
+        options: options(around, asked, origins),
         machine: machine(),
         // Known once the stack is claimed.
         socket: None,
@@ -303,8 +303,9 @@ impl Files {
 }
 
 /// The options as `config` wants them: each with what it came after.
-fn options(asked: Asked<'_>, origins: &Origins) -> Options {
-    let Asked { stack, life, ceilings, names, quiet } = asked;
+fn options(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Options {
+    let Asked { stack, life, ceilings, names, output } = asked;
+    let OutputArgs { quiet, log, log_rotate, .. } = output;
     let list = |id: &str, values: Vec<String>| Given { origin: origins.of(id), values };
     let one = |id: &str, value: Option<String>| list(id, value.into_iter().collect());
     Options {
@@ -337,6 +338,9 @@ fn options(asked: Asked<'_>, origins: &Origins) -> Options {
         quiet: one("quiet", quiet.filter(|names| !names.is_empty())),
         pty: list("pty", life.pty),
         exit_code: one("exit_code", life.exit_code),
+        log: list("log", log),
+        log_rotate: list("log_rotate", log_rotate),
+        directory: around.directory.clone(),
         env_precedence: one("env_precedence", stack.env_precedence),
         expand_env: stack.expand_env,
         name: one("name", stack.name),

@@ -96,7 +96,7 @@ fn late(arguments: &Start) -> Vec<Late> {
         stack_tasks,
         limits,
     } = ceilings;
-    let OutputArgs { quiet, no_prefix, no_timestamp, color, split_stderr, summary } = output;
+    let OutputArgs { quiet, no_prefix, no_timestamp, color, split_stderr, log, log_rotate, summary } = output;
     let ControlArgs { socket } = control;
 
     let mut late = Vec::new();
@@ -159,6 +159,8 @@ fn late(arguments: &Start) -> Vec<Late> {
         add("quiet", true, false, instead);
     }
     add("split_stderr", *split_stderr, true, down());
+    add("log", !log.is_empty(), true, down());
+    add("log_rotate", !log_rotate.is_empty(), true, down());
     add("summary", summary.is_some(), false, down());
     let shown = || "leave it out; nothing is shown here (lpm logs has it too)".to_owned();
     add("no_prefix", *no_prefix, false, shown());

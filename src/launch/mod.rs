@@ -20,6 +20,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::claim::Identity;
@@ -35,9 +36,9 @@ use crate::linux::scope::Scope;
 use crate::linux::tier::{Decision, Place, Tier};
 use crate::linux::tree::Tree;
 use crate::linux::{descendants, signals};
-use crate::output::Layout;
 use crate::output::history::{BYTES_PER_INSTANCE, History};
 use crate::output::summary::{self, Row, Summary};
+use crate::output::{Layout, LogFiles};
 use crate::supervisor::{Ending, policy};
 use gather::{Asked, Files, Gathered, Surroundings};
 use ground::Lack;
@@ -68,6 +69,8 @@ pub struct Plan {
     pub output: OwnedFd,
     /// How lines look.
     pub layout: Layout,
+    /// Whether lines in log files have their time.
+    pub file_times: bool,
     /// A table at the end.
     pub table: bool,
     /// Where the summary goes as JSON.
@@ -132,6 +135,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     ground::as_asked(around, &decision)?;
     let mut preface = ground::hold(&stack, &ground::lacks(&stack, &decision))?;
     let summary_file = plan.summary.as_ref().map(|path| open_summary(around, path)).transpose()?;
+    let log_files = log_files(&stack, &plan)?;
 
     let (mut place, mut tier) = (decision.place.clone(), decision.tier);
     if let Place::Scope { user } = place {
@@ -216,9 +220,11 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
     }
     let setup = Setup {
+        shown: plan.voice == Voice::OneOff || stack.logging.stdout.is_some(),
         stack: Arc::new(stack),
         output: plan.output,
         layout: plan.layout,
+        files: log_files,
         history: (plan.voice == Voice::Stack).then(|| History::new(BYTES_PER_INSTANCE)),
         streams: plan.streams,
         voice: plan.voice,
@@ -281,6 +287,25 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         launcher.tell(&News::Failed { code: exit_code, lines });
     }
     Ok(run.ending)
+}
+
+/// The log files, opened. A command that is run once has none.
+///
+/// # Errors
+/// One that cannot be opened.
+fn log_files(stack: &Stack, plan: &Plan) -> Result<LogFiles, Error> {
+    if plan.voice == Voice::OneOff {
+        return Ok(LogFiles::default());
+    }
+    let config::Logging { files, rotation, .. } = &stack.logging;
+    LogFiles::open(files, *rotation, plan.layout.prefix, plan.file_times).map_err(|(path, errno)| {
+        let why = match errno {
+            Errno::INVAL => "is not a regular file".to_owned(),
+            Errno::LOOP => "is a symbolic link".to_owned(),
+            errno => format!("cannot be opened: {}", words(errno)),
+        };
+        Error::new(format!("--log: {} {why}", path.display()))
+    })
 }
 
 /// Whether there is anything to start.
@@ -434,7 +459,8 @@ const FEWEST_CLIENTS: u64 = 8;
 fn open_files(stack: &Stack, split: bool) -> u64 {
     // A terminal cannot be split.
     let of = |instance: &config::Instance| FILES_OF_INSTANCE + u64::from(split && !instance.pty);
-    OWN_FILES + stack.instances.iter().map(of).sum::<u64>()
+    let logs = LogFiles::descriptors(&stack.logging.files, stack.instances.len() as u64);
+    OWN_FILES + logs + stack.instances.iter().map(of).sum::<u64>()
 }
 
 /// Why a stack that takes so many open files cannot run, if the limit leaves no room for it. Half of it running

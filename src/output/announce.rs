@@ -113,10 +113,33 @@ pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
         Announcement::StoppingAll(None) => "sending each process its stop signal".to_owned(),
         Announcement::KillingAll => "sending SIGKILL to all processes".to_owned(),
         Announcement::Forwarding(signal) => format!("{signal} received, forwarding it to all processes"),
-        Announcement::HangUpIgnored => "SIGHUP received, nothing to reload".to_owned(),
+        Announcement::HangUpIgnored if stack.logging.files.is_empty() => {
+            "SIGHUP received, nothing to reload".to_owned()
+        }
+        Announcement::HangUpIgnored => "SIGHUP received, log files are opened anew".to_owned(),
         Announcement::Suspended => "frozen; continue with fg or SIGCONT".to_owned(),
         Announcement::Resumed => "thawed".to_owned(),
     }
+}
+
+/// A log file takes no lines.
+pub fn log_file_refuses(path: &str, reason: &str) -> String {
+    format!("{path} cannot be written: {reason} (its lines are counted)")
+}
+
+/// It takes lines again.
+pub fn log_file_recovered(path: &str, lines: u64) -> String {
+    format!("{path} is written again, {} missing", counted(lines, "line is", "lines are"))
+}
+
+/// It cannot be opened.
+pub fn log_file_not_opened(path: &str, reason: &str) -> String {
+    format!("{path} cannot be opened: {reason}")
+}
+
+/// It is large or old enough for a new one, and stays.
+pub fn log_file_not_put_aside(path: &str, reason: &str) -> String {
+    format!("{path} cannot be put aside, it grows on: {reason}")
 }
 
 /// `waiting for web.1: 4711 (sleep 100), 4712 (cat)`; of many, the first few.

@@ -246,7 +246,7 @@ impl Sheet {
         self.ends.push((self.bytes.len() as u32, form));
     }
 
-    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> + Clone {
         let mut start = 0;
         self.ends.iter().map(move |&(end, form)| {
             let text = &self.bytes[start..end as usize];

@@ -1,4 +1,4 @@
-//! The log path: from the children's pipes to standard output.
+//! The log path: from the children's pipes to standard output and log files.
 //!
 //! One thread of its own does all of it, apart from the supervision: it waits for its pipes and for orders,
 //! reads a chunk, cuts it into lines, puts prefix and line into one batch, and writes the batch. Whatever is
@@ -16,7 +16,7 @@
 //! that moment, an unterminated line included. It never waits for the end of the file: an escaped daemon may
 //! hold the pipe.
 //!
-//! **Who else gets it.** A [`history`] keeps every line for those who ask later, those that are not shown
+//! **Who else gets it.** Log files ([`files`]) are written as standard output is, by this thread. A [`history`] keeps every line for those who ask later, those that are not shown
 //! included. The bytes of a source that has a terminal of its own go to its [`screen`] as they come, and its
 //! lines are what is left without the terminal's doing (`sequence.rs`). Both take what they are given and never
 //! hold anybody up.
@@ -31,7 +31,7 @@
 //! | orders | 1000 lines, 64 sources | further lines are counted, the gap announced; sources that end unheard are too |
 //! | the history, per instance | what its maker says | the oldest lines go; followers are told how many |
 //! | a screen's newest bytes | [`screen::KEPT`] | the oldest go; viewers repaint |
-//! | what standard output refuses (no space) | 0 | lines are counted, the gap announced when it takes some again |
+//! | what standard output or a file refuses (no space) | 0 | lines are counted, the gap announced when it takes some again |
 //!
 //! **Lines stay whole.** Other sources' lines never come in between the pieces of a long one: while it is
 //! being printed its source *holds* the output and the others wait in their pipes. Not for ever: when
@@ -45,8 +45,11 @@
 //! This module refuses to know what a line means, which process wrote it, or why it ended.
 
 pub mod announce;
+pub mod files;
 pub mod history;
+pub mod json;
 pub mod lines;
+mod outlet;
 mod page;
 mod pump;
 pub mod screen;
@@ -69,6 +72,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+pub use files::LogFiles;
 use history::History;
 use screen::Screen;
 pub use terminal::{Label, Layout};
@@ -132,6 +136,20 @@ pub enum Notice {
     Failed(Errno),
 }
 
+/// Where lines go.
+pub struct Sinks {
+    /// Standard output. It may be blocking or not; it is written to by the log thread alone.
+    pub stdout: OwnedFd,
+    /// Whether anything goes there.
+    pub shown: bool,
+    /// How lines look there.
+    pub layout: Layout,
+    /// What keeps all lines, if somebody may want them.
+    pub history: Option<Arc<History>>,
+    /// Log files.
+    pub files: LogFiles,
+}
+
 /// The driver's handle on the log thread. No call waits. Dropping it ends the thread once the orders are
 /// carried out; it does not wait for that either.
 #[derive(Debug)]
@@ -140,20 +158,15 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts the thread. `stdout` may be blocking or not; it is written to by this thread alone. `history`
-    /// keeps all lines, if somebody may want them.
-    pub fn start(
-        stdout: OwnedFd,
-        layout: Layout,
-        history: Option<Arc<History>>,
-        notify: Box<dyn Fn(Notice) + Send>,
-    ) -> io::Result<Log> {
+    /// Starts the thread.
+    pub fn start(sinks: Sinks, notify: Box<dyn Fn(Notice) + Send>) -> io::Result<Log> {
         let orders = Arc::new(Orders {
             queue: Mutex::default(),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         });
-        let page = page::Page::new(stdout, layout, notify);
-        let pump = pump::Pump::new(Arc::clone(&orders), page, history)?;
+        let Sinks { stdout, shown, layout, history, files } = sinks;
+        let page = page::Page::new(stdout, shown, layout, notify);
+        let pump = pump::Pump::new(Arc::clone(&orders), page, history, files)?;
         thread::Builder::new().name("lpm-log".to_owned()).stack_size(1 << 20).spawn(move || pump.run())?;
         Ok(Log { orders })
     }
@@ -191,6 +204,11 @@ impl Log {
         self.orders.close(source);
     }
 
+    /// Opens the log files anew.
+    pub fn reopen(&self) {
+        self.orders.push(Order::Reopen);
+    }
+
     /// Asks for [`Notice::Flushed`] with this token when all orders before this one are carried out and
     /// written.
     pub fn flush(&self, token: u64) {
@@ -225,6 +243,7 @@ enum Order {
     Settle(SourceId),
     Show(SourceId, bool),
     Close(SourceId),
+    Reopen,
     Flush(u64),
     End,
 }

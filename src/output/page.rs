@@ -1,45 +1,31 @@
 //! What lines are printed on: the batch, standard output behind it, and its troubles.
 //!
-//! The page decides when the batch is written, what becomes of it when it cannot be, and who holds the output
-//! while a long line is being printed. It reads nothing.
-//!
-//! ```text
-//!            EPIPE                          any other error                  a write succeeds
-//!   Fine ────────────▶ Gone        Fine ──────────────────▶ Failing ──────────────────────────▶ Fine
-//!        ReaderLeft, for ever            Failed, and lines        the gap is announced first
-//!                                        are counted
-//! ```
+//! The page decides when the batch is written, what becomes of it when it cannot be ([`super::outlet`]), and who
+//! holds the output while a long line is being printed. It reads nothing. Where nothing is to go to standard
+//! output, there is a page all the same, which is gone from the beginning.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::lines::Piece;
+use super::outlet::{Outlet, Turn, reason};
 use super::terminal::{Clock, Escaper, Label, Layout, Prefix};
-use super::{Notice, SourceId, Stream, announce};
+use super::{Notice, SourceId, Stream, announce, json};
 
 /// The batch is written at the end of every turn and whenever it would become larger than this.
 const BATCH: usize = 256 * 1024;
 
 /// Standard output, with a batch before it.
 pub(super) struct Page {
-    stdout: OwnedFd,
+    stdout: Outlet,
     batch: Vec<u8>,
-    state: State,
-    /// What was written last ends in mid-line.
-    mid_line: bool,
     layout: Layout,
+    /// Now, in microseconds since 1970 in UTC.
+    now: u64,
     clock: Clock,
     hold: Option<Hold>,
     notify: Box<dyn Fn(Notice) + Send>,
-}
-
-enum State {
-    Fine,
-    Gone,
-    Failing { errno: Errno, lines: u64 },
 }
 
 /// A long line is being printed, and nobody else's may come in between.
@@ -63,21 +49,22 @@ pub(super) struct Voice {
 }
 
 impl Page {
-    pub(super) fn new(stdout: OwnedFd, layout: Layout, notify: Box<dyn Fn(Notice) + Send>) -> Page {
-        Page {
-            stdout,
-            batch: Vec::new(),
-            state: State::Fine,
-            mid_line: false,
-            layout,
-            clock: Clock::default(),
-            hold: None,
-            notify,
+    /// `shown`: whether anything is to go there.
+    pub(super) fn new(
+        stdout: OwnedFd,
+        shown: bool,
+        layout: Layout,
+        notify: Box<dyn Fn(Notice) + Send>,
+    ) -> Page {
+        let mut stdout = Outlet::new(stdout);
+        if !shown {
+            stdout.give_up();
         }
+        Page { stdout, batch: Vec::new(), layout, now: 0, clock: Clock::default(), hold: None, notify }
     }
 
     pub(super) fn stdout(&self) -> BorrowedFd<'_> {
-        self.stdout.as_fd()
+        self.stdout.fd()
     }
 
     pub(super) fn notify(&self, notice: Notice) {
@@ -102,15 +89,16 @@ impl Page {
         voice.prefix = Prefix::new(&self.layout, &voice.label, voice.stream);
     }
 
-    /// Looks at the clock. To be called before lines that came in now are printed.
-    pub(super) fn tick(&mut self) {
+    /// It is now so many microseconds since 1970 in UTC. To be told before lines that came in now are printed.
+    pub(super) fn tick(&mut self, now_usec: u64) {
+        self.now = now_usec;
         if self.layout.timestamps && self.layout.prefix {
-            self.clock.tick(clock_gettime(ClockId::Realtime).tv_sec);
+            self.clock.tick((now_usec / 1_000_000) as i64);
         }
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        matches!(self.state, State::Gone)
+        self.stdout.is_gone()
     }
 
     /// Who holds the output. Nobody, once there is nobody to hold it before.
@@ -122,6 +110,12 @@ impl Page {
     #[inline]
     pub(super) fn print(&mut self, source: SourceId, voice: &mut Voice, piece: Piece<'_>) {
         match piece {
+            piece if self.layout.json => {
+                if self.batch.len() >= BATCH / 2 {
+                    self.flush();
+                }
+                json::put(&mut self.batch, self.now, voice.label.name(), voice.stream, piece);
+            }
             Piece::Whole(line) if voice.escaper.is_none() && !voice.continued => {
                 let prefix = voice.prefix.at(&self.clock);
                 if self.batch.len() + prefix.len() + line.len() > BATCH {
@@ -185,7 +179,14 @@ impl Page {
     /// Prints a line of lpm's own.
     pub(super) fn say(&mut self, label: &Label, text: &str) {
         debug_assert!(self.hold.is_none(), "orders wait for the end of a long line");
-        self.tick();
+        if self.is_gone() {
+            return;
+        }
+        if self.layout.json {
+            return text
+                .split('\n')
+                .for_each(|line| json::put_own(&mut self.batch, self.now, label.name(), line));
+        }
         let mut voice = self.voice(label.clone(), Stream::Merged, false);
         for line in text.split('\n') {
             let mut line = line.as_bytes().to_vec();
@@ -210,96 +211,42 @@ impl Page {
         if self.batch.is_empty() {
             return;
         }
-        let batch = std::mem::take(&mut self.batch);
-        self.write_or_count(&batch);
-        self.batch = batch;
+        let Page { stdout, batch, layout, clock, now, .. } = self;
+        let turn = stdout.write(batch, |errno, lines| gap(layout, clock, *now, errno, lines));
         self.batch.clear();
+        match turn {
+            Some(Turn::Gone) => {
+                self.batch = Vec::new();
+                self.notify(Notice::ReaderLeft);
+            }
+            Some(Turn::Refuses(errno)) => self.notify(Notice::Failed(errno)),
+            Some(Turn::Recovered(_)) | None => {}
+        }
     }
 
     /// Nobody reads any more.
     pub(super) fn reader_left(&mut self) {
         if !self.is_gone() {
-            self.state = State::Gone;
+            self.stdout.give_up();
             self.batch = Vec::new();
             self.notify(Notice::ReaderLeft);
         }
     }
-
-    fn write_or_count(&mut self, batch: &[u8]) {
-        let known = match self.state {
-            State::Gone => return,
-            State::Fine => 0,
-            State::Failing { errno, lines } => {
-                let gap = self.gap(errno, lines);
-                match write_all(&self.stdout, &gap) {
-                    Ok(()) => {
-                        self.state = State::Fine;
-                        0
-                    }
-                    Err((written, errno)) => {
-                        self.mid_line |= written > 0;
-                        return self.refused(errno, batch, lines);
-                    }
-                }
-            }
-        };
-        let result = write_all(&self.stdout, batch);
-        let written = result.as_ref().map_or_else(|(written, _)| *written, |()| batch.len());
-        if let Some(last) = batch[..written].last() {
-            self.mid_line = *last != b'\n';
-        }
-        if let Err((_, errno)) = result {
-            self.refused(errno, &batch[written..], known);
-        }
-    }
-
-    fn refused(&mut self, errno: Errno, unwritten: &[u8], before: u64) {
-        if errno == Errno::PIPE {
-            return self.reader_left();
-        }
-        let first = matches!(self.state, State::Fine);
-        let lines = before + memchr::memchr_iter(b'\n', unwritten).count() as u64;
-        self.state = State::Failing { errno, lines };
-        if first {
-            self.notify(Notice::Failed(errno));
-        }
-    }
-
-    /// The line that tells of lines that are missing.
-    fn gap(&mut self, errno: Errno, lines: u64) -> Vec<u8> {
-        self.tick();
-        let mut voice = self.voice(Label::system(), Stream::Merged, true);
-        let mut line = if self.mid_line { b"\n".to_vec() } else { Vec::new() };
-        line.extend_from_slice(voice.prefix.at(&self.clock));
-        line.extend_from_slice(announce::lines_lost(lines, &reason(errno)).as_bytes());
-        line.push(b'\n');
-        line
-    }
 }
 
-/// `No space left on device`, without the number that std adds.
-pub(super) fn reason(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// Writes everything, however long it takes. An error comes with how much was written before it.
-fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<(), (usize, Errno)> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match rustix::io::write(fd, &bytes[written..]) {
-            // Not for a pipe, terminal or file; as an error it ends.
-            Ok(0) => return Err((written, Errno::IO)),
-            Ok(n) => written += n,
-            Err(Errno::INTR) => {}
-            // Somebody who shares the file made it non-blocking. An error in waiting shows in the next write.
-            Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::new(fd, PollFlags::OUT)], None).ok();
-            }
-            Err(errno) => return Err((written, errno)),
-        }
+/// The line that tells of lines that are missing.
+fn gap(layout: &Layout, clock: &Clock, now: u64, errno: Errno, lines: u64) -> Vec<u8> {
+    let label = Label::system();
+    let text = announce::lines_lost(lines, &reason(errno));
+    let mut line = Vec::new();
+    if layout.json {
+        json::put_own(&mut line, now, label.name(), &text);
+        return line;
     }
-    Ok(())
+    line.extend_from_slice(Prefix::new(layout, &label, Stream::Merged).at(clock));
+    line.extend_from_slice(text.as_bytes());
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]
@@ -315,9 +262,15 @@ mod tests {
 
     fn page(stdout: OwnedFd) -> (Page, Receiver<Notice>) {
         let (tell, notices) = channel();
-        let layout =
-            Layout { width: 6, timestamps: false, prefix: true, colour: false, escape_controls: false };
-        (Page::new(stdout, layout, Box::new(move |n| tell.send(n).unwrap_or(()))), notices)
+        let layout = Layout {
+            width: 6,
+            timestamps: false,
+            prefix: true,
+            colour: false,
+            escape_controls: false,
+            json: false,
+        };
+        (Page::new(stdout, true, layout, Box::new(move |n| tell.send(n).unwrap_or(()))), notices)
     }
 
     fn say(page: &mut Page, text: &str) {
@@ -328,7 +281,7 @@ mod tests {
     /// What is written once the page takes lines again.
     fn recovered(mut page: Page, text: &str) -> String {
         let (out, stdout) = pipe().unwrap();
-        page.stdout = stdout;
+        page.stdout.swap(stdout);
         say(&mut page, text);
         drop(page);
         let mut got = String::new();

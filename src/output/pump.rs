@@ -36,9 +36,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::files::{FileId, LogFiles};
 use super::history::{History, RingId, Sheet};
 use super::lines::{Cutter, Piece};
-use super::page::{Page, Voice, reason};
+use super::outlet::reason;
+use super::page::{Page, Voice};
 use super::screen::Screen;
 use super::sequence::Plain;
 use super::terminal::Label;
@@ -70,7 +72,10 @@ pub(super) struct Pump {
     chunk: Box<[u8]>,
     /// What a terminal's chunk comes to in lines.
     plain: Vec<u8>,
-    record: Option<Record>,
+    history: Option<Arc<History>>,
+    files: LogFiles,
+    /// The chunk as it goes into those two, and then onto the page.
+    sheet: Sheet,
 }
 
 /// A source that is being read.
@@ -80,7 +85,9 @@ struct Open {
     voice: Voice,
     stream: Stream,
     shown: bool,
+    label: Label,
     ring: Option<RingId>,
+    files: Arc<[FileId]>,
     terminal: Option<Terminal>,
 }
 
@@ -88,12 +95,6 @@ struct Open {
 struct Terminal {
     screen: Arc<Screen>,
     plain: Plain,
-}
-
-/// The history, and the chunk that goes into it.
-struct Record {
-    history: Arc<History>,
-    sheet: Sheet,
 }
 
 /// What a read found.
@@ -104,10 +105,15 @@ enum Found {
 }
 
 impl Pump {
-    pub(super) fn new(orders: Arc<Orders>, page: Page, history: Option<Arc<History>>) -> Result<Pump, Errno> {
+    pub(super) fn new(
+        orders: Arc<Orders>,
+        page: Page,
+        history: Option<Arc<History>>,
+        files: LogFiles,
+    ) -> Result<Pump, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &orders.bell, EventData::new_u64(BELL), EventFlags::IN)?;
-        if is_pipe(&page) {
+        if !page.is_gone() && is_pipe(&page) {
             // Reports an error when the last reader leaves, even if there is nothing to write.
             epoll::add(&epoll, page.stdout(), EventData::new_u64(STDOUT), EventFlags::empty())?;
         }
@@ -118,7 +124,9 @@ impl Pump {
             sources: BTreeMap::new(),
             chunk: vec![0; CHUNK].into_boxed_slice(),
             plain: Vec::new(),
-            record: history.map(|history| Record { history, sheet: Sheet::default() }),
+            history,
+            files,
+            sheet: Sheet::default(),
         })
     }
 
@@ -158,9 +166,10 @@ impl Pump {
             self.read(id);
             if self.page.hold().is_some() {
                 // The others are ready still in the next turn.
-                break;
+                return false;
             }
         }
+        self.tell_of_files();
         false
     }
 
@@ -211,6 +220,10 @@ impl Pump {
                     self.settle(id);
                     self.forget(id);
                 }
+                Order::Reopen => {
+                    self.files.reopen();
+                    self.tell_of_files();
+                }
                 Order::Flush(token) => {
                     self.page.flush();
                     self.page.notify(Notice::Flushed(token));
@@ -236,23 +249,37 @@ impl Pump {
             return self.say(&source.label, &format!("its output cannot be read: {}", reason(errno)));
         }
         let Source { id, label, stream, treatment, screen } = source;
-        let ring = self.record.as_ref().map(|record| record.history.ring(label.shared_name()));
+        let ring = self.history.as_ref().map(|history| history.ring(label.shared_name()));
+        let files = self.files.of(&label);
         let raw = treatment == Treatment::PrintRaw || screen.is_some();
         let terminal = screen.map(|screen| {
             screen.reset();
             Terminal { screen, plain: Plain::default() }
         });
-        let voice = self.page.voice(label, stream, raw);
+        let voice = self.page.voice(label.clone(), stream, raw);
         let shown = treatment != Treatment::Discard;
-        self.sources.insert(id, Open { fd, cutter: Cutter::default(), voice, stream, shown, ring, terminal });
+        let cutter = Cutter::default();
+        let open = Open { fd, cutter, voice, stream, shown, label, ring, files, terminal };
+        self.sources.insert(id, open);
     }
 
     fn say(&mut self, label: &Label, text: &str) {
         self.make_room(label);
-        if let Some(record) = &self.record {
-            record.history.say(label.shared_name(), now_usec(), text);
+        let now = now_usec();
+        if let Some(history) = &self.history {
+            history.say(label.shared_name(), now, text);
         }
+        self.files.say(label, now, text);
+        self.page.tick(now);
         self.page.say(label, text);
+        self.tell_of_files();
+    }
+
+    /// Each trouble is told once; what comes of telling it is the trouble of another file.
+    fn tell_of_files(&mut self) {
+        for text in self.files.news() {
+            self.say(&Label::system(), &text);
+        }
     }
 
     fn make_room(&mut self, label: &Label) {
@@ -308,7 +335,8 @@ impl Pump {
             terminal.plain.feed(chunk, &mut self.plain);
             chunk = &self.plain;
         }
-        open.take_in(id, &mut self.page, self.record.as_mut(), chunk, false);
+        let Pump { page, history, files, sheet, .. } = self;
+        open.take_in(id, To { page, history: history.as_deref(), files, sheet }, chunk, false);
         Some(read)
     }
 
@@ -319,7 +347,8 @@ impl Pump {
         if let Some(terminal) = &mut open.terminal {
             terminal.plain.finish(&mut self.plain);
         }
-        open.take_in(id, &mut self.page, self.record.as_mut(), &self.plain, true);
+        let Pump { page, history, files, sheet, plain, .. } = self;
+        open.take_in(id, To { page, history: history.as_deref(), files, sheet }, plain, true);
     }
 
     fn forget(&mut self, id: SourceId) {
@@ -333,33 +362,38 @@ impl Pump {
 
 impl Open {
     /// Cuts a chunk into lines, and with `ends` whatever is left too; records and prints what comes of it.
-    fn take_in(
-        &mut self,
-        id: SourceId,
-        page: &mut Page,
-        record: Option<&mut Record>,
-        chunk: &[u8],
-        ends: bool,
-    ) {
-        let Open { cutter, voice, stream, shown, ring, .. } = self;
-        let shown = *shown && !page.is_gone();
-        match (record, *ring) {
-            (Some(Record { history, sheet }), Some(ring)) => {
-                sheet.clear();
-                cut(cutter, chunk, ends, |piece| sheet.put(piece));
-                history.record(ring, *stream, now_usec(), sheet);
-                if shown {
-                    page.tick();
-                    sheet.pieces().for_each(|piece| page.print(id, voice, piece));
-                }
+    fn take_in(&mut self, id: SourceId, to: To<'_>, chunk: &[u8], ends: bool) {
+        let To { page, history, files, sheet } = to;
+        let shown = self.shown && !page.is_gone();
+        if history.is_none() && self.files.is_empty() {
+            if shown {
+                page.tick(now_usec());
+                cut(&mut self.cutter, chunk, ends, |piece| page.print(id, &mut self.voice, piece));
             }
-            _ if shown => {
-                page.tick();
-                cut(cutter, chunk, ends, |piece| page.print(id, voice, piece));
-            }
-            _ => {}
+            return;
+        }
+        let now = now_usec();
+        sheet.clear();
+        cut(&mut self.cutter, chunk, ends, |piece| sheet.put(piece));
+        if let (Some(history), Some(ring)) = (history, self.ring) {
+            history.record(ring, self.stream, now, sheet);
+        }
+        if !self.files.is_empty() {
+            files.take_in(&self.files, (id, &self.label, self.stream), now, sheet.pieces());
+        }
+        if shown {
+            page.tick(now);
+            sheet.pieces().for_each(|piece| page.print(id, &mut self.voice, piece));
         }
     }
+}
+
+/// Where a chunk goes.
+struct To<'a> {
+    page: &'a mut Page,
+    history: Option<&'a History>,
+    files: &'a mut LogFiles,
+    sheet: &'a mut Sheet,
 }
 
 #[inline]

@@ -34,6 +34,8 @@ pub struct Layout {
     /// Standard output is a terminal: control sequences of a source that has no terminal of its own are shown
     /// instead of obeyed, colours excepted.
     pub escape_controls: bool,
+    /// Lines are JSON objects ([`super::json`]); nothing else of this matters then.
+    pub json: bool,
 }
 
 impl Layout {
@@ -338,8 +340,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PLAIN: Layout =
-        Layout { width: 6, timestamps: true, prefix: true, colour: false, escape_controls: false };
+    const PLAIN: Layout = Layout {
+        width: 6,
+        timestamps: true,
+        prefix: true,
+        colour: false,
+        escape_controls: false,
+        json: false,
+    };
 
     fn prefix(layout: Layout, label: Label, stream: Stream) -> String {
         let mut clock = Clock::in_zone(TimeZone::UTC);

@@ -16,7 +16,7 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const PLAIN: Layout =
-    Layout { width: 6, timestamps: false, prefix: true, colour: false, escape_controls: false };
+    Layout { width: 6, timestamps: false, prefix: true, colour: false, escape_controls: false, json: false };
 
 /// A log thread that writes into a pipe, which the test reads when it likes.
 struct Rig {
@@ -79,7 +79,8 @@ fn start(stdout: OwnedFd, layout: Layout) -> (Log, Receiver<Notice>) {
 
 fn start_with(stdout: OwnedFd, layout: Layout, history: Option<Arc<History>>) -> (Log, Receiver<Notice>) {
     let (tell, notices) = channel();
-    let log = Log::start(stdout, layout, history, Box::new(move |n| tell.send(n).unwrap_or(()))).unwrap();
+    let sinks = Sinks { stdout, shown: true, layout, history, files: LogFiles::default() };
+    let log = Log::start(sinks, Box::new(move |n| tell.send(n).unwrap_or(()))).unwrap();
     (log, notices)
 }
 

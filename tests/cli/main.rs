@@ -17,6 +17,7 @@ mod detached;
 mod edges;
 mod ending;
 mod lines;
+mod logging;
 mod logs;
 mod one_off;
 mod pty;
