@@ -702,7 +702,7 @@ pub struct OutputArgs {
     #[arg(long, env = "LPM_SPLIT_STDERR", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub split_stderr: bool,
 
-    /// Where lines go: terminal, json, json=FILE, file=DIR, file=NAME.log [default: terminal]
+    /// Where lines go: terminal, journald, json, json=FILE, file=DIR, file=NAME.log [default: terminal]
     #[arg(long, value_name = "WHERE", env = "LPM_LOG", hide_env_values = true)]
     pub log: Vec<String>,
 

@@ -7,6 +7,7 @@
 //! | `json=FILE` | a file, as JSON lines |
 //! | `file=DIR` | a file for each instance, `DIR/web.1.log` |
 //! | `file=NAME.log` | one file for all |
+//! | `journald` | the journal, with the fields of instance and event |
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,13 +24,15 @@ pub struct Logging {
     pub stdout: Option<Form>,
     /// The files, in the order they were named.
     pub files: Vec<LogFile>,
+    /// The journal gets them.
+    pub journald: bool,
     /// When a file is put aside for a new one.
     pub rotation: Rotation,
 }
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { stdout: Some(Form::Text), files: Vec::new(), rotation: Rotation::default() }
+        Self { stdout: Some(Form::Text), files: Vec::new(), journald: false, rotation: Rotation::default() }
     }
 }
 
@@ -112,6 +115,10 @@ impl Logging {
         let file = match (kind, path) {
             ("terminal", None) => return self.stdout(Form::Text),
             ("json", None) => return self.stdout(Form::Json),
+            ("journald", None) => {
+                self.journald = true;
+                return Ok(());
+            }
             ("file" | "json", Some("")) | ("file", None) => {
                 return Err(format!("{} names no file (write {kind}=PATH)", quote(item)));
             }
@@ -122,7 +129,7 @@ impl Logging {
             }
             _ => {
                 return Err(format!(
-                    "{} is no place for lines (write terminal, json, json=FILE, file=DIR or file=NAME.log)",
+                    "{} is no place for lines (write terminal, journald, json, json=FILE, file=DIR or file=NAME.log)",
                     quote(item)
                 ));
             }
@@ -207,6 +214,8 @@ mod tests {
         assert_eq!(logging.files, files);
         assert_eq!(read("json", "").0.stdout, Some(Form::Json));
         assert_eq!(read("file=log", "").0.stdout, None);
+        let both = read("journald,terminal", "").0;
+        assert_eq!((both.journald, both.stdout), (true, Some(Form::Text)));
     }
 
     #[test]
@@ -225,8 +234,8 @@ mod tests {
         for (log, expected) in [
             (
                 "syslog",
-                "--log: \"syslog\" is no place for lines (write terminal, json, json=FILE, file=DIR or \
-                 file=NAME.log)",
+                "--log: \"syslog\" is no place for lines (write terminal, journald, json, json=FILE, \
+                 file=DIR or file=NAME.log)",
             ),
             ("file", "--log: \"file\" names no file (write file=PATH)"),
             ("json=", "--log: \"json=\" names no file (write json=PATH)"),

@@ -112,12 +112,13 @@ impl Calls {
     pub(super) fn new(
         about: About,
         control: Option<Control>,
+        chronicle: Arc<Chronicle>,
         texts: Option<(Texts, config::Sources)>,
     ) -> Calls {
         let most_clients = control.as_ref().map_or(0, |control| control.most_clients);
         Calls {
             about,
-            chronicle: Arc::default(),
+            chronicle,
             listener: control.map(|control| control.listener),
             most_clients,
             server: None,

@@ -35,6 +35,7 @@ use rustix::process::Pid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::{Sources, Stack};
+use crate::control::chronicle::Chronicle;
 use crate::control::{self, server::Server};
 use crate::linux::cgroup::Counters;
 use crate::linux::descendants;
@@ -91,6 +92,8 @@ pub struct Setup {
     pub files: LogFiles,
     /// What keeps it for those who ask later, if anything does.
     pub history: Option<Arc<History>>,
+    /// Where what happens is written down.
+    pub chronicle: Arc<Chronicle>,
     /// Where the instances' standard streams go.
     pub streams: Streams,
     /// How much lpm itself says.
@@ -288,7 +291,7 @@ impl Driver {
         }
         let has = |controller| ground.tree.as_ref().is_some_and(|tree| tree.has(controller));
         let counters = Counters { memory: has("memory"), tasks: has("pids") };
-        let calls = Calls::new(setup.about, setup.control, setup.texts);
+        let calls = Calls::new(setup.about, setup.control, setup.chronicle, setup.texts);
         if let Some(listener) = calls.listener() {
             watch.add(listener, EventFlags::IN, Key::listener())?;
         }
@@ -516,6 +519,7 @@ mod tests {
             shown: true,
             files: LogFiles::default(),
             history: None,
+            chronicle: Arc::default(),
             streams: Streams::Pipes { split_stderr: false },
             voice: Voice::Stack,
             terminal: false,

@@ -13,6 +13,7 @@ pub mod look;
 mod owner;
 pub mod reach;
 pub mod save;
+mod sinks;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,23 +21,24 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::claim::Identity;
 use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Limits, Severity, Sources, Stack};
+use crate::control::chronicle::Chronicle;
 use crate::control::interface::Refusal;
 use crate::control::socket::Listening;
 use crate::driver::{self, About, Control, Ground, Launcher, News, Read, Setup, Streams, Texts, Voice};
 use crate::error::{Error, tell, words};
+use crate::journal::Journal;
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::notify::Notifier;
 use crate::linux::scope::Scope;
 use crate::linux::tier::{Decision, Place, Tier};
 use crate::linux::tree::Tree;
 use crate::linux::{descendants, signals};
-use crate::output::history::{BYTES_PER_INSTANCE, History};
+use crate::output::history::{BYTES_FOR_FOLLOWERS, BYTES_PER_INSTANCE, History};
 use crate::output::summary::{self, Row, Summary};
 use crate::output::{Layout, LogFiles};
 use crate::supervisor::{Ending, policy};
@@ -135,7 +137,8 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     ground::as_asked(around, &decision)?;
     let mut preface = ground::hold(&stack, &ground::lacks(&stack, &decision))?;
     let summary_file = plan.summary.as_ref().map(|path| open_summary(around, path)).transpose()?;
-    let log_files = log_files(&stack, &plan)?;
+    let log_files = sinks::files(&stack, &plan)?;
+    let journal = sinks::journal(&stack, &plan)?;
 
     let (mut place, mut tier) = (decision.place.clone(), decision.tier);
     if let Place::Scope { user } = place {
@@ -219,13 +222,24 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if let Some(launcher) = &plan.launcher {
         preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
     }
+    let kept = if journal.is_some() { BYTES_FOR_FOLLOWERS } else { BYTES_PER_INSTANCE };
+    let history = (plan.voice == Voice::Stack).then(|| History::new(kept));
+    let chronicle = Arc::<Chronicle>::default();
+    let journal = match (journal, &history) {
+        (Some((socket, identity)), Some(history)) => {
+            let (history, chronicle) = (Arc::clone(history), Arc::clone(&chronicle));
+            Some(Journal::start(socket, identity, history, chronicle).map_err(cannot)?)
+        }
+        _ => None,
+    };
     let setup = Setup {
         shown: plan.voice == Voice::OneOff || stack.logging.stdout.is_some(),
         stack: Arc::new(stack),
         output: plan.output,
         layout: plan.layout,
         files: log_files,
-        history: (plan.voice == Voice::Stack).then(|| History::new(BYTES_PER_INSTANCE)),
+        history,
+        chronicle,
         streams: plan.streams,
         voice: plan.voice,
         terminal: has_terminal(),
@@ -242,6 +256,9 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     let run = driver::run(setup, &mut ground);
     let left = take_down(ground);
+    if journal.is_some_and(|journal| !journal.finish(sinks::LAST_ENTRIES)) {
+        tell(format_args!("lpm: the journal did not take the last lines in time"));
+    }
     drop(listening);
     drop(claim);
     // From here on lpm only has last words, and whoever loses patience with those may end it.
@@ -287,25 +304,6 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         launcher.tell(&News::Failed { code: exit_code, lines });
     }
     Ok(run.ending)
-}
-
-/// The log files, opened. A command that is run once has none.
-///
-/// # Errors
-/// One that cannot be opened.
-fn log_files(stack: &Stack, plan: &Plan) -> Result<LogFiles, Error> {
-    if plan.voice == Voice::OneOff {
-        return Ok(LogFiles::default());
-    }
-    let config::Logging { files, rotation, .. } = &stack.logging;
-    LogFiles::open(files, *rotation, plan.layout.prefix, plan.file_times).map_err(|(path, errno)| {
-        let why = match errno {
-            Errno::INVAL => "is not a regular file".to_owned(),
-            Errno::LOOP => "is a symbolic link".to_owned(),
-            errno => format!("cannot be opened: {}", words(errno)),
-        };
-        Error::new(format!("--log: {} {why}", path.display()))
-    })
 }
 
 /// Whether there is anything to start.

@@ -9,6 +9,7 @@ pub mod descendants;
 pub mod gauge;
 pub mod guardian;
 pub mod handover;
+pub mod journal;
 pub mod notify;
 pub mod pidfd;
 pub mod pty;

@@ -32,6 +32,9 @@ use super::waiting::{Seat, Waiting};
 /// What is kept of each instance where nothing else was said, in bytes.
 pub const BYTES_PER_INSTANCE: usize = 256 * 1024;
 
+/// The same where something follows that must not miss much, the journal for example.
+pub const BYTES_FOR_FOLLOWERS: usize = 1 << 20;
+
 /// What a line costs besides its text, in bytes.
 pub const ENTRY: usize = size_of::<Entry>();
 

@@ -171,8 +171,8 @@ fn what_cannot_be_logged_to_is_refused_before_anything_starts() {
         ("json=dir.log", "lpm: --log: DIR/dir.log cannot be opened: Is a directory\n"),
         (
             "syslog",
-            "lpm: --log: \"syslog\" is no place for lines (write terminal, json, json=FILE, file=DIR or \
-             file=NAME.log)\n",
+            "lpm: --log: \"syslog\" is no place for lines (write terminal, journald, json, json=FILE, \
+             file=DIR or file=NAME.log)\n",
         ),
         ("json,terminal", "lpm: --log: terminal and json both go to standard output (write json=FILE)\n"),
     ] {

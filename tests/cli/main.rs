@@ -16,6 +16,7 @@ mod control_where;
 mod detached;
 mod edges;
 mod ending;
+mod journal;
 mod lines;
 mod logging;
 mod logs;

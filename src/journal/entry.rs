@@ -1,0 +1,249 @@
+//! What the journal is told of a line and of an event: fields and values. Pure.
+//!
+//! Every kind of event that people look for has a fixed `MESSAGE_ID`, which `units/lpm.catalog` explains to
+//! `journalctl -x`.
+
+use super::level::{INFO, level};
+use crate::control::interface::Event;
+use crate::linux::journal::put_field;
+use crate::output::history::{Line, Origin};
+use crate::output::{Stream, json};
+
+/// The `MESSAGE_ID` of each kind of event.
+const IDS: &[(&str, &str)] = &[
+    ("started", "db5b42db0ff74518a242d69d81db4df2"),
+    ("cannot-start", "15bc9a2ec02e47d3a9e16d945a731788"),
+    ("ended", "9bd06228363847c294f97066a386ee9c"),
+    ("left-behind", "cd4177fe7e2e49918f832e46ac490abc"),
+    ("killing", "ad52670f1601468e9b2f44511745ae56"),
+    ("given-up", "705b5e84e556454e84605d341adf17f1"),
+    ("oom-kill", "07e6df78ed124bbb8c3fb5157c7dc349"),
+    ("tasks-refused", "23fc814d43234a8aabc8ed5c19b90edc"),
+    ("restart-in", "6a1c7105699040798a2910088ba4f84d"),
+    ("start-limit-hit", "d748868bfad847e783284c35fb6967ea"),
+    ("asked", "f803407c38bb439b8ab4c82e5a4471b7"),
+    ("removed", "b48f191bfa1e493e98ab771105262acc"),
+    ("configured", "29a9c99430b84bb787a5d9c6d08c50c7"),
+    ("stopping-all", "79b79d785c3a47aab6cd93cac5913b66"),
+    ("killing-all", "b1e4766f52104e958a2f66d058628a9d"),
+];
+
+/// Syslog's priorities that are used here besides [`INFO`].
+const ERROR: u8 = 3;
+const WARNING: u8 = 4;
+const NOTICE: u8 = 5;
+
+/// Who lpm is where it speaks of no instance.
+const LPM: &str = "lpm";
+
+/// What stands in every entry of a stack.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The stack's label.
+    pub stack: String,
+    /// Of this run of it, 128 bits in hexadecimal.
+    pub run: String,
+}
+
+/// A line that an instance said, or lpm. `invocation`: the how-manieth life of the instance it is of, if known.
+pub fn line(entry: &mut Vec<u8>, identity: &Identity, line: &Line, invocation: Option<u64>) {
+    let (priority, text) = match line.origin {
+        Origin::Lpm => (INFO, &*line.text),
+        Origin::Instance(_) => level(&line.text),
+    };
+    put(entry, identity, &line.instance, priority, text);
+    match line.origin {
+        Origin::Lpm => put_field(entry, "LPM_STREAM", b"lpm"),
+        // One that both streams share says nothing about either.
+        Origin::Instance(Stream::Merged) => {}
+        Origin::Instance(stream) => put_field(entry, "LPM_STREAM", json::stream(stream).as_bytes()),
+    }
+    if line.continues {
+        put_field(entry, "LPM_PART", b"1");
+    }
+    if let Some(invocation) = invocation.filter(|_| is_instance(&line.instance)) {
+        put_field(entry, "LPM_INVOCATION", invocation.to_string().as_bytes());
+    }
+}
+
+/// Something that happened.
+pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, invocation: Option<u64>) {
+    let instance = event.instance.as_deref().unwrap_or(LPM);
+    put(entry, identity, instance, priority(event), event.message.as_bytes());
+    put_field(entry, "LPM_STREAM", b"lpm");
+    put_field(entry, "LPM_EVENT", event.event.as_bytes());
+    if let Some((_, id)) = IDS.iter().find(|(kind, _)| *kind == event.event) {
+        put_field(entry, "MESSAGE_ID", id.as_bytes());
+    }
+    let usage = event.usage.as_ref();
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    for (field, value) in [
+        ("LPM_INVOCATION", number(invocation.filter(|_| event.instance.is_some()))),
+        ("LPM_PID", number(event.pid.map(u64::from))),
+        ("LPM_EXIT_CODE", number(event.exit_code.map(u64::from))),
+        ("LPM_SIGNAL", event.signal.clone()),
+        ("LPM_RESULT", event.result.clone()),
+        ("LPM_MEMORY_PEAK", number(usage.and_then(|usage| usage.memory_peak))),
+        ("LPM_CPU_USEC", number(usage.and_then(|usage| usage.cpu_usec))),
+        ("LPM_OOM_KILLS", number(usage.and_then(|usage| usage.oom_kills))),
+        ("LPM_TASKS_REFUSED", number(usage.and_then(|usage| usage.tasks_refused))),
+    ] {
+        if let Some(value) = value {
+            put_field(entry, field, value.as_bytes());
+        }
+    }
+}
+
+/// That so many lines were not sent.
+pub fn missed(entry: &mut Vec<u8>, identity: &Identity, count: u64) {
+    let (lines, were) = if count == 1 { ("line", "was") } else { ("lines", "were") };
+    let text = format!("{count} {lines} {were} not taken in time by the journal, and {were} dropped");
+    put(entry, identity, LPM, WARNING, text.as_bytes());
+    put_field(entry, "LPM_MISSED", count.to_string().as_bytes());
+}
+
+fn put(entry: &mut Vec<u8>, identity: &Identity, instance: &str, priority: u8, text: &[u8]) {
+    put_field(entry, "MESSAGE", text);
+    put_field(entry, "PRIORITY", &[b'0' + priority]);
+    put_field(entry, "LPM_STACK", identity.stack.as_bytes());
+    put_field(entry, "LPM_RUN", identity.run.as_bytes());
+    if is_instance(instance) {
+        put_field(entry, "SYSLOG_IDENTIFIER", instance.as_bytes());
+        put_field(entry, "LPM_INSTANCE", instance.as_bytes());
+        let process = instance.rsplit_once('.').map_or(instance, |(process, _)| process);
+        put_field(entry, "LPM_PROCESS", process.as_bytes());
+    } else {
+        put_field(entry, "SYSLOG_IDENTIFIER", LPM.as_bytes());
+    }
+}
+
+/// `web.1` is one, `system` is not.
+fn is_instance(name: &str) -> bool {
+    name.contains('.')
+}
+
+fn priority(event: &Event) -> u8 {
+    match event.event.as_str() {
+        "cannot-start" | "given-up" | "oom-kill" | "start-limit-hit" => ERROR,
+        "left-behind" | "killing" | "killing-all" | "tasks-refused" => WARNING,
+        "ended" => match event.result.as_deref() {
+            Some("success") | None => INFO,
+            Some(_) => WARNING,
+        },
+        "restart-in" | "interrupted" | "stopping-all" => NOTICE,
+        _ => INFO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::interface::Usage;
+
+    fn identity() -> Identity {
+        Identity { stack: "shop".to_owned(), run: "0".repeat(32) }
+    }
+
+    /// The fields of an entry whose values are single lines.
+    fn fields(entry: &[u8]) -> Vec<String> {
+        let text = String::from_utf8_lossy(entry).into_owned();
+        let of_all = |field: &str| field.starts_with("LPM_STACK=shop") || field.starts_with("LPM_RUN=");
+        assert_eq!(text.lines().filter(|field| of_all(field)).count(), 2, "{text}");
+        text.lines().filter(|field| !of_all(field)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_line_has_its_instance_and_its_level() {
+        let said = |origin, text: &[u8]| Line {
+            sequence: 0,
+            time_usec: 0,
+            instance: "web.1".into(),
+            origin,
+            text: text.to_vec(),
+            continues: false,
+        };
+        let mut entry = Vec::new();
+        line(&mut entry, &identity(), &said(Origin::Instance(Stream::Err), b"<3>broken"), Some(2));
+        assert_eq!(
+            fields(&entry),
+            [
+                "MESSAGE=broken",
+                "PRIORITY=3",
+                "SYSLOG_IDENTIFIER=web.1",
+                "LPM_INSTANCE=web.1",
+                "LPM_PROCESS=web",
+                "LPM_STREAM=err",
+                "LPM_INVOCATION=2"
+            ]
+        );
+        let mut entry = Vec::new();
+        let part = Line { continues: true, ..said(Origin::Instance(Stream::Merged), b"long") };
+        line(&mut entry, &identity(), &part, None);
+        let all = fields(&entry);
+        assert!(
+            all.contains(&"LPM_PART=1".to_owned()) && !all.iter().any(|f| f.contains("STREAM")),
+            "{all:?}"
+        );
+        let mut entry = Vec::new();
+        let own = Line { instance: "system".into(), ..said(Origin::Lpm, b"ports: web 5000") };
+        line(&mut entry, &identity(), &own, Some(1));
+        assert_eq!(
+            fields(&entry),
+            ["MESSAGE=ports: web 5000", "PRIORITY=6", "SYSLOG_IDENTIFIER=lpm", "LPM_STREAM=lpm"]
+        );
+    }
+
+    #[test]
+    fn an_event_has_what_is_known_of_it() {
+        let ended = Event {
+            sequence: 0,
+            time: 0,
+            event: "ended".into(),
+            instance: Some("worker.2".into()),
+            message: "terminated by SIGKILL".into(),
+            pid: None,
+            exit_code: None,
+            signal: Some("SIGKILL".into()),
+            result: Some("oom-kill".into()),
+            usage: Some(Usage {
+                memory_peak: Some(64),
+                cpu_usec: Some(5),
+                oom_kills: Some(1),
+                ..Usage::default()
+            }),
+        };
+        let mut entry = Vec::new();
+        event(&mut entry, &identity(), &ended, Some(1));
+        assert_eq!(
+            fields(&entry),
+            [
+                "MESSAGE=terminated by SIGKILL",
+                "PRIORITY=4",
+                "SYSLOG_IDENTIFIER=worker.2",
+                "LPM_INSTANCE=worker.2",
+                "LPM_PROCESS=worker",
+                "LPM_STREAM=lpm",
+                "LPM_EVENT=ended",
+                "MESSAGE_ID=9bd06228363847c294f97066a386ee9c",
+                "LPM_INVOCATION=1",
+                "LPM_SIGNAL=SIGKILL",
+                "LPM_RESULT=oom-kill",
+                "LPM_MEMORY_PEAK=64",
+                "LPM_CPU_USEC=5",
+                "LPM_OOM_KILLS=1"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_catalog_explains_each_kind() {
+        let catalog = include_str!("../../units/lpm.catalog");
+        let explained: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        let ids: Vec<&str> = IDS.iter().map(|(_, id)| *id).collect();
+        assert_eq!(explained, ids);
+        let mut unique = ids.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), ids.len());
+    }
+}

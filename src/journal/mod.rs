@@ -1,0 +1,234 @@
+//! What the stack says and what happens to it, sent to the journal.
+//!
+//! A thread follows the [`History`] and the [`Chronicle`] as any client would, so nobody ever waits for the journal:
+//! one that is stuck or gone is waited for here, and what the rings lose meanwhile is counted and told. One that
+//! was started anew goes on with the next line.
+//!
+//! lpm's own lines come through the history, in their place among the others; where such a line is an event's, the
+//! event is sent in its place, with all that is known of it.
+
+mod entry;
+mod level;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+pub use entry::Identity;
+
+use crate::control::chronicle::{Chronicle, News};
+use crate::control::interface::Event;
+use crate::linux::journal::Journal as Socket;
+use crate::output::history::{Cursor, History, Line, Origin};
+
+/// At most so many lines are taken from the history at once.
+const AT_ONCE: usize = 1000;
+
+/// How often one that is gone is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long an event waits for its line, in microseconds; one that the history has lost has none.
+const LINE_COMES_WITHIN: u64 = 5_000_000;
+
+/// The thread that sends.
+pub struct Journal {
+    stop: Arc<AtomicBool>,
+    thread: Thread,
+    done: Receiver<()>,
+}
+
+impl Journal {
+    /// Starts it. It ends by itself after the chronicle was closed and all was sent.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(
+        socket: Socket,
+        identity: Identity,
+        history: Arc<History>,
+        chronicle: Arc<Chronicle>,
+    ) -> std::io::Result<Journal> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tell, done) = channel();
+        let (_, cursor) = history.lines(&|_| true, Some(0));
+        let sender = Follower {
+            socket,
+            identity,
+            history,
+            cursor,
+            next_event: chronicle.next(),
+            chronicle,
+            events: VecDeque::new(),
+            lives: HashMap::new(),
+            unsent: 0,
+            stop: Arc::clone(&stop),
+            entry: Vec::new(),
+        };
+        let run = move || sender.run(&tell);
+        let thread = thread::Builder::new().name("lpm-journal".to_owned()).stack_size(1 << 20).spawn(run)?;
+        Ok(Journal { stop, thread: thread.thread().clone(), done })
+    }
+
+    /// Waits until all was sent, at most so long. Says whether it was.
+    pub fn finish(self, patience: Duration) -> bool {
+        let sent = self.done.recv_timeout(patience).is_ok();
+        self.stop.store(true, Ordering::Release);
+        self.thread.unpark();
+        sent
+    }
+}
+
+/// Wakes the thread from its `park`.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+struct Follower {
+    socket: Socket,
+    identity: Identity,
+    history: Arc<History>,
+    cursor: Cursor,
+    chronicle: Arc<Chronicle>,
+    next_event: u64,
+    /// Events whose line has not come yet.
+    events: VecDeque<Arc<Event>>,
+    /// How many lives each instance had.
+    lives: HashMap<String, u64>,
+    /// Lines that were not sent, and nobody was told.
+    unsent: u64,
+    stop: Arc<AtomicBool>,
+    entry: Vec<u8>,
+}
+
+impl Follower {
+    fn run(mut self, tell: &Sender<()>) {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut ended = false;
+        while !self.stop.load(Ordering::Acquire) {
+            match self.history.poll_next(&mut self.cursor, &|_| true, AT_ONCE, &mut context) {
+                Poll::Ready(batch) => {
+                    self.unsent += batch.missed;
+                    self.gather(&mut context);
+                    batch.lines.iter().for_each(|line| self.send_line(line));
+                }
+                Poll::Pending if ended => {
+                    self.send_events(|_| true);
+                    self.tell_of_unsent();
+                    let _ = tell.send(());
+                    return;
+                }
+                Poll::Pending => {
+                    ended = self.gather(&mut context);
+                    let old = now_usec().saturating_sub(LINE_COMES_WITHIN);
+                    self.send_events(|event| event.event == "configured" || event.time < old);
+                    if !ended {
+                        thread::park();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the events that have happened. Returns whether there will be no more.
+    fn gather(&mut self, context: &mut Context<'_>) -> bool {
+        loop {
+            match self.chronicle.poll(&mut self.next_event, context) {
+                Poll::Ready(News::Event(event)) => self.events.push_back(event),
+                Poll::Ready(News::Missed(missed)) => self.unsent += missed,
+                Poll::Ready(News::End) => return true,
+                Poll::Pending => return false,
+            }
+        }
+    }
+
+    fn send_line(&mut self, line: &Line) {
+        if line.origin == Origin::Lpm {
+            // Without prefixes a line begins with its instance.
+            let is_its = |event: &Arc<Event>| {
+                event.instance.as_deref().unwrap_or("system") == &*line.instance
+                    && line.text.ends_with(event.message.as_bytes())
+            };
+            if let Some(at) = self.events.iter().position(is_its) {
+                // Those before it have no line, or it was lost.
+                let sent: Vec<Arc<Event>> = self.events.drain(..=at).collect();
+                return sent.iter().for_each(|event| self.send_event(event));
+            }
+        }
+        let life = self.lives.get(&*line.instance).copied();
+        self.entry.clear();
+        entry::line(&mut self.entry, &self.identity, line, life);
+        self.send();
+    }
+
+    /// Sends those at the front that are `ready`.
+    fn send_events(&mut self, ready: impl Fn(&Event) -> bool) {
+        while self.events.front().is_some_and(|event| ready(event))
+            && let Some(event) = self.events.pop_front()
+        {
+            self.send_event(&event);
+        }
+    }
+
+    fn send_event(&mut self, event: &Event) {
+        let life = event.instance.as_ref().map(|instance| {
+            let lives = self.lives.entry(instance.clone()).or_default();
+            *lives += u64::from(matches!(event.event.as_str(), "started" | "cannot-start"));
+            *lives
+        });
+        self.entry.clear();
+        entry::event(&mut self.entry, &self.identity, event, life.filter(|life| *life > 0));
+        self.send();
+    }
+
+    fn send(&mut self) {
+        self.tell_of_unsent();
+        if !deliver(&mut self.socket, &self.entry, &self.stop) {
+            self.unsent += 1;
+        }
+    }
+
+    fn tell_of_unsent(&mut self) {
+        if self.unsent > 0 {
+            let mut entry = Vec::new();
+            entry::missed(&mut entry, &self.identity, self.unsent);
+            if deliver(&mut self.socket, &entry, &self.stop) {
+                self.unsent = 0;
+            }
+        }
+    }
+}
+
+/// Sends an entry however long that takes, unless it is told to stop. Returns whether it was sent.
+fn deliver(socket: &mut Socket, entry: &[u8], stop: &AtomicBool) -> bool {
+    loop {
+        match socket.send(entry) {
+            Ok(()) => return true,
+            Err(_) if stop.load(Ordering::Acquire) => return false,
+            // It does not read, and has had a second for it.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // It is gone, and comes back.
+            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTCONN | Errno::CONNRESET | Errno::PIPE) => {
+                thread::park_timeout(LOOK_AGAIN);
+            }
+            // For want of memory or descriptors, or because the entry cannot be sent.
+            Err(_) => return false,
+        }
+    }
+}
+
+fn now_usec() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}

@@ -1,0 +1,59 @@
+//! Where lines go besides standard output, opened before anything runs, so that what is wrong is said in time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::Plan;
+use crate::config::{self, Stack};
+use crate::driver::Voice;
+use crate::error::{Error, words};
+use crate::journal;
+use crate::linux::journal::{Journal as JournalSocket, SOCKET};
+use crate::output::LogFiles;
+
+/// How long the journal may take for what was said last.
+pub(super) const LAST_ENTRIES: Duration = Duration::from_secs(2);
+
+/// The way to the journal, if lines are to go there, and how this run is known there.
+///
+/// # Errors
+/// Nobody listens.
+pub(super) fn journal(
+    stack: &Stack,
+    plan: &Plan,
+) -> Result<Option<(JournalSocket, journal::Identity)>, Error> {
+    if plan.voice == Voice::OneOff || !stack.logging.journald {
+        return Ok(None);
+    }
+    let socket = JournalSocket::connect(Path::new(SOCKET)).map_err(|errno| {
+        let why = words(errno);
+        Error::new(format!(
+            "--log: the journal cannot be reached: {SOCKET}: {why} (does systemd-journald run?)"
+        ))
+    })?;
+    let run =
+        std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|error| Error::new(words(error)))?;
+    let run = run.chars().filter(char::is_ascii_hexdigit).collect();
+    Ok(Some((socket, journal::Identity { stack: stack.name.clone(), run })))
+}
+
+/// The log files, opened. A command that is run once has none.
+///
+/// # Errors
+/// One that cannot be opened.
+pub(super) fn files(stack: &Stack, plan: &Plan) -> Result<LogFiles, Error> {
+    if plan.voice == Voice::OneOff {
+        return Ok(LogFiles::default());
+    }
+    let config::Logging { files, rotation, .. } = &stack.logging;
+    LogFiles::open(files, *rotation, plan.layout.prefix, plan.file_times).map_err(|(path, errno)| {
+        let why = match errno {
+            Errno::INVAL => "is not a regular file".to_owned(),
+            Errno::LOOP => "is a symbolic link".to_owned(),
+            errno => format!("cannot be opened: {}", words(errno)),
+        };
+        Error::new(format!("--log: {} {why}", path.display()))
+    })
+}

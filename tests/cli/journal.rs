@@ -1,0 +1,157 @@
+//! `--log journald`, held against a real systemd-journald in a mount namespace of its own.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::stack::{Ended, LPM, Stack, is_root};
+
+const JOURNALD: &str = "/lib/systemd/systemd-journald";
+
+/// Brings a journal of its own up below a /run of its own; `restart` puts another in its place. `entries` are those
+/// of this boot, as JSON, on standard output.
+const WITH_JOURNAL: &str = r#"
+set -e
+mount -t tmpfs none /run
+mkdir -p /run/systemd/journald.conf.d /run/log/journal
+echo 0123456789abcdef0123456789abcdef >/run/machine-id
+mount --bind /run/machine-id /etc/machine-id
+printf '[Journal]\nReadKMsg=no\nAudit=no\nStorage=volatile\nForwardToSyslog=no\nRateLimitIntervalSec=0\n' >/run/systemd/journald.conf.d/lpm.conf
+journald() { /lib/systemd/systemd-journald & journal=$!; until [ -S /run/systemd/journal/socket ]; do sleep 0.01; done; }
+gone() { kill "$1"; wait "$1" || true; rm -f /run/systemd/journal/socket; }
+restart() { gone $journal; journald; }
+entries() { journalctl --sync; journalctl --directory=/run/log/journal --all --output=json "$@"; }
+trap 'gone $journal' EXIT
+journald
+"#;
+
+/// Runs `script` with such a journal; none where there is no journald, or we may not mount.
+fn with_journal(test: &str, stack: &Stack, script: &str) -> Option<Ended> {
+    if !is_root() || !Path::new(JOURNALD).exists() {
+        eprintln!("skipped {test}: needs root and {JOURNALD}");
+        return None;
+    }
+    let script = format!("{WITH_JOURNAL}lpm() {{ {LPM} \"$@\"; }}\n{script}");
+    Some(stack.program_with("unshare", &["-m", "sh", "-c", &script]).pipes().ends())
+}
+
+fn entries(ended: &Ended) -> Vec<Value> {
+    ended.out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn find<'a>(entries: &'a [Value], field: &str, value: &str) -> &'a Value {
+    let found = entries.iter().find(|entry| entry[field] == value);
+    found.unwrap_or_else(|| panic!("no {field}={value} in {entries:#?}"))
+}
+
+#[test]
+fn lines_and_events_are_found_by_their_fields() {
+    let procfile =
+        "web: echo hello; echo '<3>bad' >&2; head -c 300000 /dev/zero | tr '\\0' y; echo; exit 3\n";
+    let stack = Stack::with("journal", procfile);
+    let script = "lpm start --log journald --split-stderr || true; entries LPM_INSTANCE=web.1";
+    let Some(ended) = with_journal("lines_and_events_are_found_by_their_fields", &stack, script) else {
+        return;
+    };
+    let all = entries(&ended.with_code(0));
+    let hello = find(&all, "MESSAGE", "hello");
+    for (field, value) in [
+        ("SYSLOG_IDENTIFIER", "web.1"),
+        ("LPM_PROCESS", "web"),
+        ("LPM_STREAM", "out"),
+        ("LPM_INVOCATION", "1"),
+        ("PRIORITY", "6"),
+    ] {
+        assert_eq!(hello[field], value, "{field}");
+    }
+    assert!(hello["LPM_STACK"].as_str().is_some_and(|name| name.starts_with("journal-")), "{hello}");
+    let bad = find(&all, "MESSAGE", "bad");
+    assert_eq!((&bad["PRIORITY"], &bad["LPM_STREAM"]), (&"3".into(), &"err".into()));
+    let ended = find(&all, "LPM_EVENT", "ended");
+    assert_eq!((&ended["LPM_EXIT_CODE"], &ended["LPM_RESULT"]), (&"3".into(), &"exit-code".into()));
+    assert_eq!(ended["MESSAGE_ID"], "9bd06228363847c294f97066a386ee9c");
+    assert!(ended["LPM_CPU_USEC"].as_str().is_some_and(|usec| usec.parse::<u64>().is_ok()), "{ended}");
+    let started = find(&all, "LPM_EVENT", "started");
+    assert!(started["LPM_PID"].is_string());
+    // An event is its line, not beside it; and the last line of the instance comes before its end.
+    let texts: Vec<&str> = all.iter().filter_map(|entry| entry["MESSAGE"].as_str()).collect();
+    assert_eq!(texts.iter().filter(|text| text.starts_with("exited with code 3")).count(), 1, "{texts:?}");
+    assert!(texts.last().is_some_and(|text| text.starts_with("exited")), "{texts:?}");
+    let long: usize = texts.iter().filter(|text| text.starts_with('y')).map(|text| text.len()).sum();
+    assert_eq!(long, 300_000, "in parts, and whole");
+}
+
+#[test]
+fn a_journal_that_is_started_anew_gets_what_was_not_sent() {
+    let procfile = "web: seq -f 'before %g' 100; until [ -e go ]; do sleep 0.01; done; seq -f 'meanwhile %g' 100; \
+                    touch gone; until [ -e back ]; do sleep 0.01; done; seq -f 'after %g' 100; exit 3\n";
+    let stack = Stack::with("journal-anew", procfile);
+    let script = "lpm start --log journald & lpm=$!\n\
+                  until entries LPM_INSTANCE=web.1 | grep -q 'before 100'; do sleep 0.05; done\n\
+                  gone $journal; touch go; until [ -e gone ]; do sleep 0.01; done\n\
+                  journald; touch back; wait $lpm || true; entries LPM_INSTANCE=web.1";
+    let Some(ended) = with_journal("a_journal_that_is_started_anew_gets_what_was_not_sent", &stack, script)
+    else {
+        return;
+    };
+    let all = entries(&ended.with_code(0));
+    let texts: Vec<&str> = all.iter().filter_map(|entry| entry["MESSAGE"].as_str()).collect();
+    for when in ["before", "meanwhile", "after"] {
+        for number in 1..=100 {
+            let line = format!("{when} {number}");
+            assert_eq!(texts.iter().filter(|text| **text == line).count(), 1, "{line}: {texts:?}");
+        }
+    }
+}
+
+#[test]
+fn without_a_journal_nothing_is_started() {
+    if !is_root() {
+        return eprintln!("skipped without_a_journal_nothing_is_started: needs root to hide the journal");
+    }
+    let stack = Stack::with("no-journal", "web: echo up\n");
+    let script = format!("mount -t tmpfs none /run && exec {LPM} start --log journald");
+    let ended = stack.program_with("unshare", &["-m", "sh", "-c", &script]).pipes().ends().with_code(1);
+    assert_eq!(ended.out, "");
+    let expected = "lpm: --log: the journal cannot be reached: /run/systemd/journal/socket: No such file or \
+                    directory (does systemd-journald run?)\n";
+    assert_eq!(ended.err, expected);
+}
+
+#[test]
+fn a_journal_that_does_not_read_holds_nobody_up() {
+    const NAME: &str = "a_journal_that_does_not_read_holds_nobody_up";
+    let stack = Stack::with(
+        "journal-stuck",
+        "web: seq 300000; touch said; until [ -e go ]; do sleep 0.01; done; exit 3\n",
+    );
+    let script = "kill -STOP $journal; lpm start --log file=log,journald & lpm=$!\n\
+                  until [ -e said ]; do sleep 0.01; done\n\
+                  kill -CONT $journal; touch go; wait $lpm || true\n\
+                  entries LPM_INSTANCE=web.1 + SYSLOG_IDENTIFIER=lpm";
+    let Some(ended) = with_journal(NAME, &stack, script) else { return };
+    let all = entries(&ended.with_code(0));
+    let missed =
+        all.iter().filter_map(|entry| entry["LPM_MISSED"].as_str()?.parse::<usize>().ok()).sum::<usize>();
+    let told = all.iter().filter(|entry| {
+        let text = entry["MESSAGE"].as_str().unwrap_or_default();
+        text.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let told = told.count();
+    assert!(missed > 100_000 && told > 1000, "{missed} missed, {told} told");
+    // Two lines are lpm's, and may be among those missed.
+    assert!((300_000..=300_002).contains(&(missed + told)), "{missed} missed, {told} told");
+    let kept = std::fs::read_to_string(stack.path().join("log/web.1.log")).expect("it is there");
+    assert!(kept.lines().filter(|line| line.contains("| ")).count() > 300_000, "files have them all");
+}
+
+#[test]
+fn who_stops_does_not_wait_for_a_journal_that_does_not_read() {
+    const NAME: &str = "who_stops_does_not_wait_for_a_journal_that_does_not_read";
+    let stack = Stack::with("journal-late", "web: seq 10000; echo last; exit 3\n");
+    let script = "kill -STOP $journal; lpm start --log terminal,journald | grep -c '^'; kill -CONT $journal";
+    let Some(ended) = with_journal(NAME, &stack, script) else { return };
+    let ended = ended.with_code(0);
+    assert!(ended.out.trim().parse::<u32>().is_ok_and(|lines| lines > 10_000), "{}", ended.out);
+    assert!(ended.err.contains("the journal did not take the last lines in time"), "{}", ended.err);
+}
