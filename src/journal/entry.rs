@@ -72,7 +72,12 @@ pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, invocation
     put(entry, identity, instance, priority(event), event.message.as_bytes());
     put_field(entry, "LPM_STREAM", b"lpm");
     put_field(entry, "LPM_EVENT", event.event.as_bytes());
-    if let Some((_, id)) = IDS.iter().find(|(kind, _)| *kind == event.event) {
+    // That the kernel killed is told by itself only where the instance lives on.
+    let kind = match event.result.as_deref() {
+        Some("oom-kill") => "oom-kill",
+        _ => event.event.as_str(),
+    };
+    if let Some((_, id)) = IDS.iter().find(|(known, _)| *known == kind) {
         put_field(entry, "MESSAGE_ID", id.as_bytes());
     }
     let usage = event.usage.as_ref();
@@ -224,7 +229,7 @@ mod tests {
                 "LPM_PROCESS=worker",
                 "LPM_STREAM=lpm",
                 "LPM_EVENT=ended",
-                "MESSAGE_ID=9bd06228363847c294f97066a386ee9c",
+                "MESSAGE_ID=07e6df78ed124bbb8c3fb5157c7dc349",
                 "LPM_INVOCATION=1",
                 "LPM_SIGNAL=SIGKILL",
                 "LPM_RESULT=oom-kill",

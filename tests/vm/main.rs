@@ -10,6 +10,7 @@ mod control;
 mod delegation;
 mod detached;
 mod harness;
+mod journal;
 mod machine;
 mod processes;
 mod reader;
@@ -72,6 +73,8 @@ const CLAIMS: &[Claim] = claims! {
     units::a_stop_that_takes_longer_than_systemds_limit_is_waited_for: Root Dev;
     units::kill_9_of_lpm_is_followed_by_a_clean_start: Root Dev;
     units::a_unit_of_the_system_can_run_as_an_ordinary_user: Root;
+    journal::an_oom_kill_is_found_and_explained: Root;
+    journal::a_journald_that_is_restarted_loses_nothing: Root;
     control::status_has_what_the_kernel_counts: Root Dev Runner;
     control::a_ceiling_that_is_set_holds_at_once: Root Dev;
     control::a_frozen_instance_stands_still_in_the_kernel: Root Dev;
