@@ -58,7 +58,12 @@ fn run(
         return Err(Error::new(text));
     }
     let asked = Asked { stack, life, ceilings, names: &names, output: output.clone() };
-    let loaded = launch::load(around, asked, origins)?;
+    let mut loaded = launch::load(around, asked, origins)?;
+    if is_the_journal(around, stdio::stdout()) && !loaded.stack.logging.chosen && launch::has_journal() {
+        // The same place, with fields.
+        let logging = &mut loaded.stack.logging;
+        (logging.stdout, logging.journald) = (None, true);
+    }
     let layout = layout(around, &output, &loaded.stack, origins)?;
     if detach && launcher.is_none() {
         return detach::detach(around, loaded);

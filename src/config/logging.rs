@@ -28,11 +28,19 @@ pub struct Logging {
     pub journald: bool,
     /// When a file is put aside for a new one.
     pub rotation: Rotation,
+    /// Somebody said so. Otherwise lines may go where they are read more easily.
+    pub chosen: bool,
 }
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { stdout: Some(Form::Text), files: Vec::new(), journald: false, rotation: Rotation::default() }
+        Self {
+            stdout: Some(Form::Text),
+            files: Vec::new(),
+            journald: false,
+            chosen: false,
+            rotation: Rotation::default(),
+        }
     }
 }
 
@@ -85,6 +93,7 @@ pub(super) fn logging(
     let items = log.items(problems);
     if !items.is_empty() {
         logging.stdout = None;
+        logging.chosen = true;
     }
     for item in items {
         if let Err(message) = logging.take(item, from) {

@@ -15,6 +15,8 @@ pub mod reach;
 pub mod save;
 mod sinks;
 
+pub use sinks::has_journal;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;

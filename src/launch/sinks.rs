@@ -13,6 +13,11 @@ use crate::journal;
 use crate::linux::journal::{Journal as JournalSocket, SOCKET};
 use crate::output::LogFiles;
 
+/// Whether the journal listens.
+pub fn has_journal() -> bool {
+    JournalSocket::connect(Path::new(SOCKET)).is_ok()
+}
+
 /// How long the journal may take for what was said last.
 pub(super) const LAST_ENTRIES: Duration = Duration::from_secs(2);
 

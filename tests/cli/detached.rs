@@ -300,12 +300,18 @@ fn a_service_manager_that_is_not_there_is_no_trouble() {
 fn lines_in_the_journal_have_no_second_time() {
     let stack = Stack::with("journal", "web: echo here\n");
     for (name, timed) in [("JOURNAL_STREAM", false), ("OTHER", true)] {
-        let script = format!("touch out; {name}=$(stat -c %d:%i out) $LPM start >out; cat out");
+        let script =
+            format!("touch out; {name}=$(stat -c %d:%i out) $LPM start --log terminal >out; cat out");
         let ended = stack.shell(&script).pipes().ends().with_code(0);
         assert_eq!(!ended.out.contains("\nweb.1  | here\n"), timed, "{}", ended.out);
     }
     // Inherited, and about somebody else's output.
-    let ended = stack.lpm(&["start"]).variable("JOURNAL_STREAM", "8:1234").pipes().ends().with_code(0);
+    let ended = stack
+        .lpm(&["start", "--log", "terminal"])
+        .variable("JOURNAL_STREAM", "8:1234")
+        .pipes()
+        .ends()
+        .with_code(0);
     assert!(!ended.out.contains("\nweb.1  | here\n"), "{}", ended.out);
 }
 

@@ -105,6 +105,17 @@ fn a_journal_that_is_started_anew_gets_what_was_not_sent() {
 }
 
 #[test]
+fn where_standard_output_is_the_journal_it_is_told_directly() {
+    let stack = Stack::with("journal-stream", "web: echo hello\n");
+    let script = "touch out; export JOURNAL_STREAM=$(stat -c %d:%i out); lpm start >out\n\
+                  entries LPM_INSTANCE=web.1 MESSAGE=hello; cat out";
+    const NAME: &str = "where_standard_output_is_the_journal_it_is_told_directly";
+    let Some(ended) = with_journal(NAME, &stack, script) else { return };
+    let ended = ended.with_code(0);
+    assert_eq!((entries(&ended).len(), ended.out.lines().count()), (1, 1), "{}", ended.out);
+}
+
+#[test]
 fn without_a_journal_nothing_is_started() {
     if !is_root() {
         return eprintln!("skipped without_a_journal_nothing_is_started: needs root to hide the journal");

@@ -198,14 +198,25 @@ pub fn ctrl_c_takes_a_half_started_stack_down_again() {
 
 pub fn its_lines_are_in_the_journal_with_one_time() {
     let stack = Stack::new("web: echo hello; exec sleep 1000\n");
+    let said = |service: &Detached, format: &str| {
+        waiting::until("the journal has it", PATIENCE, || {
+            let mut command = Command::new("journalctl");
+            command.args(["--no-pager", &format!("--output={format}"), "--unit", &service.unit]);
+            Some(Running::spawn(command).end().output).filter(|text| text.contains("hello"))
+        })
+    };
     let service = detached(stack.start(&["start", "-D"]));
-    let lines = waiting::until("the journal has it", PATIENCE, || {
-        let mut command = Command::new("journalctl");
-        command.args(["--no-pager", "--output=cat", "--unit", &service.unit]);
-        Some(Running::spawn(command).end().output).filter(|text| text.contains("| hello"))
-    });
-    assert!(lines.lines().any(|line| line == "web.1  | hello"), "{lines}");
+    let lines = said(&service, "short");
+    let is_its = |line: &str| line.ends_with(&format!(" web.1[{}]: hello", service.pid));
+    assert!(lines.lines().any(is_its), "{lines}");
+    let fields = said(&service, "verbose");
+    assert!(fields.contains("LPM_INSTANCE=web.1") && fields.contains("LPM_EVENT=started"), "{fields}");
     assert_eq!(property(&service.unit, "LogRateLimitIntervalUSec"), "0");
+    service.stop();
+    // Who wants plain lines says so.
+    let service = detached(stack.start(&["start", "-D", "--log", "terminal"]));
+    let lines = said(&service, "cat");
+    assert!(lines.lines().any(|line| line == "web.1  | hello"), "{lines}");
     service.stop();
 }
 
