@@ -45,6 +45,7 @@
 //! This module refuses to know what a line means, which process wrote it, or why it ended.
 
 pub mod announce;
+mod emulator;
 pub mod files;
 pub mod history;
 pub mod json;

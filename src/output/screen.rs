@@ -22,14 +22,17 @@
 //! all the time, and what switches there would bring back what was on that before. So the switch itself is not
 //! passed on; whoever had not seen it yet has the screen repainted.
 //!
+//! **Who waits for whom.** To take in what a program says may last, and to paint too; only the log thread and viewers
+//! wait for that. What the driver asks and says (size, viewers) has a lock of its own.
+//!
 //! It writes to no terminal and does not know which one it stands for.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use super::emulator::Emulator;
 use super::sequence;
 use super::waiting::{Seat, Waiting};
 
@@ -45,11 +48,11 @@ pub const LARGEST: (u16, u16) = (500, 1000);
 /// The least: nothing can be shown on less.
 pub const SMALLEST: (u16, u16) = (2, 2);
 
-/// The most that is answered to one chunk, in bytes; whoever asks that often doesn't listen.
-const MOST_ANSWERED: usize = 1024;
-
 /// One instance's screen, shared by the log thread, which feeds it, the driver, which sizes it, and its viewers.
 pub struct Screen {
+    /// Locked for as long as the program's words are taken in, and before `shown`: never by the driver.
+    emulator: Mutex<Emulator>,
+    /// Never locked for long.
     shown: Mutex<Shown>,
 }
 
@@ -58,6 +61,8 @@ pub struct Screen {
 pub struct Position {
     life: u64,
     offset: u64,
+    /// Which painting these bytes come after.
+    painting: u64,
     seat: Arc<Seat>,
 }
 
@@ -66,8 +71,8 @@ pub struct Position {
 pub enum Output {
     /// The next bytes, at most [`MOST_AT_ONCE`].
     Bytes(Vec<u8>),
-    /// There were more bytes than are kept, or a switch between the main and the alternate screen: repaint, and go
-    /// on from there.
+    /// There were more bytes than are kept, or a switch between the main and the alternate screen, or another size:
+    /// repaint, and go on from there.
     Lagged,
     /// A new life began with an empty screen: clear, and go on.
     Reset,
@@ -82,57 +87,57 @@ pub struct Viewer {
 impl Screen {
     /// An empty one. Sizes are kept between [`SMALLEST`] and [`LARGEST`].
     pub fn new(rows: u16, columns: u16) -> Arc<Screen> {
+        let size = bounded(rows, columns);
         let shown = Shown {
-            parser: parser(bounded(rows, columns)),
+            size,
             recent: VecDeque::new(),
             end: 0,
             life: 0,
-            began: 0,
-            switched: 0,
+            painting: 0,
+            began: (0, 0),
             over: true,
             viewers: 0,
             waiting: Waiting::default(),
         };
-        Arc::new(Screen { shown: Mutex::new(shown) })
+        Arc::new(Screen { emulator: Mutex::new(Emulator::new(size.0, size.1)), shown: Mutex::new(shown) })
     }
 
     /// Takes in what came out of the terminal. Returns what is to be typed in answer to it: nothing, while
     /// somebody views.
     #[must_use]
     pub fn feed(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut emulator = self.emulator();
+        let switched = emulator.process(bytes);
+        let mut answers = emulator.answers();
         let mut shown = self.lock();
-        let alternate = shown.parser.screen().alternate_screen();
-        shown.parser.process(bytes);
-        let switched = shown.parser.screen().alternate_screen() != alternate || switches(bytes);
         let newest = &bytes[bytes.len().saturating_sub(KEPT)..];
         let leaving = (shown.recent.len() + newest.len()).saturating_sub(KEPT);
         shown.recent.drain(..leaving);
         shown.recent.extend(newest);
         shown.end += bytes.len() as u64;
-        if switched {
-            shown.switched = shown.finished();
-        }
-        let mut answers = std::mem::take(&mut shown.parser.callbacks_mut().0);
+        shown.painting += u64::from(switched);
         if shown.viewers > 0 {
             answers.clear();
         }
         let waiting = shown.waiting.take();
         drop(shown);
+        drop(emulator);
         waiting.wake();
         answers
     }
 
     /// A new life begins, with an empty screen.
     pub fn reset(&self) {
+        let mut emulator = self.emulator();
         let mut shown = self.lock();
-        let (rows, columns) = shown.size();
-        shown.parser = parser((rows, columns));
+        *emulator = Emulator::new(shown.size.0, shown.size.1);
         shown.recent.clear();
         shown.life += 1;
         shown.over = false;
-        shown.began = shown.end;
+        shown.began = (shown.end, shown.painting);
         let waiting = shown.waiting.take();
         drop(shown);
+        drop(emulator);
         waiting.wake();
     }
 
@@ -152,13 +157,17 @@ impl Screen {
 
     /// The terminal has another size now.
     pub fn resize(&self, rows: u16, columns: u16) {
-        let (rows, columns) = bounded(rows, columns);
-        self.lock().parser.set_size(positive(rows), positive(columns));
+        let size = bounded(rows, columns);
+        let mut shown = self.lock();
+        if shown.size != size {
+            // The emulator learns of it before it takes in or paints anything.
+            shown.size = size;
+        }
     }
 
     /// Rows and columns.
     pub fn size(&self) -> (u16, u16) {
-        self.lock().size()
+        self.lock().size
     }
 
     /// Somebody begins to look at it.
@@ -175,11 +184,12 @@ impl Screen {
     /// What makes an empty terminal of the same size look like this one and behave like it (cursor, colours, mouse,
     /// bracketed paste, cursor and keypad mode), whichever of its two screens is shown, and where following goes on.
     pub fn repaint(&self) -> (Vec<u8>, Position) {
+        let emulator = self.emulator();
+        let picture = emulator.screen().state_formatted().into_bytes();
         let shown = self.lock();
-        let screen = shown.parser.screen();
         // What is not finished had no effect yet, and is said again.
         let offset = shown.finished();
-        (screen.state_formatted().into_bytes(), Position { life: shown.life, offset, seat: Arc::default() })
+        (picture, Position { life: shown.life, offset, painting: shown.painting, seat: Arc::default() })
     }
 
     /// What comes after the position, which is moved behind it. Where nothing came, the context is woken when
@@ -187,10 +197,11 @@ impl Screen {
     pub fn poll_after(&self, position: &mut Position, context: &mut Context<'_>) -> Poll<Output> {
         let mut shown = self.lock();
         if position.life != shown.life {
-            (position.life, position.offset) = (shown.life, shown.began);
+            position.life = shown.life;
+            (position.offset, position.painting) = shown.began;
             return Poll::Ready(Output::Reset);
         }
-        if position.offset < shown.switched {
+        if position.painting != shown.painting {
             return Poll::Ready(Output::Lagged);
         }
         let behind = shown.end - position.offset;
@@ -204,6 +215,17 @@ impl Screen {
         let to = shown.recent.len().min(from + MOST_AT_ONCE);
         position.offset += (to - from) as u64;
         Poll::Ready(Output::Bytes(shown.recent.range(from..to).copied().collect()))
+    }
+
+    /// The emulator, in the size that the screen has by now.
+    fn emulator(&self) -> MutexGuard<'_, Emulator> {
+        let mut emulator = self.emulator.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rows, columns) = self.size();
+        let has = emulator.screen().size();
+        if (has.0.get(), has.1.get()) != (rows, columns) {
+            emulator.set_size(rows, columns);
+        }
+        emulator
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
@@ -224,16 +246,17 @@ impl fmt::Debug for Screen {
 }
 
 struct Shown {
-    parser: vt100::Parser<Answers>,
+    size: (u16, u16),
     /// The newest bytes; the last is the one before `end`.
     recent: VecDeque<u8>,
     /// How many bytes there were in all lives.
     end: u64,
-    /// Which life this is, and where it began.
+    /// Which life this is.
     life: u64,
-    began: u64,
-    /// Behind the last switch between main and alternate screen.
-    switched: u64,
+    /// How often viewers had to have the screen painted anew, whatever they had seen.
+    painting: u64,
+    /// What `end` and `painting` were when this life began.
+    began: (u64, u64),
     /// Nothing more comes out of the terminal: its life is over, or none has begun.
     over: bool,
     viewers: usize,
@@ -241,11 +264,6 @@ struct Shown {
 }
 
 impl Shown {
-    fn size(&self) -> (u16, u16) {
-        let (rows, columns) = self.parser.screen().size();
-        (rows.get(), columns.get())
-    }
-
     /// Where the last character or sequence ended that is whole.
     fn finished(&self) -> u64 {
         let from = self.recent.len().saturating_sub(sequence::LONGEST);
@@ -254,62 +272,18 @@ impl Shown {
     }
 }
 
-/// Whether it may switch between main and alternate screen, even if it switches back (xterm's ctlseqs, DECSET). To be
-/// mistaken costs a repaint.
-fn switches(bytes: &[u8]) -> bool {
-    const NUMBERS: [&[u8]; 3] = [b"?47", b"?1047", b"?1049"];
-    NUMBERS.iter().any(|number| memchr::memmem::find(bytes, number).is_some())
-}
-
-/// What is to be typed for an answer.
-#[derive(Default)]
-struct Answers(Vec<u8>);
-
-impl vt100::Callbacks for Answers {
-    fn unhandled_csi(
-        &mut self,
-        screen: &mut vt100::Screen,
-        first: Option<u8>,
-        second: Option<u8>,
-        parameters: &[&[u16]],
-        last: char,
-    ) {
-        let parameter = parameters.first().and_then(|one| one.first()).copied().unwrap_or(0);
-        let answer = match (first, second, last, parameter) {
-            (None, None, 'n', 5) => "\x1b[0n".to_owned(),
-            (None, None, 'n', 6) => {
-                let (row, column) = screen.cursor_position();
-                // Behind the last column it waits for the next character.
-                let column = column.min(screen.size().1.get() - 1);
-                format!("\x1b[{};{}R", row + 1, column + 1)
-            }
-            (None, None, 'c', 0) => "\x1b[?1;2c".to_owned(),
-            _ => return,
-        };
-        if self.0.len() + answer.len() <= MOST_ANSWERED {
-            self.0.extend_from_slice(answer.as_bytes());
-        }
-    }
-}
-
-fn parser((rows, columns): (u16, u16)) -> vt100::Parser<Answers> {
-    vt100::Parser::new_with_callbacks(positive(rows), positive(columns), 0, Answers::default())
-}
-
 fn bounded(rows: u16, columns: u16) -> (u16, u16) {
     (rows.clamp(SMALLEST.0, LARGEST.0), columns.clamp(SMALLEST.1, LARGEST.1))
 }
 
-fn positive(number: u16) -> NonZeroU16 {
-    NonZeroU16::new(number).unwrap_or(NonZeroU16::MIN)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
     use std::task::Waker;
 
     use proptest::prelude::*;
 
+    use super::super::emulator::MOST_ANSWERED;
     use super::*;
 
     fn next(screen: &Screen, position: &mut Position) -> Option<Output> {
@@ -328,6 +302,7 @@ mod tests {
     /// An empty terminal that was painted.
     fn painted(screen: &Screen) -> vt100::Parser {
         let (rows, columns) = screen.size();
+        let positive = |n| NonZeroU16::new(n).expect("it has bounds");
         let mut terminal = vt100::Parser::new(positive(rows), positive(columns), 0);
         terminal.process(&screen.repaint().0);
         terminal
@@ -355,11 +330,11 @@ mod tests {
         ] {
             let screen = fed(6, 20, text);
             let mut terminal = painted(&screen);
-            assert_same(terminal.screen(), screen.lock().parser.screen());
+            assert_same(terminal.screen(), screen.emulator().screen());
             // And goes on so.
             let _ = screen.feed(b"more\r\n");
             terminal.process(b"more\r\n");
-            assert_same(terminal.screen(), screen.lock().parser.screen());
+            assert_same(terminal.screen(), screen.emulator().screen());
         }
     }
 
@@ -402,7 +377,7 @@ mod tests {
             let _ = screen.feed(rest);
             let Some(Output::Bytes(bytes)) = next(&screen, &mut position) else { panic!("there is more") };
             terminal.process(&bytes);
-            assert_same(terminal.screen(), screen.lock().parser.screen());
+            assert_same(terminal.screen(), screen.emulator().screen());
         }
     }
 
@@ -444,7 +419,7 @@ mod tests {
         screen.reset();
         assert_eq!(next(&screen, &mut position), Some(Output::Reset), "though nothing was said since");
         assert_eq!(next(&screen, &mut position), None);
-        assert_eq!(screen.lock().parser.screen().contents().trim(), "");
+        assert_eq!(screen.emulator().screen().contents().trim(), "");
         assert_eq!(screen.size(), (5, 30));
     }
 
@@ -457,6 +432,22 @@ mod tests {
         let _ = screen.feed(b"\x1b[65535;65535Hx\x1b[?1049hx");
         screen.resize(1, 1);
         assert_eq!(screen.size(), SMALLEST);
+    }
+
+    /// As it is while much is being taken in.
+    #[test]
+    fn the_driver_waits_for_nobody() {
+        let screen = Screen::new(4, 20);
+        let (_, mut position) = screen.repaint();
+        let taking_in = screen.emulator();
+        let viewer = screen.view();
+        screen.resize(5, 30);
+        assert_eq!(screen.size(), (5, 30));
+        assert!(screen.is_viewed() && screen.is_over());
+        drop(viewer);
+        assert_eq!(next(&screen, &mut position), None);
+        drop(taking_in);
+        assert_eq!(screen.feed(b"\x1b[99;99H\x1b[6n"), b"\x1b[5;30R");
     }
 
     #[test]
@@ -542,7 +533,7 @@ mod tests {
                 let _ = screen.repaint();
             }
             let terminal = painted(&screen);
-            prop_assert_eq!(terminal.screen().contents(), screen.lock().parser.screen().contents());
+            prop_assert_eq!(terminal.screen().contents(), screen.emulator().screen().contents());
         }
     }
 }
