@@ -4,7 +4,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::stdio;
 use rustix::termios::tcgetwinsize;
@@ -60,8 +59,7 @@ pub fn attach(around: &Surroundings, arguments: Attach, origins: &Origins) -> Re
     let watching = if read_only { ", which you watch" } else { "" };
     let hint = Some(format!(" {instance}{watching}: {} leaves it running ", detach_key.to_lowercase()));
     // Nothing is waited for but in poll(2): neither a terminal that takes no more, nor an instance that doesn't
-    // read what was typed, keeps anybody from leaving. The terminal was opened by us, so the flag is ours alone.
-    fcntl_setfl(lent.terminal(), OFlags::NONBLOCK).map_err(failed)?;
+    // read what was typed, keeps anybody from leaving.
     stream.set_nonblocking(true).map_err(|error| Error::new(format!("cannot attach: {}", words(error))))?;
     let (shown, typed) = (Vec::new(), Vec::new());
     let mut viewer = Viewer { lent, stream, key, hint, read_only, incoming: early, shown, typed, told: None };
