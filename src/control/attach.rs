@@ -1,7 +1,9 @@
 //! The server's side of a lent terminal: one viewer, from its entry to its leaving.
 //!
 //! The client shows what comes and sends what is typed; the screen is repainted when it enters, and again whenever it
-//! was too slow to see every byte. A viewer holds nobody up: not the instance, not the log, not another viewer.
+//! was too slow to see every byte. A viewer holds nobody up: not the instance, not the log, not another viewer. One that
+//! takes nothing for some seconds (it was stopped, or its terminal was) is as good as gone, until it takes something
+//! again: the window's size is not its own, and the terminal not kept open for it.
 //!
 //! The window's size follows the viewer who typed, or changed its window, last.
 
@@ -29,6 +31,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the last output of a life may take to be shown: as long as the log's own reader stands still.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
+/// How long a client that takes nothing counts as a viewer.
+const STANDS_STILL: Duration = Duration::from_secs(3);
+
 /// The terminal of an instance, as the loop lends it.
 pub struct Seat {
     /// Its full name.
@@ -47,8 +52,8 @@ struct Attached<'a> {
     desk: &'a Counter,
     instance: String,
     screen: Arc<Screen>,
-    /// Says that somebody looks, answers questions and decides the size; who only watches does neither.
-    _viewer: Option<Viewer>,
+    /// Says that somebody looks and decides the size; who only watches does not.
+    viewer: Option<Viewer>,
     position: Position,
     keyboard: Option<AsyncFd<OwnedFd>>,
     resize: fn(&OwnedFd, &Screen, u16, u16),
@@ -79,7 +84,7 @@ pub(super) async fn serve(
         connection,
         desk,
         instance,
-        _viewer: viewer,
+        viewer,
         position,
         keyboard: None,
         resize,
@@ -281,7 +286,26 @@ impl Attached<'_> {
     async fn send(&mut self, frames: &[Frame]) -> Result<(), Trouble> {
         let mut out = Vec::new();
         frames.iter().for_each(|frame| frame.put(&mut out));
-        Ok(self.connection.send(&out).await?)
+        let had_keyboard = {
+            let Attached { connection, desk, instance, viewer, keyboard, typed, .. } = &mut *self;
+            let mut sending = std::pin::pin!(connection.send(&out));
+            if let Ok(sent) = tokio::time::timeout(STANDS_STILL, &mut sending).await {
+                return Ok(sent?);
+            }
+            let had_keyboard = keyboard.take().is_some();
+            typed.clear();
+            if viewer.take().is_some() {
+                (desk.desk.tell)(super::Message::Unseated(instance.clone()));
+            }
+            sending.await?;
+            had_keyboard
+        };
+        self.viewer = (!self.read_only).then(|| self.screen.view());
+        // Where it has none by now, it comes to hear of its end.
+        match if had_keyboard { self.sit_down_again().await } else { Ok(()) } {
+            Err(Trouble::Refused(_)) => Ok(()),
+            seated => seated,
+        }
     }
 }
 

@@ -8,11 +8,11 @@
 //! **A screen outlives the lives of its instance.** When a new life begins it is empty again, and viewers are
 //! told ([`Output::Reset`]).
 //!
-//! **Questions.** Programs ask their terminal where its cursor is and what it is, and some wait for the answer.
-//! While somebody [views](Screen::view), that one's terminal gets the question among the bytes and answers by
-//! typing. While nobody does, the screen itself answers the common ones (device status, cursor position, primary
-//! device attributes: it says that it is a VT100, as screen(1) and tmux do); all others go unanswered, as they
-//! do in front of a terminal that doesn't know them.
+//! **Questions.** Programs ask their terminal where its cursor is and what it is, and some wait for the answer. The
+//! screen itself answers the common ones (device status, cursor position, primary device attributes: it says that it
+//! is a VT100, as screen(1) and tmux do), whoever looks; all others go unanswered, as they do in front of a terminal
+//! that doesn't know them. No viewer's terminal is asked anything: several would answer one question, and one that was
+//! stopped would have the program wait for ever.
 //!
 //! **What is not repainted**: the title, scroll margins and tab stops (a program that is told of a new size sets
 //! them anew), other keyboard protocols than cursor and keypad mode, images, and what has scrolled off; for that
@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use super::emulator::Emulator;
-use super::sequence;
+use super::sequence::{self, Plain};
 use super::waiting::{Seat, Waiting};
 
 /// How many of the newest bytes are kept for viewers.
@@ -50,8 +50,8 @@ pub const SMALLEST: (u16, u16) = (2, 2);
 
 /// One instance's screen, shared by the log thread, which feeds it, the driver, which sizes it, and its viewers.
 pub struct Screen {
-    /// Locked for as long as the program's words are taken in, and before `shown`: never by the driver.
-    emulator: Mutex<Emulator>,
+    /// Locked for as long as something is taken in or painted, and before `shown`: never by the driver.
+    intake: Mutex<Intake>,
     /// Never locked for long.
     shown: Mutex<Shown>,
 }
@@ -78,7 +78,7 @@ pub enum Output {
     Reset,
 }
 
-/// Somebody looks at the screen, answers questions and decides its size, for as long as this is kept.
+/// Somebody looks at the screen and decides its size, for as long as this is kept.
 #[derive(Debug)]
 pub struct Viewer {
     screen: Arc<Screen>,
@@ -99,45 +99,44 @@ impl Screen {
             viewers: 0,
             waiting: Waiting::default(),
         };
-        Arc::new(Screen { emulator: Mutex::new(Emulator::new(size.0, size.1)), shown: Mutex::new(shown) })
+        Arc::new(Screen { intake: Mutex::new(Intake::new(size)), shown: Mutex::new(shown) })
     }
 
-    /// Takes in what came out of the terminal. Returns what is to be typed in answer to it: nothing, while
-    /// somebody views.
+    /// Takes in what came out of the terminal. Returns what is to be typed in answer to it.
     #[must_use]
     pub fn feed(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut emulator = self.emulator();
+        let mut intake = self.intake();
+        let Intake { emulator, unasked, passed } = &mut *intake;
         let switched = emulator.process(bytes);
-        let mut answers = emulator.answers();
+        let answers = emulator.answers();
+        passed.clear();
+        unasked.feed(bytes, passed);
         let mut shown = self.lock();
-        let newest = &bytes[bytes.len().saturating_sub(KEPT)..];
+        let newest = &passed[passed.len().saturating_sub(KEPT)..];
         let leaving = (shown.recent.len() + newest.len()).saturating_sub(KEPT);
         shown.recent.drain(..leaving);
         shown.recent.extend(newest);
-        shown.end += bytes.len() as u64;
+        shown.end += passed.len() as u64;
         shown.painting += u64::from(switched);
-        if shown.viewers > 0 {
-            answers.clear();
-        }
         let waiting = shown.waiting.take();
         drop(shown);
-        drop(emulator);
+        drop(intake);
         waiting.wake();
         answers
     }
 
     /// A new life begins, with an empty screen.
     pub fn reset(&self) {
-        let mut emulator = self.emulator();
+        let mut intake = self.intake();
         let mut shown = self.lock();
-        *emulator = Emulator::new(shown.size.0, shown.size.1);
+        *intake = Intake::new(shown.size);
         shown.recent.clear();
         shown.life += 1;
         shown.over = false;
         shown.began = (shown.end, shown.painting);
         let waiting = shown.waiting.take();
         drop(shown);
-        drop(emulator);
+        drop(intake);
         waiting.wake();
     }
 
@@ -184,8 +183,8 @@ impl Screen {
     /// What makes an empty terminal of the same size look like this one and behave like it (cursor, colours, mouse,
     /// bracketed paste, cursor and keypad mode), whichever of its two screens is shown, and where following goes on.
     pub fn repaint(&self) -> (Vec<u8>, Position) {
-        let emulator = self.emulator();
-        let picture = emulator.screen().state_formatted().into_bytes();
+        let intake = self.intake();
+        let picture = intake.emulator.screen().state_formatted().into_bytes();
         let shown = self.lock();
         // What is not finished had no effect yet, and is said again.
         let offset = shown.finished();
@@ -217,15 +216,15 @@ impl Screen {
         Poll::Ready(Output::Bytes(shown.recent.range(from..to).copied().collect()))
     }
 
-    /// The emulator, in the size that the screen has by now.
-    fn emulator(&self) -> MutexGuard<'_, Emulator> {
-        let mut emulator = self.emulator.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Everything that takes time, in the size that the screen has by now.
+    fn intake(&self) -> MutexGuard<'_, Intake> {
+        let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
         let (rows, columns) = self.size();
-        let has = emulator.screen().size();
+        let has = intake.emulator.screen().size();
         if (has.0.get(), has.1.get()) != (rows, columns) {
-            emulator.set_size(rows, columns);
+            intake.emulator.set_size(rows, columns);
         }
-        emulator
+        intake
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
@@ -242,6 +241,20 @@ impl Drop for Viewer {
 impl fmt::Debug for Screen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Screen").field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+/// Where the program's words go.
+struct Intake {
+    emulator: Emulator,
+    /// What viewers get of them, and what they get of the last chunk.
+    unasked: Plain,
+    passed: Vec<u8>,
+}
+
+impl Intake {
+    fn new((rows, columns): (u16, u16)) -> Intake {
+        Intake { emulator: Emulator::new(rows, columns), unasked: Plain::unasked(), passed: Vec::new() }
     }
 }
 
@@ -330,11 +343,11 @@ mod tests {
         ] {
             let screen = fed(6, 20, text);
             let mut terminal = painted(&screen);
-            assert_same(terminal.screen(), screen.emulator().screen());
+            assert_same(terminal.screen(), screen.intake().emulator.screen());
             // And goes on so.
             let _ = screen.feed(b"more\r\n");
             terminal.process(b"more\r\n");
-            assert_same(terminal.screen(), screen.emulator().screen());
+            assert_same(terminal.screen(), screen.intake().emulator.screen());
         }
     }
 
@@ -354,8 +367,13 @@ mod tests {
             assert_eq!(painted(&screen).screen().contents().lines().next(), Some(shown));
             position = screen.repaint().1;
         }
-        assert_eq!(next(&screen, &mut position), Some(Output::Bytes(b"\x1b[3".to_vec())), "said again");
         assert_eq!(next(&screen, &mut position), None);
+        let _ = screen.feed(b"1m");
+        assert_eq!(
+            next(&screen, &mut position),
+            Some(Output::Bytes(b"\x1b[31m".to_vec())),
+            "said as a whole"
+        );
         // The switch itself may come in pieces.
         for piece in [&b"\x1b[?10"[..], b"49l"] {
             let _ = screen.feed(piece);
@@ -377,7 +395,7 @@ mod tests {
             let _ = screen.feed(rest);
             let Some(Output::Bytes(bytes)) = next(&screen, &mut position) else { panic!("there is more") };
             terminal.process(&bytes);
-            assert_same(terminal.screen(), screen.emulator().screen());
+            assert_same(terminal.screen(), screen.intake().emulator.screen());
         }
     }
 
@@ -419,7 +437,7 @@ mod tests {
         screen.reset();
         assert_eq!(next(&screen, &mut position), Some(Output::Reset), "though nothing was said since");
         assert_eq!(next(&screen, &mut position), None);
-        assert_eq!(screen.emulator().screen().contents().trim(), "");
+        assert_eq!(screen.intake().emulator.screen().contents().trim(), "");
         assert_eq!(screen.size(), (5, 30));
     }
 
@@ -439,7 +457,7 @@ mod tests {
     fn the_driver_waits_for_nobody() {
         let screen = Screen::new(4, 20);
         let (_, mut position) = screen.repaint();
-        let taking_in = screen.emulator();
+        let taking_in = screen.intake();
         let viewer = screen.view();
         screen.resize(5, 30);
         assert_eq!(screen.size(), (5, 30));
@@ -451,20 +469,26 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_answered_while_nobody_looks() {
+    fn questions_are_answered_whoever_looks() {
         let screen = Screen::new(24, 80);
         assert_eq!(screen.feed(b"\x1b[3;7H\x1b[6n"), b"\x1b[3;7R");
         assert_eq!(screen.feed(b"\x1b[5n\x1b[c\x1b[0c"), b"\x1b[0n\x1b[?1;2c\x1b[?1;2c");
         assert_eq!(screen.feed(b"\x1b[>c\x1b[?6c\x1b[18t\x1b]11;?\x07plain"), b"");
         assert_eq!(screen.feed(&[b"\x1b[H".as_slice(), &[b'x'; 80], b"\x1b[6n"].concat()), b"\x1b[1;80R");
         assert!(screen.feed(&b"\x1b[c".repeat(10_000)).len() <= MOST_ANSWERED);
+        let (_, mut position) = screen.repaint();
         let (one, two) = (screen.view(), screen.view());
-        assert_eq!(screen.feed(b"\x1b[6n"), b"");
+        assert_eq!(screen.feed(b"a\r\n\x1b[5"), b"");
+        assert_eq!(screen.feed(b"n\x1b]11;?\x07b\x1b[>q"), b"\x1b[0n");
+        assert_eq!(
+            next(&screen, &mut position),
+            Some(Output::Bytes(b"a\r\nb".to_vec())),
+            "nobody else is asked"
+        );
         drop(one);
         assert!(screen.is_viewed());
         drop(two);
         assert!(!screen.is_viewed());
-        assert_eq!(screen.feed(b"\x1b[5n"), b"\x1b[0n");
     }
 
     #[test]
@@ -533,7 +557,7 @@ mod tests {
                 let _ = screen.repaint();
             }
             let terminal = painted(&screen);
-            prop_assert_eq!(terminal.screen().contents(), screen.emulator().screen().contents());
+            prop_assert_eq!(terminal.screen().contents(), screen.intake().emulator.screen().contents());
         }
     }
 }

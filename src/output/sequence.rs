@@ -4,7 +4,7 @@
 //! A terminal answers some sequences by typing: where its cursor is, what it is, which colours it has. What a
 //! program with a pseudo-terminal asks must not reach the terminal that lpm's lines are printed on: that one
 //! would type its answer to whoever reads it, most often the shell after lpm. So the lines of such a program
-//! are what it said, less its questions (its screen, and whoever looks at that, gets them all), and less the
+//! are what it said, less its questions (its screen gets them all, and whoever looks at that gets none), and less the
 //! carriage return that the line discipline puts before each newline (termios(3), `ONLCR`), for a line is to
 //! look the same through a pipe and through a terminal. Everything else stays: colours, progress bars, and
 //! cursor movements too.
@@ -119,23 +119,39 @@ pub(super) fn unfinished(text: &[u8]) -> usize {
     if incomplete { begun.len() } else { 0 }
 }
 
-/// Makes lines out of what a program tells its terminal; see the top.
+/// Takes the questions out of what a program tells its terminal; see the top.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
+    newlines: Newlines,
     /// What began at the end of the last chunk: a sequence, or a carriage return.
     held: Vec<u8>,
 }
 
+/// What becomes of the line discipline's carriage returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Newlines {
+    /// Lines need none.
+    #[default]
+    OfLines,
+    /// A terminal does.
+    OfTerminals,
+}
+
 impl Plain {
+    /// Of what goes to a terminal as it came, but for questions.
+    pub(super) fn unasked() -> Plain {
+        Plain { newlines: Newlines::OfTerminals, held: Vec::new() }
+    }
+
     /// Puts what lines are made of behind `out`.
     pub(super) fn feed(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         if self.held.is_empty() {
-            let held = run(chunk, out).to_vec();
+            let held = run(chunk, self.newlines, out).to_vec();
             self.held = held;
         } else {
             let mut text = std::mem::take(&mut self.held);
             text.extend_from_slice(chunk);
-            self.held = run(&text, out).to_vec();
+            self.held = run(&text, self.newlines, out).to_vec();
         }
     }
 
@@ -146,13 +162,14 @@ impl Plain {
 }
 
 /// Returns what has to wait for the next chunk.
-fn run<'a>(text: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+fn run<'a>(text: &'a [u8], newlines: Newlines, out: &mut Vec<u8>) -> &'a [u8] {
     let mut rest = text;
     while let Some(at) = memchr3(ESC, b'\r', ENQ, rest) {
         out.extend_from_slice(&rest[..at]);
         rest = &rest[at..];
         let (passes, leaves) = match rest[0] {
             ENQ => (0, 1),
+            b'\r' if newlines == Newlines::OfTerminals => (1, 1),
             b'\r' => match rest.get(1) {
                 None => return rest,
                 Some(b'\n') => (0, 1),
@@ -197,6 +214,9 @@ mod tests {
             assert_eq!(plain(&[given]), wanted);
         }
         assert_eq!(plain(&[b"one\r", b"\ntwo\r", b"three"]), b"one\ntwo\rthree");
+        let (mut unasked, mut out) = (Plain::unasked(), Vec::new());
+        [&b"one\r\nt\x1b[6"[..], b"nwo\r"].iter().for_each(|chunk| unasked.feed(chunk, &mut out));
+        assert_eq!(out, b"one\r\ntwo\r", "a terminal gets it");
     }
 
     #[test]
