@@ -50,6 +50,7 @@ pub mod files;
 pub mod history;
 pub mod json;
 pub mod lines;
+mod modes;
 mod outlet;
 mod page;
 mod pump;

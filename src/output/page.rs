@@ -78,6 +78,18 @@ impl Page {
         Voice { label, stream, prefix, escaper, continued: false }
     }
 
+    /// Whether lines are printed on a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.layout.escape_controls && !self.layout.json
+    }
+
+    /// Switches modes of that terminal off, between two lines.
+    pub(super) fn switch_off(&mut self, sequences: &[u8]) {
+        if !sequences.is_empty() && !self.is_gone() {
+            self.put(sequences);
+        }
+    }
+
     /// Makes room for a longer name. Returns whether voices have to be laid out anew.
     pub(super) fn widen(&mut self, label: &Label) -> bool {
         let wider = label.name().len() > self.layout.width;

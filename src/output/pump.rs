@@ -39,6 +39,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::files::{FileId, LogFiles};
 use super::history::{History, RingId, Sheet};
 use super::lines::{Cutter, Piece};
+use super::modes::{self, Modes};
 use super::outlet::reason;
 use super::page::{Page, Voice};
 use super::screen::Screen;
@@ -95,6 +96,8 @@ struct Open {
 struct Terminal {
     screen: Arc<Screen>,
     plain: Plain,
+    /// What it has on in the terminal that it is printed on, if it is.
+    modes: Option<Modes>,
 }
 
 /// What a read found.
@@ -228,7 +231,11 @@ impl Pump {
                     self.page.flush();
                     self.page.notify(Notice::Flushed(token));
                 }
-                Order::End => return true,
+                Order::End => {
+                    let left: Vec<SourceId> = self.sources.keys().copied().collect();
+                    left.into_iter().for_each(|id| self.switch_off(id));
+                    return true;
+                }
             }
         }
         if queue.dropped > 0 {
@@ -252,9 +259,10 @@ impl Pump {
         let ring = self.history.as_ref().map(|history| history.ring(label.shared_name()));
         let files = self.files.of(&label);
         let raw = treatment == Treatment::PrintRaw || screen.is_some();
+        let on_terminal = raw && self.page.is_terminal();
         let terminal = screen.map(|screen| {
             screen.reset();
-            Terminal { screen, plain: Plain::default() }
+            Terminal { screen, plain: Plain::default(), modes: on_terminal.then(Modes::default) }
         });
         let voice = self.page.voice(label.clone(), stream, raw);
         let shown = treatment != Treatment::Discard;
@@ -334,21 +342,28 @@ impl Pump {
             self.plain.clear();
             terminal.plain.feed(chunk, &mut self.plain);
             chunk = &self.plain;
+            if let Some(modes) = &mut terminal.modes {
+                modes.feed(chunk);
+            }
         }
         let Pump { page, history, files, sheet, .. } = self;
         open.take_in(id, To { page, history: history.as_deref(), files, sheet }, chunk, false);
         Some(read)
     }
 
-    /// Ends an unterminated line.
+    /// Ends an unterminated line, and what it has on in our terminal: before it is said how its program ended.
     fn finish(&mut self, id: SourceId) {
         let Some(open) = self.sources.get_mut(&id) else { return };
         self.plain.clear();
         if let Some(terminal) = &mut open.terminal {
             terminal.plain.finish(&mut self.plain);
+            if let Some(modes) = &mut terminal.modes {
+                modes.feed(&self.plain);
+            }
         }
         let Pump { page, history, files, sheet, plain, .. } = self;
         open.take_in(id, To { page, history: history.as_deref(), files, sheet }, plain, true);
+        self.switch_off(id);
     }
 
     fn forget(&mut self, id: SourceId) {
@@ -357,6 +372,16 @@ impl Pump {
             epoll::delete(&self.epoll, &*open.fd).ok();
             open.terminal.iter().for_each(|terminal| terminal.screen.finish());
         }
+    }
+
+    /// What a program has left on in our terminal goes off again, but for what another one has on, too.
+    fn switch_off(&mut self, id: SourceId) {
+        let modes = |open: &mut Open| open.terminal.as_mut()?.modes.as_mut().map(std::mem::take);
+        let Some(left) = self.sources.get_mut(&id).and_then(modes).map(Modes::finish) else { return };
+        let others = self.sources.values().filter_map(|open| open.terminal.as_ref()?.modes.as_ref());
+        let others: Vec<&Modes> = others.collect();
+        let left = left.iter().filter(|mode| !others.iter().any(|other| other.on().contains(mode)));
+        self.page.switch_off(&modes::off(left));
     }
 }
 

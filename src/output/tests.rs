@@ -517,6 +517,43 @@ fn a_source_with_its_own_terminal_passes_and_its_hangup_is_its_end() {
     assert!(painted.contains("one\r\ntwo"), "{painted:?}");
 }
 
+/// The next one to use the terminal would not see its cursor, and send reports of the mouse as if they were typed.
+#[test]
+fn what_a_program_leaves_on_in_the_terminal_is_switched_off() {
+    let mut rig = Rig::new(Layout { escape_controls: true, ..PLAIN });
+    let open = |id| {
+        let (master, terminal) = terminal();
+        let screen = Some(Screen::new(24, 80));
+        rig.log.open(Source { treatment: Treatment::PrintRaw, screen, ..source(id) }, master);
+        terminal
+    };
+    let (mut one, mut two) = (open(1), open(2));
+    two.write_all(b"\x1b[?25lup\n").unwrap();
+    assert_eq!(rig.read_to("\n"), "b.1    | \x1b[?25lup\n");
+    one.write_all(b"\x1b[?25l\x1b[?1000h\x1b[?1049h\x1b[31mred").unwrap();
+    rig.log.settle(SourceId(1));
+    rig.log.say(&label(1), "exited");
+    // The other one still has the cursor hidden.
+    let wanted = "\x1b[?1000l\x1b[0m\x1b[<99u\x1b[=0u\x1b[?1049la.1    | exited\n";
+    assert!(rig.read_to("exited\n").ends_with(&format!("red\n{wanted}")));
+    drop(one);
+    let (log, _, drain) = rig.drain();
+    drop(log);
+    assert_eq!(drain.join().unwrap(), b"\x1b[?25h");
+}
+
+#[test]
+fn modes_pass_a_pipe_exactly() {
+    let mut rig = Rig::new(PLAIN);
+    let (master, mut terminal) = terminal();
+    let screen = Some(Screen::new(24, 80));
+    rig.log.open(Source { treatment: Treatment::PrintRaw, screen, ..source(1) }, master);
+    terminal.write_all(b"\x1b[?1049h\x1b[?25lx\n").unwrap();
+    rig.log.close(SourceId(1));
+    rig.log.say(&label(1), "exited");
+    assert_eq!(rig.read_to("exited\n"), "a.1    | \x1b[?1049h\x1b[?25lx\na.1    | exited\n");
+}
+
 #[test]
 fn what_a_program_asks_its_terminal_is_answered_there_and_not_printed() {
     let mut rig = Rig::new(PLAIN);

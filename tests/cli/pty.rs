@@ -93,6 +93,22 @@ fn colours_and_progress_bars_pass_and_questions_do_not() {
     assert_eq!(lines[1..5], wanted);
 }
 
+#[test]
+fn what_it_leaves_on_in_lpms_terminal_is_switched_off_when_it_ends() {
+    let script = r"printf '\033[?1049h\033[?1000h\033[?25l\033[?2004h\033(0up\n'; exec sleep 1000";
+    let stack = Stack::with("left-on", &format!("a: {script}\n"));
+    let mut run = stack.lpm(&["start", "--pty", "--color=never"]).terminal(80);
+    run.wait_for("up\r\n");
+    let ended = run.signal(Signal::TERM).ends().by(Signal::TERM).out;
+    let off = "\x1b[?1000l\x1b[?2004l\x1b[?25h\x0f\x1b(B\x1b)B\x1b[<99u\x1b[=0u\x1b[?1049l";
+    let (before, after) = ended.split_once(off).unwrap_or_else(|| panic!("{ended:?}"));
+    assert!(!before.contains("terminated by") && after.contains("terminated by SIGTERM"), "{ended:?}");
+    let mut terminal = vt100::Parser::default();
+    terminal.process(ended.as_bytes());
+    let screen = terminal.screen();
+    assert!(!screen.alternate_screen() && !screen.hide_cursor() && !screen.bracketed_paste());
+}
+
 /// A program that waits for an answer gets one, though nobody looks at its screen.
 #[test]
 fn questions_are_answered() {
