@@ -40,6 +40,7 @@ use crate::linux::service::Service;
 use crate::linux::signals::{self, Watched};
 use crate::linux::spawn::{self, Birth, Environment, Stage};
 use crate::linux::tier::Place;
+use crate::output::terminal::Escaper;
 use crate::supervisor::Ending;
 
 /// How long systemd-run, or a daemon, may take to be gone after the last word was heard.
@@ -278,7 +279,8 @@ fn wait_until_up(
                 if let Some(signal) = interrupted {
                     return Ok(Ending::Signal(signal));
                 }
-                lines.iter().for_each(tell);
+                let terminal = rustix::termios::isatty(rustix::stdio::stderr());
+                lines.iter().for_each(|line| tell(shown(line, terminal)));
                 return Ok(Ending::Code(code));
             }
             Next::End => {
@@ -301,6 +303,17 @@ fn wait_until_up(
             tell("lpm: taking the stack down again");
         }
     }
+}
+
+/// Where that is a terminal, what a program said is shown and not obeyed, as wherever its lines are printed.
+fn shown(line: &str, terminal: bool) -> String {
+    if !terminal {
+        return line.to_owned();
+    }
+    let (mut escaper, mut shown) = (Escaper::default(), Vec::new());
+    escaper.show(line.as_bytes(), |bytes| shown.extend_from_slice(bytes));
+    escaper.end(|bytes| shown.extend_from_slice(bytes));
+    String::from_utf8_lossy(&shown).into_owned()
 }
 
 fn announce(launched: &Launched, stack: &Stack, pid: u32) -> Result<Ending, Error> {
@@ -497,6 +510,15 @@ mod tests {
         drop(theirs);
         assert!(matches!(lines.next_news(), Next::News(News::Up { pid: 7 })));
         assert!(matches!(lines.next_news(), Next::End));
+    }
+
+    #[test]
+    fn what_a_program_said_last_cannot_command_the_terminal() {
+        let said = "web.1  | \x1b]0;title\x07\x1b[31mred\x1b[2J";
+        let wanted = "web.1  | \\x1b]0;title\\x07\x1b[31mred\\x1b[2J\x1b[0m";
+        assert_eq!(shown(said, true), wanted);
+        assert_eq!(shown(said, false), said);
+        assert_eq!(shown("plain\ttext é", true), "plain\ttext é");
     }
 
     #[test]
