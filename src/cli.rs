@@ -347,6 +347,26 @@ pub struct Logs {
     #[arg(short = 'n', long, value_name = "N")]
     pub lines: Option<u64>,
 
+    /// Not older than this: 10min (ago), 12:30, 2026-11-25 12:30, today, yesterday
+    #[arg(short = 'S', long, value_name = "WHEN")]
+    pub since: Option<String>,
+
+    /// Not newer than this
+    #[arg(short = 'U', long, value_name = "WHEN")]
+    pub until: Option<String>,
+
+    /// Only lines that this regular expression matches; in small letters it means capitals too
+    #[arg(short = 'g', long, value_name = "REGEX")]
+    pub grep: Option<String>,
+
+    /// Only lines that say they are as bad as this: err, warning, notice, info, debug
+    #[arg(short = 'p', long, value_name = "LEVEL")]
+    pub level: Option<String>,
+
+    /// Only lines of this stream: out, err (with --split-stderr), lpm
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<String>,
+
     /// No time and name before each line
     #[arg(long)]
     pub no_prefix: bool,

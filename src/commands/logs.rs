@@ -12,20 +12,28 @@ use crate::launch::gather::Surroundings;
 use crate::launch::{look, reach};
 use crate::supervisor::Ending;
 use crate::view::lines::{Lines, Names};
+use crate::view::moment;
 
 /// What is kept, and with `--follow` what comes, until the stack ends.
 ///
 /// # Errors
 /// There is no such stack or instance; standard output cannot be written.
 pub fn logs(around: &Surroundings, arguments: Logs, origins: &Origins) -> Result<Ending, Error> {
-    let Logs { names, target, follow, lines, no_prefix, no_timestamp, color, json } = arguments;
+    let Logs { names, target, follow, lines, since, until, grep, level, stream, .. } = arguments;
+    let Logs { no_prefix, no_timestamp, color, json, .. } = arguments;
+    let moment = |option: &str, text: Option<String>| {
+        let read = |text: String| moment::parse(&text, look::now_usec(), &look::zone());
+        text.map(read).transpose().map_err(|message| Error::new(format!("{option}: {message}")))
+    };
+    let (since, until) = (moment("--since", since)?, moment("--until", until)?);
     let mut look = look::of_terminal(around);
     look.colour = look::colour(around, color.as_deref(), origins)?;
     let mut client = reach::reach(around, &target, origins)?;
     let status: Status = client.call("Status", &StatusParameters::default()).map_err(reach::told)?;
     let mut page =
         Lines::new(Names::of(&status), look::zone(), look).prefixed(!no_prefix).timed(!no_timestamp);
-    let parameters = LogsParameters { names: Some(names), lines, since: None, follow: Some(follow) };
+    let parameters =
+        LogsParameters { names: Some(names), lines, since, until, stream, level, grep, follow: Some(follow) };
     let mut out = io::stdout().lock();
     let mut failed = None;
     let take = |reply: Value| {

@@ -313,6 +313,18 @@ pub struct LogsParameters {
     /// Not older than this, µs since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
+    /// Not newer than this, µs since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Only of this stream: `out`, `err`, `lpm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Only those that say they are as bad as this: `err`, `warning`, …, or 0 to 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Only those that this regular expression matches; in small letters it means capitals too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
     /// And those that come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow: Option<bool>,

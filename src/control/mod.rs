@@ -25,6 +25,7 @@ pub mod frames;
 pub mod interface;
 pub mod server;
 mod service;
+mod sieve;
 pub mod socket;
 pub mod wire;
 

@@ -15,6 +15,7 @@ use super::interface::{
     INTERFACE, Instances, Line, LogsParameters, LogsReply, Named, Refusal, ReloadParameters, Reloaded,
     Restarted, ScaleParameters, SetParameters, SignalParameters, Status, StatusParameters,
 };
+use super::sieve::Sieve;
 use super::wire::{Call, Failure, put, put_reply};
 use super::{Answer, Ask, Survey, Verb};
 use crate::config::{self, Signal};
@@ -207,7 +208,9 @@ async fn logs(
     desk: &Counter,
     out: &mut Vec<u8>,
 ) -> Result<(), Trouble> {
-    let LogsParameters { names, lines, since, follow } = call.parameters()?;
+    let parameters: LogsParameters = call.parameters()?;
+    let sieve = Sieve::new(&parameters).map_err(|message| Refusal::Invalid { messages: vec![message] })?;
+    let LogsParameters { names, lines, follow, .. } = parameters;
     if call.more != Some(true) {
         return Err(Failure::expected_more().into());
     }
@@ -219,8 +222,10 @@ async fn logs(
     };
     let following = if follow.unwrap_or(false) { desk.following() } else { None };
     let last = lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
-    let (kept, mut cursor) = history.lines(&wanted, last);
-    for line in kept.into_iter().filter(|line| since.is_none_or(|since| line.time_usec >= since)) {
+    let (mut kept, mut cursor) = history.lines(&wanted, last.filter(|_| sieve.is_open()));
+    kept.retain(|line| sieve.passes(line));
+    kept.drain(..last.map_or(0, |last| kept.len().saturating_sub(last)));
+    for line in kept {
         put_line(out, line);
         // In pieces, so that a reader that stops costs no more than one.
         if out.len() > PIECE {
@@ -241,7 +246,12 @@ async fn logs(
             if batch.missed > 0 {
                 put_reply(out, &LogsReply { missed: Some(batch.missed), line: None }, true);
             }
-            batch.lines.into_iter().for_each(|line| put_line(out, line));
+            // What comes is never older than what came.
+            let over = batch.lines.last().is_some_and(|line| sieve.is_over(line.time_usec));
+            batch.lines.into_iter().filter(|line| sieve.passes(line)).for_each(|line| put_line(out, line));
+            if over {
+                break;
+            }
             connection.send(out).await?;
             out.clear();
         }

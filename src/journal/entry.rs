@@ -3,10 +3,10 @@
 //! Every kind of event that people look for has a fixed `MESSAGE_ID`, which `units/lpm.catalog` explains to
 //! `journalctl -x`.
 
-use super::level::{INFO, level};
 use crate::control::interface::Event;
 use crate::linux::journal::put_field;
 use crate::output::history::{Line, Origin};
+use crate::output::level::{INFO, level};
 use crate::output::{Stream, json};
 
 /// The `MESSAGE_ID` of each kind of event.

@@ -8,7 +8,6 @@
 //! event is sent in its place, with all that is known of it.
 
 mod entry;
-mod level;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -49,6 +49,7 @@ mod emulator;
 pub mod files;
 pub mod history;
 pub mod json;
+pub mod level;
 pub mod lines;
 mod modes;
 mod outlet;

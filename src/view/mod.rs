@@ -29,7 +29,7 @@ mod events;
 mod gauge;
 pub mod lines;
 mod list;
-mod moment;
+pub mod moment;
 mod stacks;
 mod state;
 mod table;

@@ -200,3 +200,42 @@ fn those_that_come_later_are_heard_too() {
     all.ends_leaving_something().with_code(0);
     stack.wait_until_empty();
 }
+
+#[test]
+fn which_lines_is_a_choice_too() {
+    let script = "echo '<3>no disk'; echo GET /a; echo GET /b >&2; echo up; exec sleep 1000";
+    let stack = Stack::with("sieve", &format!("web: {script}\n"));
+    let mut run = stack.lpm(&["start", "--split-stderr"]).pipes();
+    run.wait_for("| up\n").wait_for("! GET /b\n");
+    let shown = |arguments: &[&str]| {
+        let all = [&["--no-prefix", "web"][..], arguments].concat();
+        logs(&stack, &all).with_code(0).out
+    };
+    assert_eq!(shown(&["--stream", "err"]), "GET /b\n");
+    assert!(shown(&["--stream", "lpm"]).starts_with("started with pid "));
+    assert_eq!(shown(&["-p", "err"]), "<3>no disk\n");
+    assert_eq!(shown(&["-g", "^get"]).lines().count(), 2);
+    assert_eq!(
+        shown(&["-g", "^get", "-n", "1", "--stream", "out"]),
+        "GET /a\n",
+        "the last of those that match"
+    );
+    assert_eq!(shown(&["--until", "1h"]), "");
+    assert_eq!(shown(&["--since", "1h", "--stream", "err"]), "GET /b\n");
+    let refused = |arguments: &[&str]| logs(&stack, arguments).with_code(1).err;
+    assert_eq!(
+        refused(&["--since", "soon"]),
+        "lpm: --since: \"soon\" is no moment (write 10min, 12:30, 2026-11-25 12:30 or today)\n"
+    );
+    assert_eq!(refused(&["--stream", "x"]), "lpm: \"x\" is no stream (write out, err or lpm)\n");
+    assert!(refused(&["-p", "x"]).starts_with("lpm: \"x\" is no level (write emerg, "));
+    assert!(refused(&["-g", "("]).starts_with("lpm: \"(\" is no regular expression: "));
+    // What comes is looked at as well.
+    let mut follower = follow(&stack, &["-g", "restarting", "--no-prefix"]);
+    stack.lpm(&["restart", "web"]).pipes().ends_leaving_something().with_code(0);
+    follower.wait_for("restarting on request\n");
+    run.signal(Signal::TERM);
+    run.ends_leaving_something().by(Signal::TERM);
+    assert_eq!(follower.ends_leaving_something().with_code(0).out, "restarting on request\n");
+    stack.wait_until_empty();
+}

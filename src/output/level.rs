@@ -7,6 +7,14 @@
 /// Informational.
 pub const INFO: u8 = 6;
 
+/// The priority of this name, or number from 0 to 7.
+pub fn priority(name: &str) -> Option<u8> {
+    match name.as_bytes() {
+        [digit @ b'0'..=b'7'] => Some(digit - b'0'),
+        name => named(name),
+    }
+}
+
 /// The priority of a line, and the line without a prefix that says it.
 pub fn level(line: &[u8]) -> (u8, &[u8]) {
     if let [b'<', digit @ b'0'..=b'7', b'>', rest @ ..] = line {

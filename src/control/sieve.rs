@@ -1,0 +1,134 @@
+//! Which lines are wanted of those that were said: from when to when, on which stream, how bad, with which words.
+
+use regex_lite::{Regex, RegexBuilder};
+
+use super::interface::LogsParameters;
+use crate::output::history::{Line, Origin};
+use crate::output::{json, level};
+
+/// What a line must be to be told.
+#[derive(Debug, Default)]
+pub(super) struct Sieve {
+    /// µs since the epoch, both ends included.
+    since: Option<u64>,
+    until: Option<u64>,
+    stream: Option<String>,
+    /// The least bad priority.
+    level: Option<u8>,
+    grep: Option<Regex>,
+}
+
+impl Sieve {
+    /// # Errors
+    /// What makes no sense, and what to write instead.
+    pub fn new(parameters: &LogsParameters) -> Result<Sieve, String> {
+        let LogsParameters { since, until, stream, level, grep, .. } = parameters;
+        if let Some(stream) = stream
+            && !["out", "err", "lpm"].contains(&stream.as_str())
+        {
+            return Err(format!("{stream:?} is no stream (write out, err or lpm)"));
+        }
+        let least = |word: &String| {
+            level::priority(word).ok_or_else(|| {
+                format!("{word:?} is no level (write emerg, alert, crit, err, warning, notice, info, debug or 0 to 7)")
+            })
+        };
+        // As journalctl has it: capitals are meant where there are some.
+        let expression = |text: &String| {
+            RegexBuilder::new(text)
+                .case_insensitive(!text.contains(char::is_uppercase))
+                .build()
+                .map_err(|error| format!("{text:?} is no regular expression: {error}"))
+        };
+        Ok(Sieve {
+            since: *since,
+            until: *until,
+            stream: stream.clone(),
+            level: level.as_ref().map(least).transpose()?,
+            grep: grep.as_ref().map(expression).transpose()?,
+        })
+    }
+
+    /// Whether it lets everything through.
+    pub fn is_open(&self) -> bool {
+        let Sieve { since, until, stream, level, grep } = self;
+        since.is_none() && until.is_none() && stream.is_none() && level.is_none() && grep.is_none()
+    }
+
+    /// Whether nothing that comes after `now` can pass.
+    pub fn is_over(&self, now: u64) -> bool {
+        self.until.is_some_and(|until| until < now)
+    }
+
+    pub fn passes(&self, line: &Line) -> bool {
+        let (stream, priority) = match line.origin {
+            Origin::Lpm => ("lpm", level::INFO),
+            // Not looked for unless somebody asks.
+            Origin::Instance(of) => (
+                json::stream(of),
+                if self.level.is_some() { level::level(&line.text).0 } else { level::INFO },
+            ),
+        };
+        self.since.is_none_or(|since| line.time_usec >= since)
+            && self.until.is_none_or(|until| line.time_usec <= until)
+            && self.stream.as_ref().is_none_or(|wanted| wanted == stream)
+            && self.level.is_none_or(|least| priority <= least)
+            && self.grep.as_ref().is_none_or(|grep| grep.is_match(&String::from_utf8_lossy(&line.text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Stream;
+
+    fn line(time_usec: u64, origin: Origin, text: &str) -> Line {
+        Line { sequence: 0, time_usec, instance: "web.1".into(), origin, text: text.into(), continues: false }
+    }
+
+    fn sieve(set: impl FnOnce(&mut LogsParameters)) -> Sieve {
+        let mut parameters = LogsParameters::default();
+        set(&mut parameters);
+        Sieve::new(&parameters).expect("it makes sense")
+    }
+
+    #[test]
+    fn each_condition_must_hold() {
+        let (out, err) = (Origin::Instance(Stream::Merged), Origin::Instance(Stream::Err));
+        let lines = [
+            line(1, out, "GET /a"),
+            line(2, err, "ERROR: no disk"),
+            line(3, Origin::Lpm, "exited with code 3"),
+            line(4, out, "<4>slow disk"),
+        ];
+        let passing = |sieve: Sieve| -> Vec<u64> {
+            lines.iter().filter(|line| sieve.passes(line)).map(|line| line.time_usec).collect()
+        };
+        assert_eq!(passing(Sieve::default()), [1, 2, 3, 4]);
+        assert_eq!(passing(sieve(|p| (p.since, p.until) = (Some(2), Some(3)))), [2, 3]);
+        assert_eq!(passing(sieve(|p| p.stream = Some("err".into()))), [2]);
+        assert_eq!(passing(sieve(|p| p.stream = Some("lpm".into()))), [3]);
+        assert_eq!(passing(sieve(|p| p.level = Some("warning".into()))), [2, 4]);
+        assert_eq!(passing(sieve(|p| p.level = Some("3".into()))), [2]);
+        assert_eq!(passing(sieve(|p| p.grep = Some("disk$".into()))), [2, 4]);
+        assert_eq!(passing(sieve(|p| p.grep = Some("get".into()))), [1], "small letters mean both");
+        assert_eq!(passing(sieve(|p| p.grep = Some("Get".into()))), [0u64; 0]);
+        let both = sieve(|p| (p.grep, p.level) = (Some("disk".into()), Some("err".into())));
+        assert_eq!(passing(both), [2]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let refused = |set: &dyn Fn(&mut LogsParameters)| {
+            let mut parameters = LogsParameters::default();
+            set(&mut parameters);
+            Sieve::new(&parameters).expect_err("it makes no sense")
+        };
+        assert_eq!(
+            refused(&|p| p.stream = Some("stdout".into())),
+            "\"stdout\" is no stream (write out, err or lpm)"
+        );
+        assert!(refused(&|p| p.level = Some("bad".into())).starts_with("\"bad\" is no level (write emerg, "));
+        assert!(refused(&|p| p.grep = Some("a(".into())).starts_with("\"a(\" is no regular expression: "));
+    }
+}
