@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::action::{Outcome, RestartReason};
-use super::event::{Exit, InstanceId, Life, Recipients, Usage};
+use super::event::{Exit, Failure, InstanceId, Life, Recipients, Usage};
 use crate::config::{Policy, Signal};
 
 /// Time since an arbitrary moment; the driver's monotonic clock.
@@ -143,6 +143,58 @@ pub struct LastRestart {
     pub why: RestartReason,
 }
 
+/// How a life failed that nobody had asked to end, or that did not end when it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// Which life.
+    pub invocation: u32,
+    /// What happened to it.
+    pub how: Broken,
+    /// The same in systemd's words, what came of it included.
+    pub outcome: Outcome,
+    /// Its main process, if it had one.
+    pub pid: Option<u32>,
+    /// When it was ordered.
+    pub started: Time,
+    /// When it was known to have failed.
+    pub at: Time,
+    /// What it had used by then.
+    pub usage: Usage,
+    /// Restarts by policy before it: 0 for the first start.
+    pub restarts: u32,
+    /// Processes that outlived its main process.
+    pub left: u32,
+    /// What was decided to come next.
+    pub next: Next,
+}
+
+/// What happened to a life that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Broken {
+    /// Its main process ended like this.
+    Exited(Exit),
+    /// It was never begun.
+    NotStarted(Failure),
+    /// It, or what it had left behind, did not end in time when it was asked to, and was killed.
+    NotStopped,
+}
+
+/// What comes after a life that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Next {
+    /// Another one.
+    Restart {
+        /// After this long.
+        delay: Duration,
+    },
+    /// Nothing; the stack goes on without it.
+    Rest,
+    /// The stack ends.
+    StackEnds,
+}
+
 /// One instance as the core knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -164,6 +216,8 @@ pub struct Instance {
     pub restarts: u32,
     /// Its last restart, by policy or by request.
     pub last_restart: Option<LastRestart>,
+    /// The last of its lives that failed; later ones may have gone well since.
+    pub crash: Option<Crash>,
     /// Processes that outlived their main process, over all lives.
     pub leftovers: u32,
     /// What all its lives used.
@@ -198,6 +252,7 @@ impl Instance {
             invocations: 0,
             restarts: 0,
             last_restart: None,
+            crash: None,
             leftovers: 0,
             usage: Usage::default(),
             usage_before: Usage::default(),
@@ -357,6 +412,27 @@ impl Instance {
         if let None | Some(Outcome::Success) = self.outcome {
             self.outcome = Some(Outcome::Timeout);
         }
+    }
+
+    /// Whether the life it has, or had last, failed.
+    pub fn has_crashed(&self) -> bool {
+        self.crash.as_ref().is_some_and(|crash| crash.invocation == self.invocations)
+    }
+
+    /// Takes note of a failure of its present life, which has ended or was not begun.
+    pub(super) fn note_crash(&mut self, now: Time, how: Broken, pid: Option<u32>, next: Next) -> &mut Crash {
+        self.crash.insert(Crash {
+            invocation: self.invocations,
+            how,
+            outcome: self.outcome.unwrap_or(Outcome::Resources),
+            pid,
+            started: self.started.unwrap_or(now),
+            at: now,
+            usage: Usage::default(),
+            restarts: self.restarts,
+            left: 0,
+            next,
+        })
     }
 
     /// Takes note of what the present life has used.

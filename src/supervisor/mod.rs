@@ -77,7 +77,7 @@ use serde::{Deserialize, Serialize};
 
 pub use action::{Action, Announcement, Ending, Intervention, Outcome, Reply, RestartReason};
 pub use event::{Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Recipients, Request, Usage};
-pub use instance::{Freezer, Instance, LastRestart, Main, State, Then, Time, Wanted};
+pub use instance::{Broken, Crash, Freezer, Instance, LastRestart, Main, Next, State, Then, Time, Wanted};
 
 use crate::config::{ExitCodeRule, KillMode, Policy, Signal, Stack};
 use policy::{SIGCONT, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
@@ -301,6 +301,10 @@ impl Supervisor {
         if kind != FailureKind::Cancelled {
             let oom = kind == FailureKind::OutOfMemory;
             self.instances[at].outcome = Some(if oom { Outcome::OomKill } else { Outcome::Resources });
+            if then.is_none() {
+                let how = Broken::NotStarted(failure.clone());
+                self.instances[at].note_crash(now, how, None, Next::Rest);
+            }
             self.announce(Announcement::CannotStart { life, failure });
         }
         match then {
@@ -318,10 +322,19 @@ impl Supervisor {
         let invocation = life.invocation;
         let stop_signal = self.instances[at].policy.stop_signal;
         match self.instances[at].state {
-            State::Running { freezer, .. } => {
+            State::Running { freezer, pid, .. } => {
                 let outcome = policy::outcome_unasked(exit, &usage);
                 self.ended(at, life, exit, outcome, usage);
+                let restarts = self.instances[at].restarts;
                 let verdict = self.verdict(now, at, exit, outcome);
+                if outcome != Outcome::Success {
+                    let next = match verdict {
+                        Verdict::Restart { delay } => Next::Restart { delay },
+                        Verdict::Down { .. } => Next::Rest,
+                    };
+                    let crash = self.instances[at].note_crash(now, Broken::Exited(exit), Some(pid), next);
+                    (crash.usage, crash.restarts, crash.left) = (usage, restarts, left);
+                }
                 let then = match verdict {
                     Verdict::Restart { delay } => Then::Restart { delay },
                     Verdict::Down { .. } => Then::Rest,
@@ -611,11 +624,30 @@ impl Supervisor {
         };
         if timed_out {
             self.instances[at].timed_out();
+            self.note_timeout(now, at, main, then);
         }
         let deadline = now.saturating_add(KILL_PATIENCE);
         let invocation = life.invocation;
         self.enter(now, at, State::StopSigkill { invocation, deadline, timed_out, main, then });
         self.actions.push(Action::KillCgroup(life));
+    }
+
+    /// What went wrong first is what went wrong.
+    fn note_timeout(&mut self, now: Time, at: usize, main: Main, then: Then) {
+        let instance = &mut self.instances[at];
+        if instance.has_crashed() {
+            return;
+        }
+        let pid = match main {
+            Main::Alive { pid } => Some(pid),
+            Main::NotYet | Main::Gone => None,
+        };
+        let next = match then {
+            Then::Rest => Next::Rest,
+            Then::Start => Next::Restart { delay: Duration::ZERO },
+            Then::Restart { delay } => Next::Restart { delay },
+        };
+        instance.note_crash(now, Broken::NotStopped, pid, next);
     }
 
     fn leaf_empty(&mut self, now: Time, at: usize, life: Life, then: Then) {
@@ -699,6 +731,10 @@ impl Supervisor {
         let policy = &self.instances[at].policy;
         let forgiven = policy.can_die || (policy.oneshot && clean);
         if !forgiven {
+            let instance = &mut self.instances[at];
+            if !matches!(self.phase, Phase::TearDown { .. } | Phase::Over) && instance.has_crashed() {
+                instance.crash.iter_mut().for_each(|crash| crash.next = Next::StackEnds);
+            }
             self.tear_down(now, self.by_rule(code));
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::world::{GO_ON, Spawn, World, ms};
 use crate::config::{ExitCodeRule, Signal};
 use crate::supervisor::{
-    Announcement, Ending, Event, Exit, InstanceId, Life, Outcome, Reply, Request, State, Usage, policy,
+    Announcement, Broken, Crash, Ending, Event, Exit, FailureKind, InstanceId, Life, Next, Outcome, Reply,
+    Request, State, Usage, policy,
 };
 
 const HUP: i32 = 1;
@@ -3072,5 +3073,100 @@ mod answers {
         world.tell(Event::ClientLeft(freeze));
         world.run();
         assert_eq!(world.reply(freeze), None);
+    }
+}
+
+mod what_failed {
+    use super::*;
+
+    fn crash(world: &World, at: usize) -> Option<&Crash> {
+        world.core.instances()[at].crash.as_ref()
+    }
+
+    #[test]
+    fn who_failed_unasked_is_remembered_with_what_came_of_it() {
+        let mut world = World::up("web worker:can-die");
+        world.pass(ms(500));
+        world.exits("worker", SEGV_WITH_CORE);
+        let worker = crash(&world, 1).expect("it failed").clone();
+        assert_eq!((worker.how, worker.outcome), (Broken::Exited(SEGV_WITH_CORE), Outcome::CoreDump));
+        assert_eq!((worker.started, worker.at), (ms(0), ms(502)));
+        assert_eq!((worker.pid, worker.restarts, worker.next), (Some(102), 0, Next::Rest));
+        world.exits("web", Exit::Code(3));
+        world.run();
+        let web = crash(&world, 0).expect("it failed");
+        assert_eq!((&web.how, web.next), (&Broken::Exited(Exit::Code(3)), Next::StackEnds));
+    }
+
+    #[test]
+    fn an_end_that_was_asked_for_is_no_failure_unless_it_did_not_come() {
+        let mut world = World::up("web worker:traps=7 stubborn:stubborn,timeout-ms=300 killed");
+        world.kill("killed");
+        world.signal(TERM);
+        world.run();
+        assert_eq!([0, 1, 3].map(|at| crash(&world, at)), [None; 3]);
+        let stubborn = crash(&world, 2).expect("it did not end");
+        assert_eq!((stubborn.outcome, stubborn.next), (Outcome::Timeout, Next::Rest));
+        assert_eq!((&stubborn.how, stubborn.pid), (&Broken::NotStopped, Some(103)));
+        // One that ends by itself, and well.
+        let mut world = World::up("web:runs-ms=10");
+        world.run();
+        assert_eq!(crash(&world, 0), None);
+    }
+
+    #[test]
+    fn what_it_left_behind_can_fail_to_end_too_but_what_went_wrong_first_counts() {
+        let mut world = World::up("web:forks=1,forked-stubborn,timeout-ms=300,can-die worker");
+        world.exits("web", Exit::Code(0));
+        assert_eq!(crash(&world, 0), None);
+        world.pass(ms(500));
+        let web = crash(&world, 0).expect("it was killed");
+        assert_eq!((&web.how, web.outcome, web.pid), (&Broken::NotStopped, Outcome::Timeout, None));
+        let mut world = World::up("web:forks=1,forked-stubborn,timeout-ms=300,can-die worker");
+        world.exits("web", Exit::Code(3));
+        world.pass(ms(500));
+        assert_eq!(crash(&world, 0).map(|crash| &crash.how), Some(&Broken::Exited(Exit::Code(3))));
+    }
+
+    #[test]
+    fn of_many_failures_the_last_is_remembered_and_which_restart_it_was() {
+        let mut world = World::up("web:restart=on-failure,fails-after-ms=10,burst=3,delay-ms=100 worker");
+        world.pass(ms(50));
+        let first = crash(&world, 0).expect("it failed");
+        assert_eq!((first.invocation, first.restarts), (1, 0));
+        assert_eq!(first.next, Next::Restart { delay: ms(100) });
+        assert!(world.core.instances()[0].has_crashed());
+        world.run();
+        let last = crash(&world, 0).expect("it failed again");
+        assert_eq!((last.invocation, last.restarts), (3, 2));
+        assert_eq!((last.outcome, last.next), (Outcome::StartLimitHit, Next::StackEnds));
+    }
+
+    #[test]
+    fn a_failure_is_remembered_while_the_next_life_goes_well() {
+        let mut world = World::up("web:restart=on-failure,delay-ms=0 worker");
+        world.exits("web", Exit::Code(3));
+        world.pass(ms(50));
+        let web = &world.core.instances()[0];
+        assert_eq!((web.crash.as_ref().map(|crash| crash.invocation), web.invocations), (Some(1), 2));
+        assert!(!web.has_crashed(), "this life has not");
+    }
+
+    #[test]
+    fn what_could_not_be_started_has_failed_too() {
+        let mut world = World::new("web:not-found worker");
+        world.tell(Event::Begin);
+        world.run();
+        let web = crash(&world, 0).expect("it failed");
+        let Broken::NotStarted(failure) = &web.how else { panic!("{web:?}") };
+        assert_eq!(failure.kind, FailureKind::NotFound);
+        assert_eq!((web.pid, web.outcome, web.next), (None, Outcome::Resources, Next::StackEnds));
+    }
+
+    #[test]
+    fn what_it_left_behind_is_counted() {
+        let mut world = World::up("web:forks=2");
+        world.exits("web", Exit::Code(1));
+        assert_eq!(crash(&world, 0).map(|crash| crash.left), Some(2));
     }
 }
