@@ -128,14 +128,20 @@ pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 /// The known name that `name` was most likely meant to be, by edit distance; `None` when nothing is near.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Two slips are forgiven in a short word, a third of the letters in a long one.
-    let allowed = (name.chars().count() / 3).max(2);
-    known
-        .into_iter()
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|&(distance, candidate)| distance <= allowed && distance < candidate.chars().count())
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, candidate)| candidate)
+    let near = known.into_iter().filter_map(|candidate| Some((nearness(name, candidate)?, candidate)));
+    near.min_by_key(|&(distance, _)| distance).map(|(_, candidate)| candidate)
+}
+
+/// How many slips lead from `name` to `candidate`; `None` if it was hardly meant. Two are forgiven in a short word, a
+/// third of the letters in a long one.
+pub fn nearness(name: &str, candidate: &str) -> Option<usize> {
+    let (length, other) = (name.chars().count(), candidate.chars().count());
+    let allowed = (length / 3).max(2);
+    if length.abs_diff(other) > allowed {
+        return None;
+    }
+    let distance = distance(name, candidate);
+    (distance <= allowed && distance < other).then_some(distance)
 }
 
 /// Levenshtein's distance in characters, two rows at a time.

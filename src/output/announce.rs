@@ -225,14 +225,20 @@ fn ended(instance: &Instance, stack: &Stack, how: Exit, outcome: Outcome, usage:
     format!("{} ({})", exit(how), facts.join(", "))
 }
 
-fn cannot_start(instance: &Instance, stack: &Stack, failure: &Failure) -> String {
-    let program = match &instance.command {
+/// The program that is executed for an instance.
+pub(super) fn program(instance: &Instance) -> String {
+    match &instance.command {
         Command::Shell(_) => "/bin/sh".to_owned(),
         Command::Direct { words, .. } => words.first().cloned().unwrap_or_default(),
         Command::Exec(words) => {
             words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
         }
-    };
+    }
+}
+
+/// `cannot start: …`
+pub(super) fn cannot_start(instance: &Instance, stack: &Stack, failure: &Failure) -> String {
+    let program = program(instance);
     match (failure.kind, instance.ceilings.memory_max, stack.ceilings.memory_max) {
         (FailureKind::OutOfMemory, Some(ceiling @ Ceiling::At(_)), _) => {
             format!("cannot start: memory ceiling {} is too small", format_memory(ceiling))
@@ -247,7 +253,7 @@ fn cannot_start(instance: &Instance, stack: &Stack, failure: &Failure) -> String
 }
 
 /// Which ceiling an OOM kill defended, as far as the settings tell.
-fn which_ceiling(instance: &Instance, stack: &Stack) -> String {
+pub(super) fn which_ceiling(instance: &Instance, stack: &Stack) -> String {
     match (instance.ceilings.memory_max, stack.ceilings.memory_max) {
         (Some(ceiling @ Ceiling::At(_)), _) => format!("memory ceiling {} reached", format_memory(ceiling)),
         (_, Some(ceiling @ Ceiling::At(_))) => {
@@ -257,7 +263,7 @@ fn which_ceiling(instance: &Instance, stack: &Stack) -> String {
     }
 }
 
-fn tasks_ceiling(instance: &Instance, stack: &Stack) -> String {
+pub(super) fn tasks_ceiling(instance: &Instance, stack: &Stack) -> String {
     let ceiling = instance.ceilings.tasks_max.or(stack.ceilings.tasks_max);
     ceiling.map_or_else(|| "above lpm".to_owned(), format_tasks)
 }
@@ -282,7 +288,7 @@ pub fn processes(n: u32) -> String {
     counted(u64::from(n), "process", "processes")
 }
 
-fn counted(n: u64, one: &str, many: &str) -> String {
+pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 

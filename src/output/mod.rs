@@ -45,6 +45,7 @@
 //! This module refuses to know what a line means, which process wrote it, or why it ended.
 
 pub mod announce;
+pub mod cause;
 mod emulator;
 pub mod files;
 pub mod history;
@@ -61,6 +62,7 @@ pub mod summary;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod waiting;
 mod zone;
 
