@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lpm::control::interface::{
     AttachParameters, Attached, Ceilings, Change, Changed, DESCRIPTION, DownParameters, Event,
-    EventsParameters, EventsReply, INTERFACE, Instance, Instances, Line, LogsParameters, LogsReply, Named,
-    Process, Refusal, ReloadParameters, Reloaded, Restarted, ScaleParameters, SetParameters,
-    SignalParameters, Stack, Status, StatusParameters, Usage,
+    EventsParameters, EventsReply, Failure, INTERFACE, Instance, Instances, Line, LogsParameters, LogsReply,
+    Named, Process, Refusal, ReloadParameters, Reloaded, Restarted, ScaleParameters, SetParameters,
+    SignalParameters, Stack, Status, StatusParameters, Trace, Usage,
 };
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
@@ -180,7 +180,7 @@ fn values_are_what_the_interface_says() {
     }
     held! {
         "Stack": Stack, "Ceilings": Ceilings, "Usage": Usage, "Instance": Instance, "Process": Process,
-        "Change": Change, "Line": Line, "Event": Event,
+        "Change": Change, "Line": Line, "Event": Event, "Failure": Failure, "Trace": Trace,
         "Status(": StatusParameters, "Status)": Status,
         "Start(": Named, "Start)": Instances,
         "Stop(": Named, "Stop)": Instances,

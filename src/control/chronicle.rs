@@ -110,6 +110,8 @@ mod tests {
             signal: None,
             result: None,
             usage: None,
+            cause: None,
+            trace: None,
         }
     }
 

@@ -151,8 +151,62 @@ pub struct Instance {
     pub ceilings: Ceilings,
     /// Of its present life, or of all lives if it does not run.
     pub usage: Usage,
+    /// The last of its lives that failed, whatever came of later ones.
+    pub failure: Option<Failure>,
     /// With `detail`: who is in its leaf.
     pub processes: Option<Vec<Process>>,
+}
+
+/// How a life failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Which life.
+    pub invocation: u32,
+    /// When it was ordered, µs since the epoch.
+    pub started: u64,
+    /// When it was known to have failed, µs since the epoch.
+    pub time: u64,
+    /// Its main process, if it had one.
+    pub pid: Option<u32>,
+    /// Why, in systemd's words.
+    pub result: String,
+    /// The main process's exit code.
+    pub exit_code: Option<u8>,
+    /// The signal that ended it otherwise.
+    pub signal: Option<String>,
+    /// Whether that left a core.
+    pub core_dumped: bool,
+    /// Why, in words: `terminated by SIGSEGV: invalid memory access`.
+    pub cause: String,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+    /// Restarts by policy before it; 0: it was the first start.
+    pub restarts: u32,
+    /// Processes that outlived its main process.
+    pub leftovers: u32,
+    /// What was to come next: `restart`, `rest`, `stack-ends`.
+    pub next: String,
+    /// After how long, if that is a restart, µs.
+    pub restart_delay: Option<u64>,
+    /// The command that was not found.
+    pub missing: Option<String>,
+    /// What there is instead, the nearest first.
+    pub nearest: Vec<String>,
+    /// The error in its last lines, as its language prints it.
+    pub trace: Option<Trace>,
+    /// The last lines of that life.
+    pub lines: Vec<Line>,
+}
+
+/// An error as a language's runtime prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// `python`, `node`, `java`, `rust`, `go`, `ruby`, `perl`, `c`, `c++`.
+    pub language: String,
+    /// `ValueError: no such thing`.
+    pub message: String,
+    /// `app.py:12 in parse`.
+    pub location: Option<String>,
 }
 
 /// A process of an instance.
@@ -219,6 +273,10 @@ pub struct Event {
     pub result: Option<String>,
     /// What the life used.
     pub usage: Option<Usage>,
+    /// If it failed: why, in words.
+    pub cause: Option<String>,
+    /// If it failed: the error in its last lines.
+    pub trace: Option<Trace>,
 }
 
 /// Parameters of most methods.

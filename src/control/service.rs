@@ -267,27 +267,32 @@ const PIECE: usize = 64 * 1024;
 const AT_ONCE: usize = 1000;
 
 fn put_line(out: &mut Vec<u8>, line: history::Line) {
-    let (text, bytes) = match String::from_utf8(line.text) {
-        Ok(text) => (text, None),
-        Err(error) => {
-            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            (text, Some(line_json::base64(error.as_bytes())))
+    put_reply(out, &LogsReply { line: Some(line.into()), missed: None }, true);
+}
+
+impl From<history::Line> for Line {
+    fn from(line: history::Line) -> Line {
+        let (text, bytes) = match String::from_utf8(line.text) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                (text, Some(line_json::base64(error.as_bytes())))
+            }
+        };
+        let stream = match line.origin {
+            Origin::Lpm => "lpm",
+            Origin::Instance(stream) => line_json::stream(stream),
+        };
+        Line {
+            sequence: line.sequence,
+            time: line.time_usec,
+            instance: line.instance.to_string(),
+            stream: stream.to_owned(),
+            text,
+            bytes,
+            part: line.continues,
         }
-    };
-    let stream = match line.origin {
-        Origin::Lpm => "lpm",
-        Origin::Instance(stream) => line_json::stream(stream),
-    };
-    let line = Line {
-        sequence: line.sequence,
-        time: line.time_usec,
-        instance: line.instance.to_string(),
-        stream: stream.to_owned(),
-        text,
-        bytes,
-        part: line.continues,
-    };
-    put_reply(out, &LogsReply { line: Some(line), missed: None }, true);
+    }
 }
 
 /// Those that are kept, and with `follow` those that come.
@@ -302,6 +307,14 @@ async fn events(
         return Err(Failure::expected_more().into());
     }
     let whose = whose(connection, desk, names).await?;
+    if whose.is_empty() {
+        // What the loop was told before this question is in the chronicle when it is answered; one that has come to
+        // its end answers nobody, and writes nothing more.
+        match desk.ask(connection, Ask::Who { names: Vec::new() }).await {
+            Err(Trouble::Gone) => return Err(Trouble::Gone),
+            Ok(_) | Err(Trouble::Wrong(_) | Trouble::Refused(_)) => {}
+        }
+    }
     let follow = follow.unwrap_or(false);
     let following = if follow { desk.following() } else { None };
     let chronicle = &desk.desk.chronicle;

@@ -126,6 +126,7 @@ impl Driver {
             Notice::ReaderLeft if self.voice == Voice::OneOff => {}
             Notice::ReaderLeft => self.hand_in(Event::ReaderLeft),
             Notice::Failed(errno) => tell(format_args!("lpm: standard output: {}", error::words(errno))),
+            Notice::Reached(token) => self.on_reached(token),
             Notice::Flushed(STOP) => self.stop_now(),
             Notice::Flushed(_) => {}
         }
@@ -243,6 +244,9 @@ impl Driver {
             self.hand_in(Event::TimePassed);
         }
         self.on_calls_due();
+        if self.crashes.due.is_some_and(|due| due <= now) {
+            self.tell_all_held();
+        }
         self.tell_manager();
         if self.progress.is_some_and(|due| due <= now) && self.ending.is_none() {
             self.progress = Some(now + STILL_WAITING);

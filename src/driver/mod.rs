@@ -12,6 +12,7 @@
 mod calls;
 pub mod ceilings;
 mod changes;
+mod crashes;
 mod facts;
 mod launcher;
 mod life;
@@ -47,6 +48,7 @@ use crate::output::history::History;
 use crate::output::{Label, Log, LogFiles, Notice, Sinks, Stream};
 use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
 use calls::Calls;
+use crashes::Crashes;
 use launcher::Rise;
 use life::{Alive, number};
 use manager::Manager;
@@ -56,6 +58,7 @@ use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 
 pub use calls::{About, Control};
+pub use crashes::{Failed, Found};
 pub use launcher::{Launcher, News, VARIABLE as LAUNCHER_VARIABLE};
 pub use texts::{Read, Texts};
 pub use worker::Streams;
@@ -154,6 +157,8 @@ pub struct Run {
     pub strays: Vec<(u32, String)>,
     /// From the first birth to the last leaf.
     pub took: Duration,
+    /// Whose last life failed, whoever ended the stack first.
+    pub failed: Vec<Failed>,
     /// The last lines of a stack that somebody waited for and that never was up.
     pub never_up: Option<Vec<String>>,
     /// Hangs up on the clients when it is dropped: the last thing that is done.
@@ -214,6 +219,8 @@ struct Driver {
     lives: Vec<Option<Alive>>,
     /// As what their present or last lives were ordered, by instance.
     born: Vec<Option<Arc<Stack>>>,
+    /// What is kept of those that failed.
+    crashes: Crashes,
     /// Lives that are to begin when their port is free.
     held: Vec<Life>,
     /// A change of the text has given a port to another instance, so that it may be in use when that begins.
@@ -303,6 +310,7 @@ impl Driver {
             counters,
             lives: setup.stack.instances.iter().map(|_| None).collect(),
             born: vec![None; setup.stack.instances.len()],
+            crashes: Crashes::default(),
             held: Vec::new(),
             ports_moved: false,
             stack: setup.stack,
@@ -350,10 +358,11 @@ impl Driver {
     /// Waits for one thing to happen and deals with it.
     async fn wait(&mut self) {
         let manager = self.manager.as_ref().and_then(Manager::due);
-        let wake = [self.core.deadline(), self.progress, self.stop_by, manager, self.calls.due()]
-            .into_iter()
-            .flatten()
-            .min();
+        let wake =
+            [self.core.deadline(), self.progress, self.stop_by, manager, self.calls.due(), self.crashes.due]
+                .into_iter()
+                .flatten()
+                .min();
         let timer = self.clock.sleep_until(wake);
         tokio::select! {
             biased;
@@ -423,8 +432,10 @@ impl Driver {
             tokio::select! {
                 message = self.inbox.recv() => match message {
                     Some(Message::Worker(Report::Finished)) => removed = true,
+                    Some(Message::Log(Notice::Reached(token))) => self.on_reached(token),
                     Some(Message::Log(Notice::Flushed(LAST) | Notice::ReaderLeft)) => {
                         written = true;
+                        self.tell_all_held();
                         // Whoever follows the lines gets the last ones too.
                         self.calls.finish();
                     }
@@ -438,6 +449,7 @@ impl Driver {
         }
         if !heard {
             // The last lines or not: whoever follows something is told that there is no more.
+            self.tell_all_held();
             self.calls.finish();
             let inbox = &mut self.inbox;
             let last = async {
@@ -448,11 +460,15 @@ impl Driver {
             let _ = tokio::time::timeout(LAST_REPLIES, last).await;
         }
         let strays = self.end_strays();
+        let failed = self.failed();
         let ending = self.ending.expect("the loop ends with an ending");
         let said = |history: &Arc<History>| launcher::last_lines(history, self.width);
         let never_up = self.rise.as_ref().map(|_| self.history.as_ref().map_or_else(Vec::new, said));
         let server = self.calls.server;
-        (Run { ending, core: self.core, stack: self.stack, strays, took, never_up, server }, self.ground)
+        (
+            Run { ending, core: self.core, stack: self.stack, strays, took, failed, never_up, server },
+            self.ground,
+        )
     }
 
     /// Whoever is still below us, was not there before us and is in no leaf, was moved out by somebody.

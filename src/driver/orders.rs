@@ -239,9 +239,10 @@ impl Driver {
         self.streams.iter().map(move |&stream| source_id(life, stream))
     }
 
-    pub(super) fn announce(&self, announcement: &Announcement) {
+    pub(super) fn announce(&mut self, announcement: &Announcement) {
         let text = announce::wording(announcement, &self.stack);
-        self.chronicle(announcement, &text);
+        let failed = self.note_crash(announcement);
+        self.chronicle(announcement, &text, failed);
         if self.voice == Voice::OneOff {
             if announce::explains_a_bad_end(announcement) {
                 self.log.say(&self.system, format!("lpm: {text}"));
@@ -253,6 +254,9 @@ impl Driver {
                 if let Announcement::Ended { life, .. } = announcement {
                     // The obituary follows the last line.
                     self.sources(*life).for_each(|source| self.log.settle(source));
+                }
+                if let Some(life) = failed {
+                    self.ask_for_last_words(life);
                 }
                 let name = &self.stack.instances[id.0 as usize].name;
                 // Without prefixes nothing else says whose line it is.

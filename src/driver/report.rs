@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::crashes::Found;
 use super::life::Leaf;
 use super::{Driver, words};
 use crate::config::{self, Ceiling, Ceilings, ChangeKind, RestartWhen};
@@ -16,8 +17,8 @@ use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::{descendants, gauge};
 use crate::output::announce;
 use crate::supervisor::{
-    Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Outcome, RestartReason, State, Time,
-    Usage,
+    Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Life, Outcome, RestartReason, State,
+    Time, Usage,
 };
 
 /// From the core's time to µs since the epoch.
@@ -32,12 +33,13 @@ impl Wall {
         Wall { epoch: now_usec().saturating_sub(usec(core)) }
     }
 
-    fn of(self, time: Time) -> u64 {
+    pub(super) fn of(self, time: Time) -> u64 {
         self.epoch.saturating_add(usec(time))
     }
 }
 
-fn usec(time: Time) -> u64 {
+/// As µs.
+pub(super) fn usec(time: Time) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -56,9 +58,12 @@ enum Place {
 impl Driver {
     /// How these places stand. What the loop knows is taken now; the leaves are read by whoever calls it.
     pub(super) fn survey(&self, places: &[usize], detail: bool) -> Survey {
-        let wall = Wall::now(self.clock.now());
+        let wall = self.wall();
         let mut instances: Vec<interface::Instance> =
             places.iter().map(|&place| self.instance(place, wall)).collect();
+        let failures: Vec<Option<Found>> =
+            places.iter().map(|&place| self.failure(place, wall, detail)).collect();
+        let may_wait = failures.iter().flatten().any(Found::may_wait);
         let leaf = |&place: &usize| match &self.lives[place] {
             None => Place::Nothing,
             Some(alive) => {
@@ -79,6 +84,9 @@ impl Driver {
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
                 measure(instance, leaf, counters, detail);
             }
+            for (instance, failure) in instances.iter_mut().zip(failures) {
+                instance.failure = failure.map(Found::look);
+            }
             if let Some(tree) = tree {
                 fill(&mut stack.usage, tree.app(), counters, detail);
                 if !counters.tasks {
@@ -89,7 +97,12 @@ impl Driver {
             interface::Status { stack, instances }
         };
         // Without cgroups processes are known by their environment alone.
-        Survey { read: Box::new(read), may_wait: detail || self.ground.tree.is_none() }
+        Survey { read: Box::new(read), may_wait: detail || may_wait || self.ground.tree.is_none() }
+    }
+
+    /// The clock on the wall against the core's.
+    pub(super) fn wall(&self) -> Wall {
+        Wall::now(self.clock.now())
     }
 
     fn stack_status(&self, wall: Wall) -> interface::Stack {
@@ -164,12 +177,13 @@ impl Driver {
             cgroup,
             ceilings: ceilings(&spec.ceilings),
             usage: used(&instance.usage),
+            failure: None,
             processes: None,
         }
     }
 
-    /// Writes an announcement into the chronicle.
-    pub(super) fn chronicle(&self, announcement: &Announcement, message: &str) {
+    /// Writes an announcement into the chronicle. `failed`: it tells that this life did.
+    pub(super) fn chronicle(&mut self, announcement: &Announcement, message: &str, failed: Option<Life>) {
         let name = |id: crate::supervisor::InstanceId| self.stack.instances[id.0 as usize].name.clone();
         let mut event = interface::Event {
             sequence: 0,
@@ -182,6 +196,8 @@ impl Driver {
             signal: None,
             result: None,
             usage: None,
+            cause: failed.and_then(|life| self.cause_of(life)),
+            trace: None,
         };
         match announcement {
             Announcement::Started { pid, .. } => event.pid = Some(*pid),
@@ -197,17 +213,19 @@ impl Driver {
             Announcement::StartLimitHit { .. } => event.result = Some(outcome(Outcome::StartLimitHit)),
             _ => {}
         }
-        self.calls.chronicle.write(event);
+        // One that was never begun has said nothing.
+        let awaits = failed.filter(|_| matches!(announcement, Announcement::Ended { .. }));
+        self.write_event(event, awaits);
     }
 
     /// That the stack was changed.
-    pub(super) fn chronicle_change(&self, changes: &[interface::Change]) {
+    pub(super) fn chronicle_change(&mut self, changes: &[interface::Change]) {
         for change in changes {
             let message = match change.details.is_empty() {
                 true => change.kind.clone(),
                 false => change.details.join(", "),
             };
-            self.calls.chronicle.write(interface::Event {
+            let event = interface::Event {
                 sequence: 0,
                 time: now_usec(),
                 event: "configured".to_owned(),
@@ -218,7 +236,10 @@ impl Driver {
                 signal: None,
                 result: None,
                 usage: None,
-            });
+                cause: None,
+                trace: None,
+            };
+            self.write_event(event, None);
         }
     }
 }
@@ -336,7 +357,7 @@ pub(super) fn exit_code(exit: Option<Exit>) -> Option<u8> {
     }
 }
 
-fn signal(exit: Option<Exit>) -> Option<String> {
+pub(super) fn signal(exit: Option<Exit>) -> Option<String> {
     match exit {
         Some(Exit::Signal { signal, .. }) => Some(signal.to_string()),
         Some(Exit::Code(_)) | None => None,

@@ -88,6 +88,7 @@ pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, invocation
         ("LPM_EXIT_CODE", number(event.exit_code.map(u64::from))),
         ("LPM_SIGNAL", event.signal.clone()),
         ("LPM_RESULT", event.result.clone()),
+        ("LPM_CAUSE", event.cause.clone()),
         ("LPM_MEMORY_PEAK", number(usage.and_then(|usage| usage.memory_peak))),
         ("LPM_CPU_USEC", number(usage.and_then(|usage| usage.cpu_usec))),
         ("LPM_OOM_KILLS", number(usage.and_then(|usage| usage.oom_kills))),
@@ -210,6 +211,8 @@ mod tests {
             exit_code: None,
             signal: Some("SIGKILL".into()),
             result: Some("oom-kill".into()),
+            cause: Some("killed at its memory ceiling".into()),
+            trace: None,
             usage: Some(Usage {
                 memory_peak: Some(64),
                 cpu_usec: Some(5),
@@ -233,6 +236,7 @@ mod tests {
                 "LPM_INVOCATION=1",
                 "LPM_SIGNAL=SIGKILL",
                 "LPM_RESULT=oom-kill",
+                "LPM_CAUSE=killed at its memory ceiling",
                 "LPM_MEMORY_PEAK=64",
                 "LPM_CPU_USEC=5",
                 "LPM_OOM_KILLS=1"

@@ -47,6 +47,17 @@ pub fn of_terminal(around: &Surroundings) -> Look {
     }
 }
 
+/// How lpm's last words look on standard error, which may be kept in a file: without colours.
+pub fn of_stderr() -> Look {
+    let size = rustix::termios::tcgetwinsize(stdio::stderr()).ok();
+    let columns = size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    Look {
+        columns: columns.unwrap_or(COLUMNS),
+        colour: false,
+        terminal: rustix::termios::isatty(stdio::stderr()),
+    }
+}
+
 /// The machine's time zone.
 pub fn zone() -> TimeZone {
     TimeZone::system()

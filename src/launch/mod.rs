@@ -31,7 +31,9 @@ use crate::config::{self, Diagnostic, Limits, Severity, Sources, Stack};
 use crate::control::chronicle::Chronicle;
 use crate::control::interface::Refusal;
 use crate::control::socket::Listening;
-use crate::driver::{self, About, Control, Ground, Launcher, News, Read, Setup, Streams, Texts, Voice};
+use crate::driver::{
+    self, About, Control, Failed, Ground, Launcher, News, Read, Setup, Streams, Texts, Voice,
+};
 use crate::error::{Error, tell, words};
 use crate::journal::Journal;
 use crate::linux::guardian::{self, Guardian};
@@ -44,6 +46,7 @@ use crate::output::history::{BYTES_FOR_FOLLOWERS, BYTES_PER_INSTANCE, History};
 use crate::output::summary::{self, Row, Summary};
 use crate::output::{Layout, LogFiles};
 use crate::supervisor::{Ending, policy};
+use crate::view;
 use gather::{Asked, Files, Gathered, Surroundings};
 use ground::Lack;
 
@@ -279,6 +282,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     let rows: Vec<Row<'_>> = summary::rows(&run.stack, run.core.instances());
     if plan.table {
         tell(summary::table(&rows).trim_end());
+        tell_failures(run.failed);
     }
     let exit_code = match run.ending {
         Ending::Code(code) => code,
@@ -306,6 +310,23 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         launcher.tell(&News::Failed { code: exit_code, lines });
     }
     Ok(run.ending)
+}
+
+/// The most failures that are told at the end.
+const MOST_FAILURES: usize = 5;
+
+/// Why instances failed, a block for each. Where there were many, the first of them brought the others with it more
+/// often than not.
+fn tell_failures(failed: Vec<Failed>) {
+    let look = look::of_stderr();
+    let more = failed.len().saturating_sub(MOST_FAILURES);
+    for one in failed.into_iter().take(MOST_FAILURES) {
+        let block = view::failure(&one.name, &one.command, &one.failure.look(), &look);
+        tell(format_args!("\n{}", block.trim_end()));
+    }
+    if more > 0 {
+        tell(format_args!("\nand {more} more, in the table above"));
+    }
 }
 
 /// Whether there is anything to start.

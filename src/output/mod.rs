@@ -133,6 +133,9 @@ pub struct Source {
 pub enum Notice {
     /// Everything ordered before [`Log::flush`] with this token was written, or given up for good.
     Flushed(u64),
+    /// Everything ordered before [`Log::mark`] with this token was carried out: what a source had said by then is in
+    /// the history. Whether it was written is another matter.
+    Reached(u64),
     /// Nobody reads standard output any more (EPIPE). Said once. From now on sources are read and dropped, so
     /// that no child hangs in a `write` before it is stopped.
     ReaderLeft,
@@ -214,6 +217,11 @@ impl Log {
         self.orders.push(Order::Reopen);
     }
 
+    /// Asks for [`Notice::Reached`] with this token when all orders before this one are carried out.
+    pub fn mark(&self, token: u64) {
+        self.orders.push(Order::Mark(token));
+    }
+
     /// Asks for [`Notice::Flushed`] with this token when all orders before this one are carried out and
     /// written.
     pub fn flush(&self, token: u64) {
@@ -249,6 +257,7 @@ enum Order {
     Show(SourceId, bool),
     Close(SourceId),
     Reopen,
+    Mark(u64),
     Flush(u64),
     End,
 }

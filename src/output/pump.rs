@@ -227,6 +227,7 @@ impl Pump {
                     self.files.reopen();
                     self.tell_of_files();
                 }
+                Order::Mark(token) => self.page.notify(Notice::Reached(token)),
                 Order::Flush(token) => {
                     self.page.flush();
                     self.page.notify(Notice::Flushed(token));

@@ -10,13 +10,13 @@ use jiff::tz::TimeZone;
 use super::gauge::bar;
 use super::lines::{self, content};
 use super::text::{Ink, Text, fill};
-use super::{Look, moment, state};
+use super::{Look, failure, moment, state};
 use crate::config::Ceiling;
 use crate::config::quantity::{format_cpu, format_cpu_time, format_memory, format_size};
 use crate::control::interface::{Instance, Line, Process, Stack};
 
 /// Where the colons end; `systemctl status` has them there too.
-const LABELS: usize = 11;
+pub(super) const LABELS: usize = 11;
 
 /// More processes than this are counted instead of shown: a tree is there to be looked at.
 const MOST_PROCESSES: usize = 64;
@@ -53,15 +53,33 @@ pub fn detail(
         ("CGroup", instance.cgroup.iter().map(|path| Text::plain(path)).collect()),
     ];
     for (label, parts) in facts.into_iter().filter(|(_, parts)| !parts.is_empty()) {
-        let label = Text::plain(&format!("{label:>LABELS$}: "));
-        fill(label, parts, look).into_iter().for_each(|line| line.write(look, &mut page));
+        let heading = Text::plain(&format!("{label:>LABELS$}: "));
+        fill(heading, parts, look).into_iter().for_each(|line| line.write(look, &mut page));
+        if label == "Restart" {
+            failure::of_instance(instance, now_usec, look)
+                .into_iter()
+                .for_each(|row| row.write(look, &mut page));
+        }
     }
     for branch in tree(instance.processes.as_deref().unwrap_or_default(), (look.width() / 2).min(64)) {
         Text::blanks(LABELS + 2).then(branch).write(look, &mut page);
     }
+    // What stands among the last lines is not shown twice.
+    let shown = |line: &Line| lines.iter().any(|other| other.sequence == line.sequence);
+    let failed = instance.failure.as_ref().map(|failure| (failure.invocation, failure.lines.as_slice()));
+    if let Some((life, before)) = failed.filter(|(_, before)| !before.iter().all(shown)) {
+        page.push('\n');
+        Text::plain(&format!("Last lines of life {life}, which failed:")).write(look, &mut page);
+        write_lines(before, zone, look, &mut page);
+    }
     if !lines.is_empty() {
         page.push('\n');
     }
+    write_lines(lines, zone, look, &mut page);
+    page
+}
+
+fn write_lines(lines: &[Line], zone: &TimeZone, look: &Look, page: &mut String) {
     for line in lines {
         let bar = if line.stream == lines::ERR { "!" } else { "|" };
         let prefix = format!("{} {bar} ", moment::short_stamp(line.time, zone));
@@ -71,7 +89,6 @@ pub fn detail(
         page.truncate(page.trim_end().len());
         page.push('\n');
     }
-    page
 }
 
 fn one(value: Option<impl ToString>) -> Vec<Text> {
@@ -225,7 +242,7 @@ fn bracketed(text: Text, mut facts: Vec<Text>) -> Vec<Text> {
     facts
 }
 
-fn counted(count: u64, one: &str, many: &str) -> String {
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

@@ -18,6 +18,10 @@ pub fn event(event: &Event, names: &Names, zone: &TimeZone, look: &Look) -> Stri
         .and(Ink::Plain, &format!(" {name}  "))
         .and(ink(event), &format!("{:KIND$}", event.event))
         .and(Ink::Plain, &format!("  {}", event.message));
+    let line = match &event.trace {
+        Some(trace) => line.and(Ink::Faint, &format!(" {}", trace.message)),
+        None => line,
+    };
     let mut written = String::new();
     line.write(&Look { columns: usize::MAX, ..*look }, &mut written);
     written

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`list`] | `lpm status`: the stack, and a line for each instance |
 //! | [`detail`] | `lpm status web.1`: all that is known of one instance |
+//! | [`failure`] | the end of a run: why an instance failed |
 //! | [`lines::Lines`] | `lpm logs` |
 //! | [`event`] | `lpm events` |
 //! | [`changes`] | `lpm reload`, `scale`, `set`, `restart`: what is different now |
@@ -26,6 +27,7 @@
 mod changes;
 mod detail;
 mod events;
+mod failure;
 mod gauge;
 pub mod lines;
 mod list;
@@ -40,6 +42,7 @@ mod text;
 pub use changes::changes;
 pub use detail::detail;
 pub use events::event;
+pub use failure::failure;
 pub use list::list;
 pub use stacks::{StackLine, stacks};
 

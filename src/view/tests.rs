@@ -9,9 +9,9 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::lines::{Lines, Names};
-use super::{Look, StackLine, changes, detail, event, list, stacks};
+use super::{Look, StackLine, changes, detail, event, failure, list, stacks};
 use crate::control::interface::{
-    Ceilings, Change, Event, Instance, Line, Process, ProcessType, Stack, Status, Usage,
+    Ceilings, Change, Event, Failure, Instance, Line, Process, ProcessType, Stack, Status, Trace, Usage,
 };
 
 /// `Wed 2026-11-25 01:02:03 UTC`, when the stacks here were started.
@@ -144,6 +144,7 @@ fn instance(name: &str) -> Instance {
             tasks: Some(3),
             ..Usage::default()
         },
+        failure: None,
         processes: None,
     }
 }
@@ -354,11 +355,156 @@ fn details() {
     add("waits for its restart", &troubled[1], &[], LOOK);
     add("out of memory", &troubled[2], &[], LOOK);
     add("frozen", &troubled[3], &[], LOOK);
+    let mut again = instance("worker.1");
+    (again.invocation, again.restarts, again.failure) = (3, 2, Some(traceback()));
+    add("runs again after it failed", &again, &lines[..1], LOOK);
+    add("runs again after it failed", &again, &lines[..1], wide(60));
+    add("runs again after it failed, in colour", &again, &lines[..1], colour());
+    let mut limit = troubled[0].clone();
+    limit.failure = Some(Failure {
+        result: "start-limit-hit".into(),
+        exit_code: Some(3),
+        cause: "exited with code 3".into(),
+        notes: vec!["start-limit-hit: started 5 times within 10s".into()],
+        restarts: 4,
+        lines: lines[3..].to_vec(),
+        ..failed(5)
+    });
+    // Its last lines are those of the page.
+    add("failed too often", &limit, &lines[3..], LOOK);
     let mut missing = gone(instance("urgent.1"), "failed", Some("resources"));
     missing.usage = Usage::default();
+    missing.failure = Some(not_found());
     add("could not be started", &missing, &[], LOOK);
     add("done", &troubled[7], &[], LOOK);
     add("never started", &never("release.1"), &[], LOOK);
+    kept.assert();
+}
+
+/// Life `invocation`, which ended 5 s ago.
+fn failed(invocation: u32) -> Failure {
+    Failure {
+        invocation,
+        started: NOW - 5 * SECOND - 230_000,
+        time: NOW - 5 * SECOND,
+        pid: Some(4711),
+        result: "exit-code".into(),
+        exit_code: None,
+        signal: None,
+        core_dumped: false,
+        cause: String::new(),
+        notes: Vec::new(),
+        restarts: 0,
+        leftovers: 0,
+        next: "stack-ends".into(),
+        restart_delay: None,
+        missing: None,
+        nearest: Vec::new(),
+        trace: None,
+        lines: Vec::new(),
+    }
+}
+
+fn last_words(text: &str) -> Vec<Line> {
+    let said = |(at, text)| Line { sequence: 100 + at as u64, ..said(NOW - 6 * SECOND, "out", text) };
+    text.lines().enumerate().map(said).collect()
+}
+
+fn trace(language: &str, message: &str, location: &str) -> Option<Trace> {
+    let [language, message, location] = [language, message, location].map(str::to_owned);
+    Some(Trace { language, message, location: Some(location) })
+}
+
+fn traceback() -> Failure {
+    let text = "listening on 5000\nTraceback (most recent call last):\n  File \"/srv/shop/app.py\", line 12, in <module>\n    parse(sys.argv[1])\n  File \"/srv/shop/app.py\", line 8, in parse\n    return json.loads(text)\njson.decoder.JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)";
+    Failure {
+        exit_code: Some(1),
+        cause: "exited with code 1".into(),
+        restarts: 1,
+        leftovers: 2,
+        next: "restart".into(),
+        restart_delay: Some(200_000),
+        trace: trace(
+            "python",
+            "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+            "/srv/shop/app.py:8 in parse",
+        ),
+        lines: last_words(text),
+        ..failed(2)
+    }
+}
+
+fn not_found() -> Failure {
+    Failure {
+        pid: None,
+        result: "resources".into(),
+        cause: "cannot start: bin/sevrer: command not found".into(),
+        missing: Some("bin/sevrer".into()),
+        nearest: vec!["bin/server".into(), "bin/serve".into()],
+        ..failed(1)
+    }
+}
+
+#[test]
+fn failures() {
+    let mut kept = Snapshot::new("failure.txt");
+    let mut add = |what, one: &Failure, look: Look| {
+        kept.add(what, &look, &failure("web.1", "bin/server --port $PORT", one, &look));
+    };
+    add("a python traceback", &traceback(), LOOK);
+    add("a python traceback", &traceback(), wide(40));
+    let node = Failure {
+        cause: "exited with code 1".into(),
+        trace: trace(
+            "node",
+            "TypeError: Cannot read properties of undefined (reading 'price')",
+            "/srv/shop/index.js:3:9 in total",
+        ),
+        lines: last_words(
+            "/srv/shop/index.js:3\n  return cart.price\n              ^\n\nTypeError: Cannot read properties of undefined (reading 'price')\n    at total (/srv/shop/index.js:3:9)\n    at Object.<anonymous> (/srv/shop/index.js:6:1)\n\nNode.js v18.19.0",
+        ),
+        ..failed(1)
+    };
+    add("a node stack", &node, LOOK);
+    let rust = Failure {
+        cause: "exited with code 101".into(),
+        trace: trace("rust", "index out of bounds: the len is 3 but the index is 99", "src/main.rs:4:5"),
+        lines: last_words(
+            "thread 'main' panicked at src/main.rs:4:5:\nindex out of bounds: the len is 3 but the index is 99\n\u{1b}[2Jnote: run with `RUST_BACKTRACE=1`",
+        ),
+        ..failed(1)
+    };
+    add("a rust panic", &rust, LOOK);
+    let segfault = Failure {
+        result: "core-dump".into(),
+        signal: Some("SIGSEGV".into()),
+        core_dumped: true,
+        cause: "terminated by SIGSEGV: invalid memory access, core dumped".into(),
+        notes: vec!["a core was dumped: coredumpctl info 4711, if systemd-coredump keeps them".into()],
+        started: NOW - 3 * 3600 * SECOND,
+        ..failed(1)
+    };
+    add("a segmentation fault", &segfault, LOOK);
+    let eaten = Failure {
+        result: "oom-kill".into(),
+        signal: Some("SIGKILL".into()),
+        cause: "oom-kill: memory ceiling 64M reached, peak 64M (terminated by SIGKILL)".into(),
+        next: "rest".into(),
+        ..failed(1)
+    };
+    add("out of memory", &eaten, LOOK);
+    let code = Failure { exit_code: Some(3), cause: "exited with code 3".into(), ..failed(1) };
+    add("a code", &code, LOOK);
+    add("a missing command", &not_found(), LOOK);
+    let limit = Failure {
+        result: "start-limit-hit".into(),
+        cause: "exited with code 6".into(),
+        notes: vec!["start-limit-hit: started 5 times within 10s".into()],
+        restarts: 4,
+        leftovers: 1,
+        ..failed(5)
+    };
+    add("too often", &limit, LOOK);
     kept.assert();
 }
 
@@ -428,11 +574,17 @@ fn events() {
         signal: None,
         result: result.map(str::to_owned),
         usage: None,
+        cause: None,
+        trace: None,
     };
     let all = [
         happened("started", Some("web.1"), None, "started with pid 4711"),
         happened("ended", Some("web.1"), Some("success"), "exited with code 0 (cpu 3ms)"),
         happened("ended", Some("worker.1"), Some("exit-code"), "exited with code 3 (cpu 3ms)"),
+        Event {
+            trace: trace("python", "ValueError: no such thing", "app.py:3"),
+            ..happened("ended", Some("worker.1"), Some("exit-code"), "exited with code 1 (cpu 3ms)")
+        },
         happened("restart-in", Some("worker.1"), None, "restarting in 100ms (restart 2)"),
         happened(
             "start-limit-hit",
@@ -565,6 +717,26 @@ fn usages() -> impl Strategy<Value = Usage> {
     })
 }
 
+fn fails() -> impl Strategy<Value = Failure> {
+    let texts = prop::collection::vec(words(), 0..4);
+    (texts, words(), words(), words(), any::<[u32; 4]>(), any::<[bool; 2]>()).prop_map(
+        |(texts, cause, message, next, numbers, given)| Failure {
+            invocation: numbers[0],
+            time: NOW.saturating_sub(numbers[1].into()),
+            pid: given[0].then_some(7),
+            restarts: numbers[2],
+            leftovers: numbers[3],
+            trace: given[1].then(|| Trace { language: cause.clone(), message, location: Some(next.clone()) }),
+            cause,
+            next,
+            lines: texts.iter().map(|text| said(START, "out", text)).collect(),
+            nearest: texts.clone(),
+            notes: texts,
+            ..failed(1)
+        },
+    )
+}
+
 fn limits() -> impl Strategy<Value = Ceilings> {
     prop::array::uniform6(prop::option::of(prop_oneof![0u64..1 << 34, any::<u64>()])).prop_map(|n| Ceilings {
         memory_max: n[0],
@@ -584,8 +756,9 @@ fn instances() -> impl Strategy<Value = Instance> {
     let numbers = (any::<[u32; 3]>(), any::<Option<[u16; 2]>>(), any::<Option<u8>>(), any::<bool>());
     let result =
         prop::option::of(prop_oneof![Just("success".to_owned()), Just("exit-code".to_owned()), words()]);
-    (states(), result, moments, tree, texts, numbers, usages(), limits()).prop_map(
-        |(state, result, moments, tree, texts, numbers, usage, ceilings)| Instance {
+    let used = (usages(), limits(), prop::option::of(fails()));
+    (states(), result, moments, tree, texts, numbers, used).prop_map(
+        |(state, result, moments, tree, texts, numbers, (usage, ceilings, failure))| Instance {
             name: texts.0.clone(),
             process: texts.0,
             number: 1,
@@ -610,6 +783,7 @@ fn instances() -> impl Strategy<Value = Instance> {
             cgroup: texts.4,
             ceilings,
             usage,
+            failure,
             processes: Some(
                 tree.into_iter().map(|(pid, parent, command)| Process { pid, parent, command }).collect(),
             ),
@@ -635,6 +809,9 @@ proptest! {
             .collect();
         for instance in &status.instances {
             holds(&detail(&status.stack, instance, &lines, now_usec, &TimeZone::UTC, &look), &look);
+            if let Some(one) = &instance.failure {
+                holds(&failure(&instance.name, &instance.command, one, &look), &look);
+            }
         }
         let changed: Vec<Change> = texts
             .iter()

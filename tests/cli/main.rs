@@ -13,6 +13,7 @@ mod control_peers;
 mod control_reload;
 mod control_text;
 mod control_where;
+mod crash;
 mod detached;
 mod edges;
 mod ending;
