@@ -280,7 +280,7 @@ impl From<history::Line> for Line {
             }
         };
         let stream = match line.origin {
-            Origin::Lpm => "lpm",
+            Origin::Lpm { .. } => "lpm",
             Origin::Instance(stream) => line_json::stream(stream),
         };
         Line {

@@ -62,7 +62,7 @@ impl Sieve {
 
     pub fn passes(&self, line: &Line) -> bool {
         let (stream, priority) = match line.origin {
-            Origin::Lpm => ("lpm", level::INFO),
+            Origin::Lpm { .. } => ("lpm", level::INFO),
             // Not looked for unless somebody asks.
             Origin::Instance(of) => (
                 json::stream(of),
@@ -98,7 +98,7 @@ mod tests {
         let lines = [
             line(1, out, "GET /a"),
             line(2, err, "ERROR: no disk"),
-            line(3, Origin::Lpm, "exited with code 3"),
+            line(3, Origin::Lpm { event: false }, "exited with code 3"),
             line(4, out, "<4>slow disk"),
         ];
         let passing = |sieve: Sieve| -> Vec<u64> {

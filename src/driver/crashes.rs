@@ -330,12 +330,13 @@ fn told_trace(trace: &Trace) -> interface::Trace {
 /// The lines that the last life said. `started`: what lpm said when it began; where that has been pushed out, all that
 /// came after it is what is left.
 fn of_one_life(mut lines: Vec<Line>, started: &str) -> Vec<Line> {
-    let is_start =
-        |line: &Line| line.origin == Origin::Lpm && String::from_utf8_lossy(&line.text).contains(started);
+    let is_start = |line: &Line| {
+        matches!(line.origin, Origin::Lpm { .. }) && String::from_utf8_lossy(&line.text).contains(started)
+    };
     if let Some(start) = lines.iter().rposition(is_start) {
         lines.drain(..=start);
     }
-    lines.retain(|line| line.origin != Origin::Lpm);
+    lines.retain(|line| !matches!(line.origin, Origin::Lpm { .. }));
     lines
 }
 
@@ -427,12 +428,12 @@ mod tests {
     #[test]
     fn lines_of_an_earlier_life_are_no_part_of_it() {
         let lines = vec![
-            line(Origin::Lpm, "started with pid 7"),
+            line(Origin::Lpm { event: true }, "started with pid 7"),
             said("old"),
             said("started with pid 8"),
-            line(Origin::Lpm, "web.1 started with pid 8"),
+            line(Origin::Lpm { event: true }, "web.1 started with pid 8"),
             said("new"),
-            line(Origin::Lpm, "exited with code 3"),
+            line(Origin::Lpm { event: true }, "exited with code 3"),
             said("a leftover"),
         ];
         let texts = |lines: Vec<Line>| -> Vec<String> {

@@ -261,9 +261,9 @@ impl Driver {
                 let name = &self.stack.instances[id.0 as usize].name;
                 // Without prefixes nothing else says whose line it is.
                 let text = if self.prefixed { text } else { format!("{name} {text}") };
-                self.log.say(&self.labels[id.0 as usize], text);
+                self.log.tell(&self.labels[id.0 as usize], text);
             }
-            None => self.log.say(&self.system, text),
+            None => self.log.tell(&self.system, text),
         }
     }
 

@@ -48,12 +48,12 @@ pub struct Identity {
 /// A line that an instance said, or lpm. `invocation`: the how-manieth life of the instance it is of, if known.
 pub fn line(entry: &mut Vec<u8>, identity: &Identity, line: &Line, invocation: Option<u64>) {
     let (priority, text) = match line.origin {
-        Origin::Lpm => (INFO, &*line.text),
+        Origin::Lpm { .. } => (INFO, &*line.text),
         Origin::Instance(_) => level(&line.text),
     };
     put(entry, identity, &line.instance, priority, text);
     match line.origin {
-        Origin::Lpm => put_field(entry, "LPM_STREAM", b"lpm"),
+        Origin::Lpm { .. } => put_field(entry, "LPM_STREAM", b"lpm"),
         // One that both streams share says nothing about either.
         Origin::Instance(Stream::Merged) => {}
         Origin::Instance(stream) => put_field(entry, "LPM_STREAM", json::stream(stream).as_bytes()),
@@ -191,7 +191,8 @@ mod tests {
             "{all:?}"
         );
         let mut entry = Vec::new();
-        let own = Line { instance: "system".into(), ..said(Origin::Lpm, b"ports: web 5000") };
+        let own =
+            Line { instance: "system".into(), ..said(Origin::Lpm { event: false }, b"ports: web 5000") };
         line(&mut entry, &identity(), &own, Some(1));
         assert_eq!(
             fields(&entry),

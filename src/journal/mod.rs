@@ -33,6 +33,9 @@ const AT_ONCE: usize = 1000;
 /// How often one that is gone is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long a line waits for its event.
+const EVENT_COMES_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long an event waits for its line, in microseconds; one that the history has lost has none.
 const LINE_COMES_WITHIN: u64 = 5_000_000;
 
@@ -119,8 +122,7 @@ impl Follower {
             match self.history.poll_next(&mut self.cursor, &|_| true, AT_ONCE, &mut context) {
                 Poll::Ready(batch) => {
                     self.unsent += batch.missed;
-                    self.gather(&mut context);
-                    batch.lines.iter().for_each(|line| self.send_line(line));
+                    batch.lines.iter().for_each(|line| self.send_line(line, &mut context));
                 }
                 Poll::Pending if ended => {
                     self.send_events(|_| true);
@@ -152,18 +154,35 @@ impl Follower {
         }
     }
 
-    fn send_line(&mut self, line: &Line) {
-        if line.origin == Origin::Lpm {
-            // Without prefixes a line begins with its instance.
-            let is_its = |event: &Arc<Event>| {
-                event.instance.as_deref().unwrap_or("system") == &*line.instance
-                    && line.text.ends_with(event.message.as_bytes())
-            };
+    /// Where among the events that have happened is the one that this line tells of. It may be written down a little
+    /// later than the line.
+    fn event_of(&mut self, line: &Line, context: &mut Context<'_>) -> Option<usize> {
+        // Without prefixes a line begins with its instance.
+        let is_its = |event: &Arc<Event>| {
+            event.instance.as_deref().unwrap_or("system") == &*line.instance
+                && line.text.ends_with(event.message.as_bytes())
+        };
+        let until = monotonic() + EVENT_COMES_WITHIN;
+        loop {
+            let ended = self.gather(context);
             if let Some(at) = self.events.iter().position(is_its) {
-                // Those before it have no line, or it was lost.
-                let sent: Vec<Arc<Event>> = self.events.drain(..=at).collect();
-                return sent.iter().for_each(|event| self.send_event(event));
+                return Some(at);
             }
+            let left = until.saturating_sub(monotonic());
+            if ended || left.is_zero() || self.stop.load(Ordering::Acquire) {
+                return None;
+            }
+            thread::park_timeout(left);
+        }
+    }
+
+    fn send_line(&mut self, line: &Line, context: &mut Context<'_>) {
+        if line.origin == (Origin::Lpm { event: true })
+            && let Some(at) = self.event_of(line, context)
+        {
+            // Those before it have no line, or it was lost.
+            let sent: Vec<Arc<Event>> = self.events.drain(..=at).collect();
+            return sent.iter().for_each(|event| self.send_event(event));
         }
         let life = self.lives.get(&*line.instance).copied();
         self.entry.clear();
@@ -230,4 +249,9 @@ fn deliver(socket: &mut Socket, entry: &[u8], stop: &AtomicBool) -> bool {
 fn now_usec() -> u64 {
     let now = clock_gettime(ClockId::Realtime);
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

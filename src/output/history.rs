@@ -75,7 +75,10 @@ pub enum Origin {
     /// The instance, on one of its streams.
     Instance(Stream),
     /// lpm, about the instance or in its own name.
-    Lpm,
+    Lpm {
+        /// It tells of something that is written down as an event, too, with more of it.
+        event: bool,
+    },
 }
 
 /// Up to where a follower has read. It is of use only with the history that gave it.
@@ -179,7 +182,7 @@ impl History {
     }
 
     /// Takes in what lpm says in the name of an instance or its own.
-    pub(super) fn say(&self, instance: &Arc<str>, time_usec: u64, text: &str) {
+    pub(super) fn say(&self, instance: &Arc<str>, time_usec: u64, text: &str, event: bool) {
         let mut sheet = Sheet::default();
         for line in text.split('\n') {
             sheet.bytes.extend_from_slice(line.as_bytes());
@@ -187,7 +190,7 @@ impl History {
             sheet.end(Form::Whole);
         }
         let ring = self.ring(instance);
-        self.append(ring, Origin::Lpm, time_usec, &sheet);
+        self.append(ring, Origin::Lpm { event }, time_usec, &sheet);
     }
 
     fn append(&self, ring: RingId, origin: Origin, time_usec: u64, sheet: &Sheet) {
@@ -483,9 +486,9 @@ mod tests {
         let history = History::new(BYTES_PER_INSTANCE);
         let n = names(2);
         say(&history, &n[0], b"one\ntwo\n");
-        history.say(&n[1], 8, "started with pid 7");
+        history.say(&n[1], 8, "started with pid 7", false);
         say(&history, &n[1], b"\xff\x1b[2J\n\nunterminated");
-        history.say(&Arc::from("system"), 9, "bye\nbye");
+        history.say(&Arc::from("system"), 9, "bye\nbye", false);
         let (lines, mut cursor) = history.lines(&|_| true, None);
         let wanted = [
             "a.1 one",
@@ -499,7 +502,7 @@ mod tests {
         ];
         assert_eq!(texts(&lines), wanted);
         assert_eq!(lines[3].text, b"\xff\x1b[2J", "the bytes as they came");
-        assert_eq!((lines[1].origin, lines[2].origin), (OUT, Origin::Lpm));
+        assert_eq!((lines[1].origin, lines[2].origin), (OUT, Origin::Lpm { event: false }));
         assert_eq!((lines[1].time_usec, lines[2].time_usec), (7, 8));
         assert!(lines.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
         assert_eq!(

@@ -188,7 +188,12 @@ impl Log {
     /// Prints a line of lpm's own. While nobody reads standard output, so many lines are kept, and those
     /// after them counted.
     pub fn say(&self, label: &Label, text: impl Into<String>) {
-        self.orders.push(Order::Say(label.clone(), text.into()));
+        self.orders.push(Order::Say(label.clone(), text.into(), false));
+    }
+
+    /// Prints a line of lpm's own that tells of an event: it is written down elsewhere, too.
+    pub fn tell(&self, label: &Label, text: impl Into<String>) {
+        self.orders.push(Order::Say(label.clone(), text.into(), true));
     }
 
     /// Prints what the source has written until the order is carried out; an unterminated last line gets a
@@ -252,7 +257,7 @@ fn set_nonblocking(fd: impl AsFd) -> Result<(), Errno> {
 #[derive(Debug)]
 enum Order {
     Open(Source, Arc<OwnedFd>),
-    Say(Label, String),
+    Say(Label, String, bool),
     Settle(SourceId),
     Show(SourceId, bool),
     Close(SourceId),

@@ -212,7 +212,7 @@ impl Pump {
         for order in queue.orders {
             match order {
                 Order::Open(source, fd) => self.open(source, fd),
-                Order::Say(label, text) => self.say(&label, &text),
+                Order::Say(label, text, event) => self.tell(&label, &text, event),
                 Order::Settle(id) => self.settle(id),
                 Order::Show(id, shown) => {
                     // What was written before is treated as before.
@@ -273,10 +273,14 @@ impl Pump {
     }
 
     fn say(&mut self, label: &Label, text: &str) {
+        self.tell(label, text, false);
+    }
+
+    fn tell(&mut self, label: &Label, text: &str, event: bool) {
         self.make_room(label);
         let now = now_usec();
         if let Some(history) = &self.history {
-            history.say(label.shared_name(), now, text);
+            history.say(label.shared_name(), now, text, event);
         }
         self.files.say(label, now, text);
         self.page.tick(now);
