@@ -32,7 +32,7 @@ pub fn cause(crash: &Crash, instance: &Instance, stack: &Stack, missing: Option<
         Broken::Exited(exit) => exited(crash, *exit, instance, stack, missing),
     };
     if let (Broken::Exited(Exit::Signal { core: true, .. }), Some(pid)) = (&crash.how, crash.pid) {
-        notes.push(format!("a core was dumped: coredumpctl info {pid}, if systemd-coredump keeps them"));
+        notes.push(format!("coredumpctl info {pid} tells of the core, if systemd-coredump keeps them"));
     }
     if crash.usage.tasks_refused > 0 {
         let forks = counted(crash.usage.tasks_refused, "fork", "forks");
@@ -227,10 +227,7 @@ mod tests {
             dumped.words,
             "terminated by SIGABRT: it aborted itself, as after a failed assertion, core dumped"
         );
-        assert_eq!(
-            dumped.notes,
-            ["a core was dumped: coredumpctl info 4711, if systemd-coredump keeps them"]
-        );
+        assert_eq!(dumped.notes, ["coredumpctl info 4711 tells of the core, if systemd-coredump keeps them"]);
     }
 
     #[test]

@@ -480,7 +480,7 @@ fn failures() {
         signal: Some("SIGSEGV".into()),
         core_dumped: true,
         cause: "terminated by SIGSEGV: invalid memory access, core dumped".into(),
-        notes: vec!["a core was dumped: coredumpctl info 4711, if systemd-coredump keeps them".into()],
+        notes: vec!["coredumpctl info 4711 tells of the core, if systemd-coredump keeps them".into()],
         started: NOW - 3 * 3600 * SECOND,
         ..failed(1)
     };
