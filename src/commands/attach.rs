@@ -12,6 +12,7 @@ use crate::cli::{Attach, Origins};
 use crate::control::frames::{Frame, NoFrame};
 use crate::control::interface::{AttachParameters, Attached};
 use crate::error::{Error, tell, words};
+use crate::launch::detach_key::DetachKey;
 use crate::launch::gather::Surroundings;
 use crate::launch::{controlling_terminal, reach};
 use crate::linux::signals::{self, Watched};
@@ -31,7 +32,12 @@ const TYPED_AHEAD: usize = 1024 * 1024;
 /// There is no such stack or instance; it has no terminal; we have none; the key is none.
 pub fn attach(around: &Surroundings, arguments: Attach, origins: &Origins) -> Result<Ending, Error> {
     let Attach { instance: name, target, read_only, detach_key } = arguments;
-    let key = detach(&detach_key, origins)?;
+    let key = DetachKey::parse(&detach_key).ok_or_else(|| {
+        let origin = origins.of("detach_key");
+        Error::new(format!(
+            "{origin}: {detach_key:?} is no key (write ctrl- and a letter or one of [ ] \\ ^ _ @)"
+        ))
+    })?;
     let no_terminal = || {
         Error::new(format!(
             "attach needs a terminal for standard input and output (lpm logs -f {name} needs none)"
@@ -52,7 +58,8 @@ pub fn attach(around: &Surroundings, arguments: Attach, origins: &Origins) -> Re
     let (Attached { instance, .. }, stream, early) =
         client.upgrade("Attach", &parameters).map_err(reach::told)?;
 
-    let ours = [libc::SIGWINCH, libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
+    // Stopped by SIGTSTP it would leave a raw terminal to the shell; Ctrl-Z is the instance's here.
+    let ours = [libc::SIGWINCH, libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP];
     let failed = |errno: Errno| Error::new(format!("cannot attach: {}", words(errno)));
     let signals = signals::watch(&ours).map_err(failed)?;
     let lent = Lent::lend(tty).map_err(|failure| Error::new(format!("cannot attach: {failure}")))?;
@@ -80,27 +87,10 @@ pub fn attach(around: &Surroundings, arguments: Attach, origins: &Origins) -> Re
     }
 }
 
-/// `ctrl-]` as the byte that a terminal sends for it.
-fn detach(text: &str, origins: &Origins) -> Result<u8, Error> {
-    let key = text.to_lowercase();
-    let key = key.strip_prefix("ctrl-").or_else(|| key.strip_prefix('^')).map(str::as_bytes);
-    match key {
-        Some(&[key @ (b'a'..=b'z' | b'[' | b']' | b'\\' | b'^' | b'_' | b'@')]) => {
-            Ok(key.to_ascii_uppercase() & 0x1f)
-        }
-        _ => {
-            let origin = origins.of("detach_key");
-            let wrong =
-                format!("{origin}: {text:?} is no key (write ctrl- and a letter or one of [ ] \\ ^ _ @)");
-            Err(Error::new(wrong))
-        }
-    }
-}
-
 struct Viewer {
     lent: Lent,
     stream: UnixStream,
-    key: u8,
+    key: DetachKey,
     /// Said once; what is repainted later is not to be covered.
     hint: Option<String>,
     read_only: bool,
@@ -151,6 +141,7 @@ impl Viewer {
             if !signal.is_empty() {
                 match signals.next() {
                     Some(libc::SIGWINCH) => self.send_size(),
+                    Some(libc::SIGTSTP) => {}
                     Some(signal) => return Left::Signalled(signal),
                     None => {}
                 }
@@ -245,10 +236,7 @@ impl Viewer {
             Err(Errno::INTR | Errno::AGAIN) => return None,
             Err(_) => return Some(Left::Signalled(libc::SIGHUP)),
         };
-        let (before, detached) = match keys.iter().position(|key| *key == self.key) {
-            Some(at) => (&keys[..at], true),
-            None => (keys, false),
-        };
+        let (before, detached) = self.key.before(keys);
         if !before.is_empty() && !self.read_only && self.typed.len() < TYPED_AHEAD {
             self.send(&Frame::Bytes(before.to_vec()));
         }
@@ -276,23 +264,6 @@ impl Viewer {
                 // The end of the connection is read next.
                 Err(_) => self.typed.clear(),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_detach_key_is_what_a_terminal_sends() {
-        let key = |text: &str| detach(text, &Origins::default()).ok();
-        assert_eq!(key("ctrl-]"), Some(0x1d));
-        assert_eq!(key("Ctrl-P"), Some(0x10));
-        assert_eq!(key("^\\"), Some(0x1c));
-        assert_eq!(key("ctrl-@"), Some(0));
-        for wrong in ["", "q", "ctrl-", "ctrl-1", "ctrl-ab", "alt-x"] {
-            assert_eq!(key(wrong), None, "{wrong}");
         }
     }
 }

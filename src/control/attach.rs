@@ -140,7 +140,11 @@ impl Attached<'_> {
                         return Ok(());
                     }
                 }
-                Woken::News(News::Missed(_)) => {}
+                // A life may have begun among them, whose terminal is another one.
+                Woken::News(News::Missed(_)) => match self.sit_down_again().await {
+                    Ok(()) | Err(Trouble::Refused(_)) => {}
+                    Err(trouble) => return Err(trouble),
+                },
                 Woken::News(News::End) | Woken::Finishing => {
                     self.show_the_rest().await?;
                     self.send(&[Frame::Ended("the stack has ended".to_owned())]).await?;

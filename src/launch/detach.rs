@@ -267,7 +267,12 @@ fn wait_until_up(
                 if let Some(signal) = interrupted {
                     // It was up before it heard of that.
                     let _ = launched.lpm.send(libc::SIGTERM);
-                    let _ = poll(&mut [PollFd::new(&launched.lpm, PollFlags::IN)], None);
+                    while !ready(&[launched.lpm.as_fd(), signals.as_fd()])[0] {
+                        // The second one does not wait for that.
+                        if let Some(signal) = signals.next() {
+                            return Ok(Ending::Signal(Signal(signal)));
+                        }
+                    }
                     return Ok(Ending::Signal(signal));
                 }
                 // When systemd-run is done, systemd knows that the service is up.

@@ -1275,9 +1275,9 @@ pub(crate) mod tests {
             Birth { session: Session::Terminal, ..Birth::new(&argv, &environment, [terminal.as_fd(); 3]) };
         let child = spawn(&birth, None).unwrap();
         assert_eq!(PidFd::from(child.pidfd).wait().unwrap().exit, Exit::Code(0));
-        let mut text = [0; 16];
-        let length = File::from(master).read(&mut text).unwrap();
-        assert_eq!(&text[..length], b"yes\r\n");
+        let mut text = [0; 5];
+        File::from(master).read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"yes\r\n");
     }
 
     #[test]

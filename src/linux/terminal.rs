@@ -25,17 +25,27 @@ use super::spawn::{self, Birth, Environment, Failure, Session, Stage};
 /// How lpm starts itself as the mender.
 pub const PROGRAM: [&CStr; 2] = [c"/proc/self/exe", c"__mend"];
 
-/// Whatever a program may have left switched on, switched off (ctlseqs, "Functions using CSI"): mouse, focus and
-/// paste reports, keypad and cursor modes, colours, a hidden or reshaped cursor, margins, and the other screen last,
-/// which brings back what was on this one, its cursor included.
-pub const LEAVE: &[u8] = b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?2004l\
-\x1b[?1l\x1b>\x1b[4l\x1b[r\x1b[0m\x1b[?7h\x1b[0 q\x1b[?25h\x1b[?1049l";
+/// Whatever a program may have switched on, switched off (xterm's ctlseqs; kitty's keyboard protocol): a sequence or
+/// string that has no end; cursor keys, reverse video, origin, mouse, focus, paste, synchronized output and the like;
+/// autowrap and the cursor, which are on; insert and keypad modes; other character sets; modified keys; a reshaped
+/// cursor, a link, margins, colours. Colours that were defined anew stay, for they may be the user's.
+macro_rules! switched_off {
+    () => {
+        "\x18\x1b\\\x1b[?1;5;6;9;45;66;67;69l\x1b[?1000;1001;1002;1003;1004;1005;1006;1015;1016l\
+         \x1b[?2004;2026;2027;2031;2048;9001l\x1b[?7;25h\x1b[2;4;20l\x1b[12h\x1b>\x0f\x1b(B\x1b)B\
+         \x1b[>4m\x1b[<99u\x1b[=0u\x1b[0 q\x1b]8;;\x1b\\\x1b[r\x1b[0m"
+    };
+}
+
+/// Leaves a terminal to its next user: everything off, and the other screen last, which brings back what was on this
+/// one, its cursor included.
+pub const LEAVE: &[u8] = concat!(switched_off!(), "\x1b[?1049l").as_bytes();
 
 /// The other screen, empty.
 pub const ENTER: &[u8] = b"\x1b[?1049h\x1b[H\x1b[2J";
 
-/// Clears what is shown, for a screen that is painted anew.
-pub const CLEAR: &[u8] = b"\x1b[0m\x1b[r\x1b[H\x1b[2J";
+/// Clears what is shown, for a screen that is painted anew: what the program has on is in its picture.
+pub const CLEAR: &[u8] = concat!(switched_off!(), "\x1b[H\x1b[2J").as_bytes();
 
 /// How long a terminal that takes nothing is waited for.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };

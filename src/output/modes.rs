@@ -166,7 +166,8 @@ impl vte::Perform for Heard {
             (b"", 'm') => self.set(Mode::Colours, numbers().any(|number| number > 0)),
             (b" ", 'q') => self.set(Mode::Shape, first > 0),
             (b">", 'm' | 'f') if first > 0 => self.set(Mode::Modifiers(first), numbers().nth(1).is_some()),
-            (b">" | b"=", 'u') => self.set(Mode::Kitty, true),
+            (b">", 'u') => self.set(Mode::Kitty, true),
+            (b"=", 'u') => self.set(Mode::Kitty, first > 0),
             // DECSTR
             (b"!", 'p') => {
                 let soft = |mode: &Mode| {
@@ -248,6 +249,22 @@ mod tests {
             ("\x1b[?25;", "\x1b\\"),
         ] {
             assert_eq!(left_by(said), wanted, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_leaves_a_terminal_leaves_nothing_on() {
+        use crate::linux::terminal::{CLEAR, LEAVE};
+        let all: String = OFF.iter().map(|number| format!("\x1b[?{number}h")).collect();
+        let more = "\x1b[?7;25l\x1b[2;4;20h\x1b[12l\x1b=\x0e\x1b(0\x1b[>4;2m\x1b[5 q\x1b[2;5r\x1b[31m\
+                    \x1b]8;;http://x/\x1b\\\x1b[?1049h\x1b]0;never ends";
+        for (leaves, left) in [(LEAVE, &[][..]), (CLEAR, &[Mode::Screen(1049)])] {
+            let mut modes = Modes::default();
+            modes.feed(all.as_bytes());
+            modes.feed(more.as_bytes());
+            assert!(modes.on().len() > OFF.len() + 8, "{:?}", modes.on());
+            modes.feed(leaves);
+            assert_eq!(modes.finish().into_iter().collect::<Vec<_>>(), left);
         }
     }
 
