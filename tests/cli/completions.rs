@@ -94,6 +94,40 @@ fn names_of_the_running_stack_are_offered() {
 }
 
 #[test]
+fn fish_and_zsh_offer_the_same() {
+    let stack = Stack::with("shells", "web: exec sleep 1000\nworker: exec sleep 1000\n");
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for("started with pid").wait_for("started with pid");
+    let [fish, zsh] = ["/usr/bin/fish", "/usr/bin/zsh"];
+    if Path::new(fish).exists() {
+        let script = "function lpm; $LPM $argv; end; lpm completions fish | source; complete -C 'lpm restart w'; \
+                      complete -C 'lpm set web memory-m'";
+        let launch =
+            stack.program_with(fish, &["--no-config", "-c", script]).variable("LPM", crate::stack::LPM);
+        let ended = launch.pipes().ends_leaving_something().with_code(0);
+        let words: Vec<&str> =
+            ended.out.lines().map(|line| line.split('\t').next().unwrap_or(line)).collect();
+        assert_eq!(words, ["web", "worker", "web.1", "worker.1", "memory-max="], "{}", ended.err);
+    } else {
+        eprintln!("skipped fish_and_zsh_offer_the_same: no fish here");
+    }
+    if Path::new(zsh).exists() {
+        let launch = stack.program_with(zsh, &["-f", "-i"]).variable("LPM", crate::stack::LPM);
+        let mut shell = launch.terminal(100);
+        shell.types(
+            "PS1=; lpm() { $LPM \"$@\"; }; autoload -U compinit; compinit -u -D; source <(lpm completions zsh); \
+             print rea''dy\n",
+        );
+        shell.wait_for("ready\r\n").types("lpm set web memory-m\t").wait_for("memory-max=").types("\x15");
+        shell.types("lpm restart w\t\t").wait_for("web.1").wait_for("worker.1").types("\x15");
+        shell.types("exit\n").ends_leaving_something();
+    } else {
+        eprintln!("skipped fish_and_zsh_offer_the_same: no zsh here");
+    }
+    run.signal(Signal::TERM).ends().by(Signal::TERM);
+}
+
+#[test]
 fn there_is_a_page_for_each_command() {
     let stack = Stack::new("man");
     let printed = stack.runs(&["man"]).with_code(0).out;
