@@ -126,8 +126,9 @@ fn an_order_is_carried_out_whether_or_not_its_client_stays() {
 
 #[test]
 fn who_cannot_take_part_keeps_nobody_from_it() {
-    let stack = Stack::with("able", &format!("web: {STAYS}\nonce: exit 0\n"));
+    let stack = Stack::with("able", &format!("web: {STAYS}\nonce: until [ -e go ]; do sleep 0.01; done\n"));
     let mut run = up(&stack, &["--can-die", "once"], 1);
+    write(&stack, "go", "");
     run.wait_for("once.1 | exited");
     assert_eq!(stack.tells(&["freeze"]).with_code(0).out, "frozen web.1\n");
     assert_eq!(stack.tells(&["thaw"]).with_code(0).err, "");
