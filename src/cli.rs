@@ -61,6 +61,8 @@ pub enum Command {
     /// Show how a running stack's instances are
     #[command(visible_alias = "ps")]
     Status(Status),
+    /// Print how a running stack's instances are, for Prometheus (OpenMetrics text)
+    Metrics(Metrics),
     /// Stop instances of a running stack; the stack goes on
     Stop(Order),
     /// Stop instances and start them again, with the env files as they are now
@@ -212,6 +214,19 @@ pub struct Status {
     /// Print everything as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `lpm metrics`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Metrics {
+    /// Process types, instances, or patterns such as we*; all instances if none is named
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm stop`, `lpm restart`, `lpm kill`, `lpm freeze`, `lpm thaw`.

@@ -9,6 +9,7 @@ pub mod events;
 pub mod list;
 pub mod logs;
 pub mod man;
+pub mod metrics;
 pub mod order;
 pub mod reload;
 pub mod run;

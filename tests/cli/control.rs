@@ -626,3 +626,22 @@ fn whoever_leaves_is_not_waited_for() {
     assert_eq!(field(&stack, "slow", "state"), "inactive");
     run.stops();
 }
+
+#[test]
+fn metrics_are_for_a_scraper() {
+    let stack = Stack::with("metrics", &format!("web: {STAYS}\n"));
+    let mut run = up(&stack, &["-c", "web=2"], 2);
+    let text = stack.tells(&["metrics"]).with_code(0).out;
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    for line in text.lines().filter(|line| !line.starts_with("# ")) {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        assert!(value.parse::<f64>().is_ok() && name.starts_with("lpm_") && name.ends_with('}'), "{line}");
+    }
+    let of = |text: &str, name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!(of(&text, "lpm_instance_up{"), 2);
+    assert_eq!(of(&text, "lpm_instance_restarts_total{"), 2);
+    let one = stack.tells(&["metrics", "web.2"]).with_code(0).out;
+    assert!(of(&one, "lpm_instance_up{") == 1 && one.contains("instance=\"web.2\"} 1\n"), "{one}");
+    assert!(stack.tells(&["metrics", "nope"]).with_code(1).err.contains("nope"));
+    run.stops();
+}
