@@ -9,77 +9,12 @@
 //! | `file=NAME.log` | one file for all |
 //! | `journald` | the journal, with the fields of instance and event |
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use super::error::{Diagnostic, quote};
 use super::options::Given;
 use super::quantity::{self, Parsed};
-use super::stack::Ceiling;
-
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logging {
-    /// How they look on standard output; `None`: nothing goes there.
-    pub stdout: Option<Form>,
-    /// The files, in the order they were named.
-    pub files: Vec<LogFile>,
-    /// The journal gets them.
-    pub journald: bool,
-    /// When a file is put aside for a new one.
-    pub rotation: Rotation,
-    /// Somebody said so. Otherwise lines may go where they are read more easily.
-    pub chosen: bool,
-}
-
-impl Default for Logging {
-    fn default() -> Self {
-        Self {
-            stdout: Some(Form::Text),
-            files: Vec::new(),
-            journald: false,
-            chosen: false,
-            rotation: Rotation::default(),
-        }
-    }
-}
-
-/// What a line looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// A file, or a directory of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogFile {
-    /// Absolute.
-    pub path: PathBuf,
-    /// It is a directory that has a file for each instance.
-    pub each: bool,
-    /// What its lines look like.
-    pub form: Form,
-}
-
-/// When a file is put aside, `web.1.log` as `web.1.log.1`, and how many such are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rotation {
-    /// Before it would become larger than this, in bytes.
-    pub size: Option<u64>,
-    /// With the first line that comes when it is as old as this.
-    pub age: Option<Duration>,
-    /// The most files put aside; the oldest goes.
-    pub keep: u32,
-}
-
-impl Default for Rotation {
-    fn default() -> Self {
-        Self { size: None, age: None, keep: 5 }
-    }
-}
+use super::stack::{Ceiling, Form, LogFile, Logging, Rotation};
 
 /// From what was typed, or else from the file. Relative paths start at `typed_in` and at `root`.
 pub(super) fn logging(
@@ -191,6 +126,8 @@ impl Rotation {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(log: &str, rotate: &str) -> (Logging, Vec<String>) {

@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::logging::Logging;
-
 /// The most instances one stack may have; what is above is a slip of the finger.
 pub const MOST_INSTANCES: u32 = 10_000;
 
@@ -36,6 +34,70 @@ pub struct Stack {
     pub exit_code: ExitCodeRule,
     /// Where its lines go.
     pub logging: Logging,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// How they look on standard output; `None`: nothing goes there.
+    pub stdout: Option<Form>,
+    /// The files, in the order they were named.
+    pub files: Vec<LogFile>,
+    /// The journal gets them.
+    pub journald: bool,
+    /// When a file is put aside for a new one.
+    pub rotation: Rotation,
+    /// Somebody said so. Otherwise lines may go where they are read more easily.
+    pub chosen: bool,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            stdout: Some(Form::Text),
+            files: Vec::new(),
+            journald: false,
+            chosen: false,
+            rotation: Rotation::default(),
+        }
+    }
+}
+
+/// What a line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A file, or a directory of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// It is a directory that has a file for each instance.
+    pub each: bool,
+    /// What its lines look like.
+    pub form: Form,
+}
+
+/// When a file is put aside, `web.1.log` as `web.1.log.1`, and how many such are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Before it would become larger than this, in bytes.
+    pub size: Option<u64>,
+    /// With the first line that comes when it is as old as this.
+    pub age: Option<Duration>,
+    /// The most files put aside; the oldest goes.
+    pub keep: u32,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { size: None, age: None, keep: 5 }
+    }
 }
 
 /// One line of the Procfile.

@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 
 use super::ceilings;
 use super::changes::{Changes, ids};
-use super::report;
 use super::terminals;
+use super::terms;
 use super::texts::{Change, Texts};
 use super::wake::Key;
 use super::worker::Order;
@@ -367,8 +367,8 @@ impl Driver {
                 let instance = &self.core.instances()[id.0 as usize];
                 Some(Refusal::InstanceFailed {
                     instance: self.name(id),
-                    result: instance.outcome.map(report::outcome),
-                    exit_code: report::exit_code(instance.exit),
+                    result: instance.outcome.map(terms::outcome),
+                    exit_code: terms::exit_code(instance.exit),
                 })
             }
         };

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Driver;
-use super::report::{Wall, exit_code, outcome, signal, usec};
+use super::terms::{Wall, exit_code, outcome, signal, usec};
 use crate::config::Stack;
 use crate::config::error::nearness;
 use crate::control::interface;

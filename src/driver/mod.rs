@@ -20,6 +20,7 @@ mod manager;
 mod orders;
 mod report;
 mod terminals;
+mod terms;
 mod texts;
 mod wake;
 mod words;

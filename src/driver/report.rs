@@ -1,14 +1,10 @@
 //! What is told of the stack: the core's values in the words of the control interface.
-//!
-//! The core's times are counted from its own beginning; people want the clock on the wall. One is put against the
-//! other at the moment of telling, so that a machine that slept or a clock that was set does no harm to the core.
 
 use std::sync::Arc;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::crashes::Found;
 use super::life::Leaf;
+use super::terms::{Wall, exit_code, now_usec, outcome, signal};
 use super::{Driver, words};
 use crate::config::{self, Ceiling, Ceilings, ChangeKind, RestartWhen};
 use crate::control::Survey;
@@ -20,33 +16,6 @@ use crate::supervisor::{
     Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Life, Outcome, RestartReason, State,
     Time, Usage,
 };
-
-/// From the core's time to µs since the epoch.
-#[derive(Clone, Copy)]
-pub(super) struct Wall {
-    /// When the core's time was 0.
-    epoch: u64,
-}
-
-impl Wall {
-    fn now(core: Time) -> Wall {
-        Wall { epoch: now_usec().saturating_sub(usec(core)) }
-    }
-
-    pub(super) fn of(self, time: Time) -> u64 {
-        self.epoch.saturating_add(usec(time))
-    }
-}
-
-/// As µs.
-pub(super) fn usec(time: Time) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn now_usec() -> u64 {
-    let now = clock_gettime(ClockId::Realtime);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
-}
 
 /// A leaf to be looked at, off the loop.
 enum Place {
@@ -332,35 +301,6 @@ fn state(instance: &Instance) -> (&'static str, Option<Time>) {
         State::StopSigkill { .. } => ("stop-sigkill", None),
         State::Stuck { .. } => ("stuck", None),
         State::RestartWait { until } => ("restart-wait", Some(until)),
-    }
-}
-
-/// An outcome's name, systemd's.
-pub(super) fn outcome(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Success => "success",
-        Outcome::ExitCode => "exit-code",
-        Outcome::Signal => "signal",
-        Outcome::CoreDump => "core-dump",
-        Outcome::Timeout => "timeout",
-        Outcome::OomKill => "oom-kill",
-        Outcome::StartLimitHit => "start-limit-hit",
-        Outcome::Resources => "resources",
-    }
-    .to_owned()
-}
-
-pub(super) fn exit_code(exit: Option<Exit>) -> Option<u8> {
-    match exit {
-        Some(Exit::Code(code)) => Some(code),
-        Some(Exit::Signal { .. }) | None => None,
-    }
-}
-
-pub(super) fn signal(exit: Option<Exit>) -> Option<String> {
-    match exit {
-        Some(Exit::Signal { signal, .. }) => Some(signal.to_string()),
-        Some(Exit::Code(_)) | None => None,
     }
 }
 

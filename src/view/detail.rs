@@ -9,14 +9,11 @@ use jiff::tz::TimeZone;
 
 use super::gauge::bar;
 use super::lines::{self, content};
-use super::text::{Ink, Text, fill};
+use super::text::{Ink, LABELS, Text, counted, fill};
 use super::{Look, failure, moment, state};
 use crate::config::Ceiling;
 use crate::config::quantity::{format_cpu, format_cpu_time, format_memory, format_size};
 use crate::control::interface::{Instance, Line, Process, Stack};
-
-/// Where the colons end; `systemctl status` has them there too.
-pub(super) const LABELS: usize = 11;
 
 /// More processes than this are counted instead of shown: a tree is there to be looked at.
 const MOST_PROCESSES: usize = 64;
@@ -240,10 +237,6 @@ fn bracketed(text: Text, mut facts: Vec<Text>) -> Vec<Text> {
     *last = std::mem::take(last).and(Ink::Plain, ")");
     facts[0] = text.and(Ink::Plain, " (").then(std::mem::take(&mut facts[0]));
     facts
-}
-
-pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// The processes under each other, each below its parent; whose parent is elsewhere is at the top. From `deepest`

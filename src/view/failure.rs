@@ -14,9 +14,8 @@
 
 use std::time::Duration;
 
-use super::detail::{LABELS, counted};
 use super::lines::{self, content};
-use super::text::{Ink, Text, fill, wrapped};
+use super::text::{Ink, LABELS, Text, counted, fill, wrapped};
 use super::{Look, moment};
 use crate::config::quantity::format_duration;
 use crate::control::interface::{Failure, Instance};

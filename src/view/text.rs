@@ -8,6 +8,9 @@ use super::Look;
 /// Stands where something was cut.
 const CUT: char = '…';
 
+/// Where the colons after labels end; `systemctl status` has them there too.
+pub(super) const LABELS: usize = 11;
+
 /// A colour, or another way to stand out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ink {
@@ -220,6 +223,11 @@ fn unseen(character: char) -> bool {
 /// `\x1b`
 pub(super) fn escape(byte: u8) -> String {
     format!("\\x{byte:02x}")
+}
+
+/// `1 restart`, `2 restarts`.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[cfg(test)]
