@@ -204,14 +204,16 @@ pub struct Meeting {
 }
 
 impl Meeting {
-    /// In this directory, which nobody else may enter.
+    /// In this directory, which nobody else may enter. Those of the dead are removed there.
     ///
     /// # Errors
     /// What the kernel says; `ENAMETOOLONG` for a long path (unix(7)).
     pub fn new(directory: &Path) -> io::Result<Meeting> {
         let mut random = [0; 8];
         std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let path = directory.join(format!("launch-{:016x}", u64::from_ne_bytes(random)));
+        sweep(directory);
+        let pid = rustix::process::getpid().as_raw_pid();
+        let path = directory.join(format!("{PREFIX}{pid}-{:016x}", u64::from_ne_bytes(random)));
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?)?;
@@ -241,6 +243,22 @@ impl Meeting {
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(errno) => return Err(errno.into()),
             }
+        }
+    }
+}
+
+/// What its name in the file system begins with; the number of its process follows.
+const PREFIX: &str = "launch-";
+
+/// Removes what launchers have left that were killed. A number that somebody else has by now is left for another time.
+fn sweep(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && rustix::process::test_kill_process(pid) == Err(Errno::SRCH)
+        {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }
@@ -331,6 +349,19 @@ mod tests {
                 stdin,
             },
         )
+    }
+
+    #[test]
+    fn what_the_dead_have_left_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let dead = directory.path().join(format!("{PREFIX}{}-00ff", child.id()));
+        child.wait().unwrap();
+        let own = directory.path().join(format!("{PREFIX}{}-00ff", std::process::id()));
+        let other = directory.path().join("shop.sock");
+        [&dead, &own, &other].iter().for_each(|path| std::fs::write(path, "").unwrap());
+        let meeting = Meeting::new(directory.path()).unwrap();
+        assert!(!dead.exists() && own.exists() && other.exists() && meeting.path().exists());
     }
 
     proptest! {
