@@ -15,7 +15,7 @@ use crate::view;
 pub fn metrics(around: &Surroundings, arguments: Metrics, origins: &Origins) -> Result<Ending, Error> {
     let Metrics { names, target } = arguments;
     let mut client = reach::reach(around, &target, origins)?;
-    let parameters = StatusParameters { names: Some(names), detail: Some(true) };
+    let parameters = StatusParameters { names: Some(names), detail: None, usage: Some(true) };
     let status: Status = client.call("Status", &parameters).map_err(reach::told)?;
     print(&view::metrics(&status))
 }

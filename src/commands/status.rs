@@ -19,7 +19,7 @@ pub fn status(around: &Surroundings, arguments: cli::Status, origins: &Origins) 
     let cli::Status { names, target, lines, json } = arguments;
     let mut client = reach::reach(around, &target, origins)?;
     let named = !names.is_empty();
-    let parameters = StatusParameters { names: Some(names), detail: Some(named || json) };
+    let parameters = StatusParameters { names: Some(names), detail: Some(named || json), usage: None };
     let reply: Value = client.call("Status", &parameters).map_err(reach::told)?;
     if json {
         return print(&format!("{reply:#}\n"));

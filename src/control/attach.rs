@@ -22,7 +22,7 @@ use super::connection::Connection;
 use super::desk::{Counter, Trouble};
 use super::frames::Frame;
 use super::interface::Instance;
-use super::{Answer, Ask};
+use super::{Answer, Ask, Depth};
 use crate::output::screen::{Output, Position, Screen, Viewer};
 
 /// How long after its end it is looked at again, while what it left behind is being ended.
@@ -202,7 +202,7 @@ impl Attached<'_> {
     /// Where it is once what it left behind is gone too; `None`: it is no part of the stack any more.
     async fn settled(&mut self) -> Result<Option<Instance>, Trouble> {
         loop {
-            let ask = Ask::Status { names: vec![self.instance.clone()], detail: false };
+            let ask = Ask::Status { names: vec![self.instance.clone()], depth: Depth::List };
             let instance = match self.desk.ask(self.connection, ask).await {
                 Ok(Answer::Survey(survey)) => (survey.read)().instances.into_iter().next(),
                 Ok(_) | Err(Trouble::Refused(_)) => None,

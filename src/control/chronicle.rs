@@ -110,6 +110,7 @@ mod tests {
             signal: None,
             result: None,
             usage: None,
+            ceilings: None,
             cause: None,
             trace: None,
         }

@@ -97,6 +97,10 @@ pub struct Usage {
     pub memory_pressure: Option<f64>,
     /// The same of `io.pressure`.
     pub io_pressure: Option<f64>,
+    /// Read from block devices, bytes.
+    pub io_read: Option<u64>,
+    /// Written to them, bytes.
+    pub io_written: Option<u64>,
 }
 
 /// One place of the stack.
@@ -273,6 +277,8 @@ pub struct Event {
     pub result: Option<String>,
     /// What the life used.
     pub usage: Option<Usage>,
+    /// What it was held to.
+    pub ceilings: Option<Ceilings>,
     /// If it failed: why, in words.
     pub cause: Option<String>,
     /// If it failed: the error in its last lines.
@@ -298,9 +304,12 @@ pub struct StatusParameters {
     /// Whom; all, if nobody is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<Vec<String>>,
-    /// With peaks, pressure and process trees.
+    /// With peaks, pressure, input and output, process trees and last lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<bool>,
+    /// With peaks, pressure, input and output, and no more than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<bool>,
 }
 
 /// The reply of `Status`.

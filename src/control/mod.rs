@@ -62,6 +62,17 @@ pub struct Call {
     pub answer: oneshot::Sender<Result<Answer, Refusal>>,
 }
 
+/// How closely instances are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What a list shows of them.
+    List,
+    /// All that is counted.
+    Usage,
+    /// That, who is in their leaves, and what those that failed have said last.
+    All,
+}
+
 /// What can be asked of the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
@@ -69,8 +80,8 @@ pub enum Ask {
     Status {
         /// Whom; all, if nobody is named.
         names: Vec<String>,
-        /// With peaks, pressure and process trees.
-        detail: bool,
+        /// How much of it.
+        depth: Depth,
     },
     /// Who is meant by these names.
     Who {

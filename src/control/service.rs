@@ -17,7 +17,7 @@ use super::interface::{
 };
 use super::sieve::Sieve;
 use super::wire::{Call, Failure, put, put_reply};
-use super::{Answer, Ask, Survey, Verb};
+use super::{Answer, Ask, Depth, Survey, Verb};
 use crate::config::{self, Signal};
 use crate::output::history::{self, Origin};
 use crate::output::json as line_json;
@@ -141,8 +141,13 @@ async fn ours(
             Ask::Do { verb, names: names.unwrap_or_default(), wait: wait.unwrap_or(true) }
         }
         ("Status", None) => {
-            let StatusParameters { names, detail } = call.parameters()?;
-            Ask::Status { names: names.unwrap_or_default(), detail: detail.unwrap_or(false) }
+            let StatusParameters { names, detail, usage } = call.parameters()?;
+            let depth = match (detail, usage) {
+                (Some(true), _) => Depth::All,
+                (_, Some(true)) => Depth::Usage,
+                _ => Depth::List,
+            };
+            Ask::Status { names: names.unwrap_or_default(), depth }
         }
         ("Signal", None) => {
             let SignalParameters { names, signal, main } = call.parameters()?;

@@ -232,9 +232,9 @@ impl Driver {
 
     fn attend_to(&mut self, client: Client, ask: Ask) -> Result<(), Refusal> {
         match ask {
-            Ask::Status { names, detail } => {
+            Ask::Status { names, depth } => {
                 let places = self.places(&names)?;
-                let survey = self.survey(&places, detail);
+                let survey = self.survey(&places, depth);
                 if let Some(open) = self.calls.open.remove(&client) {
                     let _ = open.answer.send(Ok(Answer::Survey(survey)));
                 }

@@ -7,8 +7,7 @@ use super::life::Leaf;
 use super::terms::{Wall, exit_code, now_usec, outcome, signal};
 use super::{Driver, words};
 use crate::config::{self, Ceiling, Ceilings, ChangeKind, RestartWhen};
-use crate::control::Survey;
-use crate::control::interface;
+use crate::control::{Depth, Survey, interface};
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::{descendants, gauge};
 use crate::output::announce;
@@ -26,12 +25,12 @@ enum Place {
 
 impl Driver {
     /// How these places stand. What the loop knows is taken now; the leaves are read by whoever calls it.
-    pub(super) fn survey(&self, places: &[usize], detail: bool) -> Survey {
+    pub(super) fn survey(&self, places: &[usize], depth: Depth) -> Survey {
         let wall = self.wall();
         let mut instances: Vec<interface::Instance> =
             places.iter().map(|&place| self.instance(place, wall)).collect();
         let failures: Vec<Option<Found>> =
-            places.iter().map(|&place| self.failure(place, wall, detail)).collect();
+            places.iter().map(|&place| self.failure(place, wall, depth == Depth::All)).collect();
         let may_wait = failures.iter().flatten().any(Found::may_wait);
         let leaf = |&place: &usize| match &self.lives[place] {
             None => Place::Nothing,
@@ -51,13 +50,13 @@ impl Driver {
         let all = (0..self.lives.len()).all(|place| self.lives[place].is_none() || places.contains(&place));
         let read = move || {
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
-                measure(instance, leaf, counters, detail);
+                measure(instance, leaf, counters, depth);
             }
             for (instance, failure) in instances.iter_mut().zip(failures) {
                 instance.failure = failure.map(Found::look);
             }
             if let Some(tree) = tree {
-                fill(&mut stack.usage, tree.app(), counters, detail);
+                fill(&mut stack.usage, tree.app(), counters, depth);
                 if !counters.tasks {
                     let tasks = || instances.iter().filter_map(|one| one.usage.tasks).sum();
                     stack.usage.tasks = all.then(tasks);
@@ -66,7 +65,10 @@ impl Driver {
             interface::Status { stack, instances }
         };
         // Without cgroups processes are known by their environment alone.
-        Survey { read: Box::new(read), may_wait: detail || may_wait || self.ground.tree.is_none() }
+        Survey {
+            read: Box::new(read),
+            may_wait: depth == Depth::All || may_wait || self.ground.tree.is_none(),
+        }
     }
 
     /// The clock on the wall against the core's.
@@ -165,6 +167,7 @@ impl Driver {
             signal: None,
             result: None,
             usage: None,
+            ceilings: None,
             cause: failed.and_then(|life| self.cause_of(life)),
             trace: None,
         };
@@ -175,6 +178,8 @@ impl Driver {
                 event.signal = signal(Some(*exit));
                 event.result = Some(outcome(*why));
                 event.usage = Some(used(usage));
+                event.ceilings = announce::subject(announcement)
+                    .map(|id| ceilings(&self.stack.instances[id.0 as usize].ceilings));
             }
             Announcement::OnRequest { what: Intervention::Signal(sent), .. } => {
                 event.signal = Some(sent.to_string())
@@ -205,6 +210,7 @@ impl Driver {
                 signal: None,
                 result: None,
                 usage: None,
+                ceilings: None,
                 cause: None,
                 trace: None,
             };
@@ -213,17 +219,17 @@ impl Driver {
     }
 }
 
-fn measure(instance: &mut interface::Instance, leaf: &Place, counters: Counters, detail: bool) {
+fn measure(instance: &mut interface::Instance, leaf: &Place, counters: Counters, depth: Depth) {
     let pids = match leaf {
         Place::Nothing => return,
         Place::Cgroup(leaf, _) => {
-            fill(&mut instance.usage, leaf, counters, detail);
-            detail.then(|| leaf.procs().unwrap_or_default())
+            fill(&mut instance.usage, leaf, counters, depth);
+            (depth == Depth::All).then(|| leaf.procs().unwrap_or_default())
         }
         Place::Descendants(mark, _) => {
             let all = descendants::marked(mark);
             instance.usage.tasks = Some(all.len() as u64);
-            detail.then(|| all.iter().map(|one| one.pid).collect())
+            (depth == Depth::All).then(|| all.iter().map(|one| one.pid).collect())
         }
     };
     let main = match leaf {
@@ -242,13 +248,13 @@ fn measure(instance: &mut interface::Instance, leaf: &Place, counters: Counters,
     });
 }
 
-fn fill(usage: &mut interface::Usage, cgroup: &Cgroup, counters: Counters, detail: bool) {
+fn fill(usage: &mut interface::Usage, cgroup: &Cgroup, counters: Counters, depth: Depth) {
     let load = gauge::load(cgroup, counters);
     usage.memory_current = load.memory_current;
     usage.tasks = load.tasks;
     usage.cpu_usec = load.cpu_usec.or(usage.cpu_usec);
     usage.throttled_usec = load.throttled_usec.or(usage.throttled_usec);
-    if detail {
+    if depth != Depth::List {
         let more = gauge::detail(cgroup, counters);
         let counted = words::usage(&cgroup.usage(counters));
         usage.memory_peak = more.memory_peak.or(usage.memory_peak);
@@ -256,6 +262,7 @@ fn fill(usage: &mut interface::Usage, cgroup: &Cgroup, counters: Counters, detai
         usage.cpu_pressure = more.cpu_pressure;
         usage.memory_pressure = more.memory_pressure;
         usage.io_pressure = more.io_pressure;
+        (usage.io_read, usage.io_written) = more.io.unzip();
         usage.oom_kills = counters.memory.then_some(counted.oom_kills);
         usage.tasks_refused = counters.tasks.then_some(counted.tasks_refused);
     }

@@ -90,6 +90,8 @@ pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, invocation
         ("LPM_RESULT", event.result.clone()),
         ("LPM_CAUSE", event.cause.clone()),
         ("LPM_MEMORY_PEAK", number(usage.and_then(|usage| usage.memory_peak))),
+        ("LPM_MEMORY_MAX", number(event.ceilings.as_ref().and_then(|ceilings| ceilings.memory_max))),
+        ("LPM_TASKS_MAX", number(event.ceilings.as_ref().and_then(|ceilings| ceilings.tasks_max))),
         ("LPM_CPU_USEC", number(usage.and_then(|usage| usage.cpu_usec))),
         ("LPM_OOM_KILLS", number(usage.and_then(|usage| usage.oom_kills))),
         ("LPM_TASKS_REFUSED", number(usage.and_then(|usage| usage.tasks_refused))),
@@ -144,7 +146,7 @@ fn priority(event: &Event) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::interface::Usage;
+    use crate::control::interface::{Ceilings, Usage};
 
     fn identity() -> Identity {
         Identity { stack: "shop".to_owned(), run: "0".repeat(32) }
@@ -214,6 +216,7 @@ mod tests {
             result: Some("oom-kill".into()),
             cause: Some("killed at its memory ceiling".into()),
             trace: None,
+            ceilings: Some(Ceilings { memory_max: Some(64), ..Ceilings::default() }),
             usage: Some(Usage {
                 memory_peak: Some(64),
                 cpu_usec: Some(5),
@@ -239,6 +242,7 @@ mod tests {
                 "LPM_RESULT=oom-kill",
                 "LPM_CAUSE=killed at its memory ceiling",
                 "LPM_MEMORY_PEAK=64",
+                "LPM_MEMORY_MAX=64",
                 "LPM_CPU_USEC=5",
                 "LPM_OOM_KILLS=1"
             ]

@@ -395,7 +395,8 @@ fn take_down(ground: Ground) -> Result<(), String> {
 
 /// `name`: of the directory, where lpm makes one of its own.
 fn grow(place: &Place, name: &str) -> Result<Option<Tree>, Error> {
-    const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
+    // The last is to be counted alone: nothing is limited by it.
+    const WANTED: [&str; 4] = ["memory", "cpu", "pids", "io"];
     let tree = match place {
         Place::Delegated(path) => Tree::delegated(path, &WANTED),
         Place::OwnDirectory(parent) => Tree::own_directory(parent, name, &WANTED),

@@ -35,6 +35,8 @@ pub struct Detail {
     pub memory_pressure: Option<f64>,
     /// The same of `io.pressure`.
     pub io_pressure: Option<f64>,
+    /// `io.stat`, `rbytes` and `wbytes` of all devices together.
+    pub io: Option<(u64, u64)>,
 }
 
 /// A process of a cgroup.
@@ -77,6 +79,7 @@ pub fn detail(cgroup: &Cgroup, counters: Counters) -> Detail {
         cpu_pressure: pressure(cgroup, "cpu.pressure"),
         memory_pressure: pressure(cgroup, "memory.pressure"),
         io_pressure: pressure(cgroup, "io.pressure"),
+        io: cgroup.read("io.stat").ok().map(|text| (summed(&text, "rbytes="), summed(&text, "wbytes="))),
     }
 }
 
@@ -100,6 +103,13 @@ fn number(cgroup: &Cgroup, file: &str) -> Option<u64> {
 fn keyed(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
+}
+
+/// `8:0 rbytes=1 wbytes=2 …`, a line for each device; none where nothing was read or written.
+fn summed(text: &str, key: &str) -> u64 {
+    text.split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok())
+        .fold(0, u64::saturating_add)
 }
 
 /// `some avg10=0.12 avg60=…` (cgroup-v2.rst, psi.rst).

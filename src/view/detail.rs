@@ -32,7 +32,7 @@ pub fn detail(
     let (dot, ink) = state::dot(&instance.state);
     let head = Text::of(ink, dot).and(Ink::Plain, " ").and(Ink::Bold, &instance.name);
     head.and(Ink::Plain, " - ").and(Ink::Plain, &instance.command).write(look, &mut page);
-    let facts: [(&str, Vec<Text>); 15] = [
+    let facts: [(&str, Vec<Text>); 16] = [
         ("Stack", vec![Text::plain(&format!("{} ({})", stack.name, stack.procfile))]),
         ("Active", active(instance, now_usec, zone)),
         ("Result", result(instance, now_usec)),
@@ -42,6 +42,7 @@ pub fn detail(
         ("Tasks", tasks(instance)),
         ("Memory", memory(instance)),
         ("CPU", cpu(instance)),
+        ("IO", io(instance)),
         ("Pressure", pressure(instance)),
         ("OOM kills", one(instance.usage.oom_kills.filter(|&kills| kills > 0))),
         ("Leftovers", leftovers(instance)),
@@ -186,6 +187,13 @@ fn cpu(instance: &Instance) -> Vec<Text> {
     ];
     let now = usage.cpu_usec.map(|time| Text::plain(&format_cpu_time(time)));
     amount(now, facts.map(|fact| fact.map(|fact| Text::plain(&fact))))
+}
+
+fn io(instance: &Instance) -> Vec<Text> {
+    let amounts = [("read", instance.usage.io_read), ("written", instance.usage.io_written)];
+    let moved =
+        amounts.into_iter().filter_map(|(what, bytes)| Some((what, bytes.filter(|&bytes| bytes > 0)?)));
+    moved.map(|(what, bytes)| Text::plain(&format!("{} {what}", format_size(bytes)))).collect()
 }
 
 fn pressure(instance: &Instance) -> Vec<Text> {

@@ -43,6 +43,26 @@ const FAMILIES: &[Family] = &[
     gauge("cpu_max_cores", "cores", "The ceiling on processor time.", |one| {
         number(one.ceilings.cpu_quota).map(|thousandths| thousandths / 1000.0)
     }),
+    counter("io_read_bytes", "bytes", "Read from block devices.", |one| number(now(one)?.io_read)),
+    counter("io_written_bytes", "bytes", "Written to block devices.", |one| number(now(one)?.io_written)),
+    gauge(
+        "cpu_pressure_ratio",
+        "ratio",
+        "Share of the last ten seconds in which tasks waited for a processor.",
+        |one| share(now(one)?.cpu_pressure),
+    ),
+    gauge(
+        "memory_pressure_ratio",
+        "ratio",
+        "Share of the last ten seconds in which tasks waited for memory.",
+        |one| share(now(one)?.memory_pressure),
+    ),
+    gauge(
+        "io_pressure_ratio",
+        "ratio",
+        "Share of the last ten seconds in which tasks waited for devices.",
+        |one| share(now(one)?.io_pressure),
+    ),
     gauge("tasks", "", "Processes and threads.", |one| number(now(one)?.tasks)),
     gauge("tasks_max", "", "The ceiling on them.", |one| number(one.ceilings.tasks_max)),
     counter("oom_kills", "", "Processes killed at a ceiling on memory.", |one| number(now(one)?.oom_kills)),
@@ -125,6 +145,10 @@ fn now(instance: &Instance) -> Option<&Usage> {
 
 fn seconds(usec: u64) -> f64 {
     usec as f64 / 1e6
+}
+
+fn share(percent: Option<f64>) -> Option<f64> {
+    percent.map(|percent| percent / 100.0)
 }
 
 fn number(value: Option<u64>) -> Option<f64> {

@@ -320,6 +320,8 @@ fn full() -> Instance {
         cpu_pressure: Some(12.3),
         memory_pressure: Some(0.0),
         io_pressure: Some(0.12),
+        io_read: Some(3 * MIB),
+        io_written: Some(700 * 1024),
     };
     (full.pty, full.leftovers, full.restarts, full.invocation) = (true, 2, 2, 3);
     full.restart_reason = Some("exit code 3".into());
@@ -574,6 +576,7 @@ fn events() {
         signal: None,
         result: result.map(str::to_owned),
         usage: None,
+        ceilings: None,
         cause: None,
         trace: None,
     };
@@ -702,7 +705,7 @@ fn states() -> impl Strategy<Value = String> {
 fn usages() -> impl Strategy<Value = Usage> {
     let number = || prop::option::of(prop_oneof![0u64..1 << 34, any::<u64>()]);
     let share = || prop::option::of(prop_oneof![0f64..100.0, any::<f64>()]);
-    (prop::array::uniform8(number()), prop::array::uniform3(share())).prop_map(|(n, p)| Usage {
+    (prop::array::uniform10(number()), prop::array::uniform3(share())).prop_map(|(n, p)| Usage {
         memory_current: n[0],
         memory_peak: n[1],
         swap_current: n[2],
@@ -714,6 +717,8 @@ fn usages() -> impl Strategy<Value = Usage> {
         cpu_pressure: p[0],
         memory_pressure: p[1],
         io_pressure: p[2],
+        io_read: n[8],
+        io_written: n[9],
     })
 }
 
