@@ -90,9 +90,14 @@ fn whole_way(writers: usize, bytes: usize, kept: Option<usize>) {
     let (mut ours, mut least) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         ours.push(flood(writers, bytes, |sources, out| {
-            let history = kept.map(History::new);
-            let sinks =
-                Sinks { stdout: out, shown: true, layout: LAYOUT, history, files: LogFiles::default() };
+            let history = kept.map(|bytes| History::new(bytes, false));
+            let sinks = Sinks {
+                stdout: out,
+                shown: lpm::output::Shown::All,
+                layout: LAYOUT,
+                history,
+                files: LogFiles::default(),
+            };
             let log = Log::start(sinks, Box::new(|_| ())).expect("a thread");
             for (n, fd) in sources.into_iter().enumerate() {
                 let label = Label::instance(&format!("web.{n}"), n);

@@ -721,6 +721,10 @@ pub struct OutputArgs {
     #[arg(short = 'q', long, value_name = "NAMES", num_args = 0..=1, default_missing_value = "", env = "LPM_QUIET", hide_env_values = true)]
     pub quiet: Option<String>,
 
+    /// Show JSON and logfmt lines of these processes for people, e.g. web,worker; without names of all
+    #[arg(long, value_name = "NAMES", num_args = 0..=1, default_missing_value = "all", env = "LPM_PRETTY", hide_env_values = true)]
+    pub pretty: Vec<String>,
+
     /// No time and name before each line
     #[arg(long, env = "LPM_NO_PREFIX", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub no_prefix: bool,
@@ -737,13 +741,17 @@ pub struct OutputArgs {
     #[arg(long, env = "LPM_SPLIT_STDERR", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub split_stderr: bool,
 
-    /// Where lines go: terminal, journald, json, json=FILE, file=DIR, file=NAME.log [default: terminal]
+    /// Where lines go: terminal, journald, journald-direct, json, json=FILE, file=DIR, file=NAME.log, none [default: terminal]
     #[arg(long, value_name = "WHERE", env = "LPM_LOG", hide_env_values = true)]
     pub log: Vec<String>,
 
     /// When a log file is put aside, and how many are kept, e.g. size=10M,age=1d,keep=5 [default: never]
     #[arg(long, value_name = "WHEN", env = "LPM_LOG_ROTATE", hide_env_values = true)]
     pub log_rotate: Vec<String>,
+
+    /// How much is kept of what each instance says, for lpm logs, e.g. 4M [default: 256K]
+    #[arg(long, value_name = "SIZE", env = "LPM_HISTORY", hide_env_values = true)]
+    pub history: Option<String>,
 
     /// Write the summary of the run to this file, as JSON
     #[arg(long, value_name = "FILE", env = "LPM_SUMMARY", hide_env_values = true)]

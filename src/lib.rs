@@ -17,6 +17,7 @@ pub mod error;
 pub mod journal;
 pub mod launch;
 pub mod linux;
+pub mod meaning;
 pub mod output;
 pub mod supervisor;
 pub mod view;

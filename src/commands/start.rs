@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::claim::Record;
 use crate::cli::{Origins, OutputArgs, Start};
-use crate::config::{Form, Stack};
+use crate::config::{Form, Journal, Stack};
 use crate::control::client::Client;
 use crate::control::interface::{Instances, Named};
 use crate::driver::{Launcher, News, Streams, Voice};
@@ -62,7 +62,7 @@ fn run(
     if is_the_journal(around, stdio::stdout()) && !loaded.stack.logging.chosen && launch::has_journal() {
         // The same place, with fields.
         let logging = &mut loaded.stack.logging;
-        (logging.stdout, logging.journald) = (None, true);
+        (logging.route.stdout, logging.route.journal) = (false, Journal::Sent);
     }
     let layout = layout(around, &output, &loaded.stack, origins)?;
     if detach && launcher.is_none() {
@@ -113,7 +113,7 @@ fn layout(
         prefix: !output.no_prefix,
         colour,
         escape_controls: rustix::termios::isatty(stdio::stdout()),
-        json: stack.logging.stdout == Some(Form::Json),
+        json: stack.logging.form == Form::Json,
     })
 }
 

@@ -97,8 +97,8 @@ mod tests {
                 &["=1G"],
                 "unknown key \"\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, \
                 cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, \
-                restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, control, \
-                pty)",
+                restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, pretty, \
+                control, pty)",
             ),
             (
                 &["tasks=4", "environment=A"],

@@ -17,8 +17,8 @@ use super::environment::is_port_of_another;
 use super::error::quote;
 use super::quantity::{format_cpu, format_duration, format_memory, format_tasks};
 use super::stack::{
-    Ceiling, Ceilings, Command, ExitCodeRule, Instance, KillMode, Limits, Policy, Process, Restart,
-    RestartWhen, Stack,
+    Ceiling, Ceilings, Command, ExitCodeRule, Instance, Journal, KillMode, Limits, Policy, Process, Restart,
+    RestartWhen, Route, Stack,
 };
 
 /// What became of one instance.
@@ -164,7 +164,9 @@ pub fn stack_change(old: &Stack, new: &Stack) -> Option<StackChange> {
     let mut kept = Vec::new();
     say(&mut kept, "name", &old.name, &new.name, |name| quote(name));
     say(&mut kept, "root", &old.root, &new.root, |root| root.display().to_string());
-    if old.logging != new.logging {
+    let routes = Routes::of(old);
+    let rerouted = |instance: &Instance| routes.kept(instance) != instance.route;
+    if old.logging != new.logging || new.instances.iter().any(rerouted) {
         kept.push("log".to_owned());
     }
     (!details.is_empty() || !kept.is_empty()).then_some(StackChange { ceilings: changed, details, kept })
@@ -207,6 +209,44 @@ fn stay(old: &Stack, new: &mut Stack) {
         new.root.clone_from(&old.root);
     }
     new.logging.clone_from(&old.logging);
+    let routes = Routes::of(old);
+    for instance in &mut new.instances {
+        instance.route = routes.kept(instance);
+    }
+}
+
+/// Lines go on going where they go, those of further instances too. Those of a new process type find what is there.
+struct Routes<'a> {
+    by_name: HashMap<&'a str, Option<&'a Route>>,
+    by_process: HashMap<&'a str, Option<&'a Route>>,
+    stdout: bool,
+    journal: bool,
+}
+
+impl<'a> Routes<'a> {
+    fn of(old: &'a Stack) -> Self {
+        let of_process = |one: &'a Instance| (old.processes[one.process].name.as_str(), one.route.as_ref());
+        Self {
+            by_name: old.instances.iter().map(|one| (one.name.as_str(), one.route.as_ref())).collect(),
+            by_process: old.instances.iter().map(of_process).collect(),
+            stdout: old.routes().any(|route| route.stdout),
+            journal: old.routes().any(|route| route.journal != Journal::No),
+        }
+    }
+
+    fn kept(&self, instance: &Instance) -> Option<Route> {
+        let process = instance.name.rsplit_once('.').map_or(instance.name.as_str(), |(process, _)| process);
+        let known = self.by_name.get(instance.name.as_str()).or_else(|| self.by_process.get(process));
+        if let Some(known) = known {
+            return known.cloned();
+        }
+        let mut route = instance.route.clone()?;
+        route.stdout &= self.stdout;
+        if route.journal == Journal::Sent && !self.journal {
+            route.journal = Journal::No;
+        }
+        Some(route)
+    }
 }
 
 /// Adds the process types of `old` that are gone to `processes`; says where each of `old` is then.
@@ -227,6 +267,7 @@ fn live(old: &Instance, new: &Instance) -> Vec<String> {
     let mut details = ceilings(&old.ceilings, &new.ceilings);
     details.extend(policy(&old.policy, &new.policy));
     say(&mut details, "quiet", &old.quiet, &new.quiet, yes_or_no);
+    say(&mut details, "pretty", &old.pretty, &new.pretty, yes_or_no);
     details
 }
 
@@ -244,6 +285,9 @@ fn restart(old: &Instance, new: &Instance, shared: &Shared<'_>) -> Vec<String> {
         ceilings: _,
         policy: _,
         quiet: _,
+        pretty: _,
+        // Stays as it is while the stack runs.
+        route: _,
         control,
         pty,
     } = old;

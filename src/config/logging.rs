@@ -8,31 +8,62 @@
 //! | `file=DIR` | a file for each instance, `DIR/web.1.log` |
 //! | `file=NAME.log` | one file for all |
 //! | `journald` | the journal, with the fields of instance and event |
+//! | `journald-direct` | the journal, written by the instances themselves |
+//! | `none` | nothing gets anything |
+//!
+//! A process type can have a route of its own (`log` in lpm.toml). Standard output looks the same for all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::{Diagnostic, quote};
 use super::options::Given;
 use super::quantity::{self, Parsed};
-use super::stack::{Ceiling, Form, LogFile, Logging, Rotation};
+use super::stack::{Ceiling, Form, Journal, LogFile, Logging, Rotation, Route};
+
+/// One place for lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sink {
+    Stdout(Form),
+    /// As it was written.
+    File {
+        path: PathBuf,
+        each: bool,
+        form: Form,
+    },
+    Journal(Journal),
+    None,
+}
+
+/// What all routes of a stack share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// How lines look on standard output, once somebody has said so.
+    pub form: Option<Form>,
+    files: Vec<LogFile>,
+}
 
 /// From what was typed, or else from the file. Relative paths start at `typed_in` and at `root`.
 pub(super) fn logging(
-    [log, rotate]: [&Given; 2],
-    [log_in_file, rotate_in_file]: [&Given; 2],
+    [log, rotate, history]: [&Given; 3],
+    [log_in_file, rotate_in_file, history_in_file]: [&Given; 3],
     [typed_in, root]: [&Path; 2],
+    shared: &mut Shared,
     problems: &mut Vec<Diagnostic>,
 ) -> Logging {
     let mut logging = Logging::default();
     let (log, from) = if log.values.is_empty() { (log_in_file, root) } else { (log, typed_in) };
-    let items = log.items(problems);
-    if !items.is_empty() {
-        logging.stdout = None;
-        logging.chosen = true;
+    let mut sinks = Vec::new();
+    for item in log.items(problems) {
+        match sink(item) {
+            Ok(sink) => sinks.push(sink),
+            Err(message) => problems.push(log.error(message)),
+        }
     }
-    for item in items {
-        if let Err(message) = logging.take(item, from) {
-            problems.push(log.error(message));
+    if !sinks.is_empty() {
+        logging.chosen = true;
+        match shared.route(&sinks, from) {
+            Ok(route) => logging.route = route,
+            Err(message) => problems.push(log.error(message)),
         }
     }
     let rotate = if rotate.values.is_empty() { rotate_in_file } else { rotate };
@@ -41,60 +72,116 @@ pub(super) fn logging(
             problems.push(rotate.error(message));
         }
     }
-    if logging.rotation != Rotation::default() && logging.files.is_empty() {
+    let history = if history.values.is_empty() { history_in_file } else { history };
+    if let Some(text) = history.last() {
+        match kept(text.trim()) {
+            Ok(bytes) => logging.history = Some(bytes),
+            Err(message) => problems.push(history.error(message)),
+        }
+    }
+    logging
+}
+
+/// Once all routes are known.
+pub(super) fn check_rotation(
+    rotation: Rotation,
+    [rotate, rotate_in_file]: [&Given; 2],
+    shared: &Shared,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let rotate = if rotate.values.is_empty() { rotate_in_file } else { rotate };
+    if rotation != Rotation::default() && shared.files.is_empty() {
         problems.push(Diagnostic::warning(
             rotate.place(),
             "there is no log file to rotate (write --log file=DIR)",
         ));
     }
-    logging
 }
 
-impl Logging {
-    fn take(&mut self, item: &str, from: &Path) -> Parsed<()> {
-        let (kind, path) = match item.split_once('=') {
-            Some((kind, path)) => (kind.trim(), Some(path.trim())),
-            None => (item, None),
-        };
-        let file = match (kind, path) {
-            ("terminal", None) => return self.stdout(Form::Text),
-            ("json", None) => return self.stdout(Form::Json),
-            ("journald", None) => {
-                self.journald = true;
-                return Ok(());
-            }
-            ("file" | "json", Some("")) | ("file", None) => {
-                return Err(format!("{} names no file (write {kind}=PATH)", quote(item)));
-            }
-            ("json", Some(path)) => LogFile { path: from.join(path), each: false, form: Form::Json },
-            ("file", Some(path)) => {
-                let path = from.join(path);
-                LogFile { each: path.extension().is_none_or(|end| end != "log"), path, form: Form::Text }
-            }
-            _ => {
-                return Err(format!(
-                    "{} is no place for lines (write terminal, journald, json, json=FILE, file=DIR or file=NAME.log)",
-                    quote(item)
-                ));
-            }
-        };
-        if self.files.iter().any(|known| known.path == file.path) {
-            return Err(format!("{} is named twice (remove one)", quote(&file.path.to_string_lossy())));
-        }
-        self.files.push(file);
-        Ok(())
-    }
+/// The sinks of a comma list.
+pub(super) fn sinks(text: &str) -> Parsed<Vec<Sink>> {
+    text.split(',').map(|item| sink(item.trim())).collect()
+}
 
-    fn stdout(&mut self, form: Form) -> Parsed<()> {
-        match self.stdout {
-            Some(other) if other != form => {
-                Err("terminal and json both go to standard output (write json=FILE)".to_owned())
-            }
-            _ => {
-                self.stdout = Some(form);
-                Ok(())
+fn sink(item: &str) -> Parsed<Sink> {
+    let (kind, path) = match item.split_once('=') {
+        Some((kind, path)) => (kind.trim(), Some(path.trim())),
+        None => (item, None),
+    };
+    let file = |path: &str, each, form| Sink::File { path: path.into(), each, form };
+    Ok(match (kind, path) {
+        ("terminal", None) => Sink::Stdout(Form::Text),
+        ("json", None) => Sink::Stdout(Form::Json),
+        ("journald", None) => Sink::Journal(Journal::Sent),
+        ("journald-direct", None) => Sink::Journal(Journal::Direct),
+        ("none", None) => Sink::None,
+        ("file" | "json", Some("")) | ("file", None) => {
+            return Err(format!("{} names no file (write {kind}=PATH)", quote(item)));
+        }
+        ("json", Some(path)) => file(path, false, Form::Json),
+        ("file", Some(path)) => {
+            file(path, Path::new(path).extension().is_none_or(|end| end != "log"), Form::Text)
+        }
+        _ => {
+            return Err(format!(
+                "{} is no place for lines (write terminal, journald, journald-direct, json, json=FILE, \
+                 file=DIR, file=NAME.log or none)",
+                quote(item)
+            ));
+        }
+    })
+}
+
+impl Shared {
+    /// The route over these sinks. Relative paths start at `from`.
+    pub(super) fn route(&mut self, sinks: &[Sink], from: &Path) -> Parsed<Route> {
+        let mut route = Route { stdout: false, files: Vec::new(), journal: Journal::No };
+        for sink in sinks {
+            match sink {
+                Sink::None if sinks.len() > 1 => {
+                    return Err("none goes alone (remove it, or the others)".to_owned());
+                }
+                Sink::None => {}
+                Sink::Stdout(form) => {
+                    if self.form.is_some_and(|other| other != *form) {
+                        return Err(
+                            "terminal and json both go to standard output (write json=FILE)".to_owned()
+                        );
+                    }
+                    (self.form, route.stdout) = (Some(*form), true);
+                }
+                Sink::Journal(Journal::Direct) if sinks.len() > 1 => {
+                    return Err("journald-direct goes alone: lpm does not see those lines (write journald)"
+                        .to_owned());
+                }
+                Sink::Journal(journal) => route.journal = *journal,
+                Sink::File { path, each, form } => {
+                    let file = LogFile { path: from.join(path), each: *each, form: *form };
+                    let twice = route.files.iter().any(|known| known.path == file.path);
+                    let otherwise = |known: &LogFile| known.path == file.path && *known != file;
+                    if twice || self.files.iter().any(otherwise) {
+                        return Err(format!(
+                            "{} is named twice (remove one)",
+                            quote(&file.path.to_string_lossy())
+                        ));
+                    }
+                    if !self.files.contains(&file) {
+                        self.files.push(file.clone());
+                    }
+                    route.files.push(file);
+                }
             }
         }
+        Ok(route)
+    }
+}
+
+/// How much is kept of each instance, in bytes.
+fn kept(text: &str) -> Parsed<u64> {
+    let refused = || format!("{} is no amount to keep of each (write 1M, 4K to 1G)", quote(text));
+    match quantity::memory(text, 0) {
+        Ok(Ceiling::At(bytes @ 4096..=0x4000_0000)) => Ok(bytes),
+        Ok(_) | Err(_) => Err(refused()),
     }
 }
 
@@ -137,8 +224,11 @@ mod tests {
         };
         let (log, rotate, none) = (given("--log", log), given("--log-rotate", rotate), Given::default());
         let mut problems = Vec::new();
-        let logging =
-            logging([&log, &rotate], [&none, &none], [Path::new("/home"), Path::new("/root")], &mut problems);
+        let mut shared = Shared::default();
+        let directories = [Path::new("/home"), Path::new("/root")];
+        let given = [&log, &rotate, &none];
+        let logging = logging(given, [&none; 3], directories, &mut shared, &mut problems);
+        check_rotation(logging.rotation, [&rotate, &none], &shared, &mut problems);
         (logging, problems.iter().map(ToString::to_string).collect())
     }
 
@@ -151,17 +241,42 @@ mod tests {
         assert_eq!(read("", ""), (Logging::default(), vec![]));
         let (logging, problems) = read("terminal, json=run.jsonl,file=log,file=/var/log/all.log", "");
         assert_eq!(problems, [""; 0]);
-        assert_eq!(logging.stdout, Some(Form::Text));
+        assert!(logging.route.stdout && logging.chosen);
         let files = [
             file("/home/run.jsonl", false, Form::Json),
             file("/home/log", true, Form::Text),
             file("/var/log/all.log", false, Form::Text),
         ];
-        assert_eq!(logging.files, files);
-        assert_eq!(read("json", "").0.stdout, Some(Form::Json));
-        assert_eq!(read("file=log", "").0.stdout, None);
-        let both = read("journald,terminal", "").0;
-        assert_eq!((both.journald, both.stdout), (true, Some(Form::Text)));
+        assert_eq!(logging.route.files, files);
+        assert!(read("json", "").0.route.stdout && !read("file=log", "").0.route.stdout);
+        let both = read("journald,terminal", "").0.route;
+        assert_eq!((both.journal, both.stdout), (Journal::Sent, true));
+        let direct = read("journald-direct", "").0.route;
+        assert_eq!((direct.journal, direct.stdout), (Journal::Direct, false));
+        assert_eq!(read("none", "").0.route, Route { stdout: false, ..Route::default() });
+    }
+
+    #[test]
+    fn routes_share_what_there_is_one_of() {
+        let mut shared = Shared::default();
+        let mut route = |text: &str| shared.route(&sinks(text).unwrap(), Path::new("/app"));
+        assert!(route("file=log,json").is_ok());
+        assert!(route("file=log").is_ok(), "two may write into one directory");
+        let both = "terminal and json both go to standard output (write json=FILE)";
+        assert_eq!(route("terminal").unwrap_err(), both);
+        assert_eq!(route("json=log").unwrap_err(), "\"/app/log\" is named twice (remove one)");
+        assert_eq!(shared.form, Some(Form::Json));
+    }
+
+    #[test]
+    fn what_is_kept_has_bounds() {
+        for (text, bytes) in [("4K", Some(4096)), ("1G", Some(1 << 30)), ("1K", None), ("2G", None)] {
+            assert_eq!(kept(text).ok(), bytes, "{text}");
+        }
+        for text in ["infinity", "50%", "much"] {
+            let message = format!("\"{text}\" is no amount to keep of each (write 1M, 4K to 1G)");
+            assert_eq!(kept(text), Err(message));
+        }
     }
 
     #[test]
@@ -180,13 +295,18 @@ mod tests {
         for (log, expected) in [
             (
                 "syslog",
-                "--log: \"syslog\" is no place for lines (write terminal, journald, json, json=FILE, \
-                 file=DIR or file=NAME.log)",
+                "--log: \"syslog\" is no place for lines (write terminal, journald, journald-direct, json, \
+                 json=FILE, file=DIR, file=NAME.log or none)",
             ),
             ("file", "--log: \"file\" names no file (write file=PATH)"),
             ("json=", "--log: \"json=\" names no file (write json=PATH)"),
             ("terminal,json", "--log: terminal and json both go to standard output (write json=FILE)"),
             ("file=a,file=/home/a", "--log: \"/home/a\" is named twice (remove one)"),
+            ("none,terminal", "--log: none goes alone (remove it, or the others)"),
+            (
+                "terminal,journald-direct",
+                "--log: journald-direct goes alone: lpm does not see those lines (write journald)",
+            ),
             ("file=a,,", "--log: \"file=a,,\" has an empty item (remove a comma)\n".repeat(2).trim_end()),
         ] {
             assert_eq!(refused(log, ""), expected);

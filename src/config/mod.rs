@@ -138,6 +138,7 @@ struct Assembly<'a> {
     environment: Variables,
     declared: Variables,
     ports: Option<Ports>,
+    routes: logging::Shared,
     problems: Vec<Diagnostic>,
 }
 
@@ -159,7 +160,8 @@ impl<'a> Assembly<'a> {
         let Merged { all: environment, declared, port: port_place } =
             read_environment(sources, &manifest, &mut problems);
         let ports = Ports::read(options, &manifest, &environment, port_place, &mut problems);
-        Self { sources, entries, manifest, layers, environment, declared, ports, problems }
+        let routes = logging::Shared::default();
+        Self { sources, entries, manifest, layers, environment, declared, ports, routes, problems }
     }
 
     fn stack(mut self) -> Result<Loaded, Vec<Diagnostic>> {
@@ -230,9 +232,10 @@ impl<'a> Assembly<'a> {
         let exit_code = choice(&options.exit_code, &said.exit_code, "an exit code rule", &rules, problems);
         let ceilings = settings::of_stack(options, &self.manifest.ceilings, &self.sources.machine, problems);
         let logging = logging::logging(
-            [&options.log, &options.log_rotate],
-            [&said.log, &said.log_rotate],
+            [&options.log, &options.log_rotate, &options.history],
+            [&said.log, &said.log_rotate, &said.history],
             [&options.directory, &self.sources.root],
+            &mut self.routes,
             problems,
         );
         let name = self.name();
@@ -281,18 +284,36 @@ impl<'a> Assembly<'a> {
             Target::Process(_) | Target::Instance(..) => self.entries[process].name,
         };
         let root = &self.sources.root;
-        let Resolved { ceilings, policy, quiet, control, pty, working_directory, mut environment } =
-            match self.layers.resolve(target, process_name, root) {
-                Ok(resolved) => resolved,
-                Err(message) => {
-                    let problem = Diagnostic::error(None, message);
-                    // Said once, not for each instance.
-                    if !self.problems.contains(&problem) {
-                        self.problems.push(problem);
-                    }
-                    return None;
+        let Resolved {
+            ceilings,
+            policy,
+            quiet,
+            pretty,
+            control,
+            pty,
+            log,
+            working_directory,
+            mut environment,
+        } = match self.layers.resolve(target, process_name, root) {
+            Ok(resolved) => resolved,
+            Err(message) => {
+                let problem = Diagnostic::error(None, message);
+                // Said once, not for each instance.
+                if !self.problems.contains(&problem) {
+                    self.problems.push(problem);
                 }
-            };
+                return None;
+            }
+        };
+        // What was typed wins over the file, here too.
+        let log = log.filter(|_| self.sources.options.log.values.is_empty());
+        let route = log.map(|sinks| self.routes.route(&sinks, root)).transpose().unwrap_or_else(|message| {
+            let problem = Diagnostic::error(None, format!("log of {process_name}: {message}"));
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+            None
+        });
         if working_directory != *root {
             environment.push(("PWD".into(), working_directory.clone().into()));
         }
@@ -310,6 +331,8 @@ impl<'a> Assembly<'a> {
             ceilings,
             policy,
             quiet,
+            pretty,
+            route,
             control,
             pty,
         })
@@ -523,7 +546,10 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn finish(self, stack: Stack) -> Result<Loaded, Vec<Diagnostic>> {
+    fn finish(mut self, mut stack: Stack) -> Result<Loaded, Vec<Diagnostic>> {
+        stack.logging.form = self.routes.form.unwrap_or_default();
+        let (typed, said) = (&self.sources.options.log_rotate, &self.manifest.stack.log_rotate);
+        logging::check_rotation(stack.logging.rotation, [typed, said], &self.routes, &mut self.problems);
         if self.problems.iter().any(Diagnostic::is_error) {
             return Err(self.problems);
         }

@@ -122,13 +122,17 @@ pub struct Options {
     /// Names, like `can_die`.
     pub quiet: Given,
     /// Names, like `can_die`.
+    pub pretty: Given,
+    /// Names, like `can_die`.
     pub pty: Given,
     /// `first`, `worst` or `zero`.
     pub exit_code: Given,
-    /// `terminal`, `json`, `json=FILE`, `file=DIR`.
+    /// `terminal`, `journald`, `json`, `json=FILE`, `file=DIR`.
     pub log: Given,
     /// `10M`, `age=1d`, `keep=5`.
     pub log_rotate: Given,
+    /// How much is kept of each instance: `1M`.
+    pub history: Given,
     /// Where it was typed: what relative paths in it start from.
     pub directory: PathBuf,
     /// `file` or `inherited`: which wins where both set a variable.
@@ -170,7 +174,8 @@ impl Options {
                 choice.values = left;
             }
         }
-        for names in [&mut self.can_die, &mut self.oneshot, &mut self.quiet, &mut self.pty] {
+        for names in [&mut self.can_die, &mut self.oneshot, &mut self.quiet, &mut self.pretty, &mut self.pty]
+        {
             names.values = names.with(is_of_known);
         }
         for values in [

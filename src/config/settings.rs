@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{Diagnostic, Place, list, nearest, quote};
+use super::logging::{self, Sink};
 use super::options::{Assignment, Options, Target};
 use super::procfile::Entry;
 use super::quantity::{self, Parsed};
@@ -35,15 +36,17 @@ pub(super) enum Key {
     StartLimitBurst,
     StartLimitInterval,
     Quiet,
+    Pretty,
     Control,
     Pty,
+    Log,
     WorkingDirectory,
 }
 
 impl Key {
     /// Those that can be told to a running stack, in the order of lpm.toml: all whose value is one word, but
     /// the working directory, which would be another place for what runs.
-    pub(super) const TOLD: [Self; 19] = [
+    pub(super) const TOLD: [Self; 20] = [
         Self::MemoryMax,
         Self::MemoryHigh,
         Self::MemorySwapMax,
@@ -61,6 +64,7 @@ impl Key {
         Self::StartLimitBurst,
         Self::StartLimitInterval,
         Self::Quiet,
+        Self::Pretty,
         Self::Control,
         Self::Pty,
     ];
@@ -71,7 +75,7 @@ impl Key {
         if let Some((_, key)) = known().find(|(known, _)| *known == name) {
             return Ok(key);
         }
-        if ["environment", Key::WorkingDirectory.name()].contains(&name) {
+        if ["environment", Key::WorkingDirectory.name(), Key::Log.name()].contains(&name) {
             return Err(format!(
                 "{name} cannot be set in a running stack (write it into lpm.toml and reload)"
             ));
@@ -105,8 +109,10 @@ impl Key {
             Self::StartLimitBurst => "start-limit-burst",
             Self::StartLimitInterval => "start-limit-interval",
             Self::Quiet => "quiet",
+            Self::Pretty => "pretty",
             Self::Control => "control",
             Self::Pty => "pty",
+            Self::Log => "log",
             Self::WorkingDirectory => "working-directory",
         }
     }
@@ -138,8 +144,11 @@ pub(super) struct Settings {
     pub start_limit_burst: Option<u32>,
     pub start_limit_interval: Option<Duration>,
     pub quiet: Option<bool>,
+    pub pretty: Option<bool>,
     pub control: Option<bool>,
     pub pty: Option<bool>,
+    /// Relative paths start at the root.
+    pub log: Option<Vec<Sink>>,
     pub working_directory: Option<PathBuf>,
     /// Later wins.
     pub environment: Vec<(OsString, OsString)>,
@@ -180,8 +189,10 @@ impl Settings {
             }
             Key::StartLimitInterval => self.start_limit_interval = Some(quantity::duration(text)?),
             Key::Quiet => self.quiet = Some(quantity::boolean(text)?),
+            Key::Pretty => self.pretty = Some(quantity::boolean(text)?),
             Key::Control => self.control = Some(quantity::boolean(text)?),
             Key::Pty => self.pty = Some(quantity::boolean(text)?),
+            Key::Log => self.log = Some(logging::sinks(text)?),
             Key::WorkingDirectory => {
                 if text.is_empty() || text.contains('\0') {
                     return Err(format!("{} is no directory (write a path)", quote(text)));
@@ -216,8 +227,10 @@ impl Settings {
         lay(&mut self.start_limit_burst, &over.start_limit_burst);
         lay(&mut self.start_limit_interval, &over.start_limit_interval);
         lay(&mut self.quiet, &over.quiet);
+        lay(&mut self.pretty, &over.pretty);
         lay(&mut self.control, &over.control);
         lay(&mut self.pty, &over.pty);
+        lay(&mut self.log, &over.log);
         lay(&mut self.working_directory, &over.working_directory);
         for (name, value) in &over.environment {
             match self.environment.iter_mut().find(|(known, _)| known == name) {
@@ -239,8 +252,10 @@ pub(super) struct Resolved {
     pub ceilings: Ceilings,
     pub policy: Policy,
     pub quiet: bool,
+    pub pretty: bool,
     pub control: bool,
     pub pty: bool,
+    pub log: Option<Vec<Sink>>,
     pub working_directory: PathBuf,
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -300,8 +315,10 @@ impl Layers {
                 },
             },
             quiet: all.quiet.unwrap_or(false),
+            pretty: all.pretty.unwrap_or(false),
             control: all.control.unwrap_or(false),
             pty: all.pty.unwrap_or(false),
+            log: all.log,
             working_directory: all.working_directory.map_or_else(|| root.to_owned(), |path| root.join(path)),
             environment: all.environment,
         })
@@ -342,6 +359,7 @@ pub(super) fn of_options(
         (&options.can_die, Key::CanDie),
         (&options.oneshot, Key::Oneshot),
         (&options.quiet, Key::Quiet),
+        (&options.pretty, Key::Pretty),
         (&options.pty, Key::Pty),
     ];
     let mut source = Source::new();

@@ -36,37 +36,84 @@ pub struct Stack {
     pub logging: Logging,
 }
 
-/// Where lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logging {
-    /// How they look on standard output; `None`: nothing goes there.
-    pub stdout: Option<Form>,
-    /// The files, in the order they were named.
-    pub files: Vec<LogFile>,
-    /// The journal gets them.
-    pub journald: bool,
-    /// When a file is put aside for a new one.
-    pub rotation: Rotation,
-    /// Somebody said so. Otherwise lines may go where they are read more easily.
-    pub chosen: bool,
-}
+impl Stack {
+    /// Where what an instance says goes.
+    pub fn route<'a>(&'a self, instance: &'a Instance) -> &'a Route {
+        instance.route.as_ref().unwrap_or(&self.logging.route)
+    }
 
-impl Default for Logging {
-    fn default() -> Self {
-        Self {
-            stdout: Some(Form::Text),
-            files: Vec::new(),
-            journald: false,
-            chosen: false,
-            rotation: Rotation::default(),
+    /// Whether an instance writes into the journal itself. What a terminal of its own shows, lpm reads.
+    pub fn writes_itself(&self, instance: &Instance) -> bool {
+        self.route(instance).journal == Journal::Direct && !instance.pty
+    }
+
+    /// Every route that something takes, the stack's own first.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        let of_instances = self.instances.iter().filter_map(|instance| instance.route.as_ref());
+        [&self.logging.route].into_iter().chain(of_instances)
+    }
+
+    /// All log files, each once.
+    pub fn log_files(&self) -> Vec<LogFile> {
+        let mut files: Vec<LogFile> = Vec::new();
+        for file in self.routes().flat_map(|route| &route.files) {
+            if !files.contains(file) {
+                files.push(file.clone());
+            }
         }
+        files
     }
 }
 
+/// Where lines go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logging {
+    /// What lpm says itself, and those instances of which nothing else was said.
+    pub route: Route,
+    /// How lines look on standard output.
+    pub form: Form,
+    /// When a file is put aside for a new one.
+    pub rotation: Rotation,
+    /// How much is kept of each instance for those who ask later, in bytes, where somebody said so.
+    pub history: Option<u64>,
+    /// Somebody said where lines are to go. Otherwise it may be where they are read more easily.
+    pub chosen: bool,
+}
+
+/// Where something goes that is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// To standard output.
+    pub stdout: bool,
+    /// Into these files, in the order they were named.
+    pub files: Vec<LogFile>,
+    /// Into the journal.
+    pub journal: Journal,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self { stdout: true, files: Vec::new(), journal: Journal::No }
+    }
+}
+
+/// How lines come into the journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// They don't.
+    #[default]
+    No,
+    /// lpm sends them.
+    Sent,
+    /// Instances write there themselves, and lpm does not see what; what lpm says, it sends.
+    Direct,
+}
+
 /// What a line looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Form {
     /// For people.
+    #[default]
     Text,
     /// One JSON object a line.
     Json,
@@ -145,6 +192,10 @@ pub struct Instance {
     pub policy: Policy,
     /// Its lines are not shown (`--quiet web`); lpm's own lines about it are.
     pub quiet: bool,
+    /// Its JSON and logfmt lines are shown for people (`--pretty`).
+    pub pretty: bool,
+    /// Where its lines go; `None`: where the stack's go.
+    pub route: Option<Route>,
     /// It may control its own stack: `LPM_SOCKET` in its environment names the socket.
     pub control: bool,
     /// It has a pseudo-terminal of its own (`--pty web`) in place of pipes; `lpm run` takes no notice.

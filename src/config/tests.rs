@@ -734,7 +734,7 @@ fn mistakes_in_the_file_are_located() {
         ("[proces.web]", "1: unknown key \"proces\" (write process)"),
         (
             "[defaults]\n\ncolour = 1",
-            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, control, pty, working-directory, environment)",
+            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, pretty, control, pty, log, working-directory, environment)",
         ),
         ("[process.wbe]", "1: unknown process type \"wbe\" (the Procfile has web, worker)"),
         ("[process.worker.2]", "1: unknown key \"2\" (an instance is written [process.\"web.2\"])"),
@@ -1016,11 +1016,11 @@ fn what_is_told_again_and_again_does_not_add_up() {
 }
 
 #[test]
-fn every_key_of_the_file_but_two_can_be_told() {
+fn every_key_of_the_file_but_three_can_be_told() {
     let mistake = refused(&manifest("web: x", "[process.web]\nzzzzzzzzzz = 1"));
     let known = mistake[0].split_once("known here: ").expect("it lists them").1.trim_end_matches(')');
     let told: Vec<&str> = settings::Key::TOLD.into_iter().map(settings::Key::name).collect();
-    let other = ["working-directory", "environment"];
+    let other = ["log", "working-directory", "environment"];
     let rest: Vec<&str> = known.split(", ").filter(|key| !other.contains(key)).collect();
     assert_eq!(rest, told);
 }
@@ -1191,5 +1191,43 @@ mod properties {
                 prop_assert!((1..=process.count).contains(&instance.number));
             }
         }
+    }
+}
+
+#[test]
+fn a_process_type_can_have_a_route_of_its_own() {
+    let file = |text: &str| manifest("web: x\nworker: y", text);
+    let sources = file(
+        "[stack]\nlog = \"terminal,file=log\"\nhistory = \"2M\"\n[process.web]\nlog = \"file=web.log\"\n\
+         [process.worker]\nlog = \"journald-direct\"\npretty = true",
+    );
+    let ours = stack(&sources);
+    let [web, worker] = &ours.instances[..] else { panic!("two") };
+    let files = |route: &Route| route.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+    assert_eq!(files(ours.route(web)), [PathBuf::from("/srv/app/web.log")]);
+    assert!(!ours.route(web).stdout && ours.logging.route.stdout && worker.pretty);
+    assert!(ours.writes_itself(worker) && !ours.writes_itself(web));
+    assert_eq!((ours.log_files().len(), ours.logging.history), (2, Some(2 << 20)));
+
+    let mut typed = sources.clone();
+    typed.options.log = given("--log", "json");
+    let typed = stack(&typed);
+    assert!(typed.instances.iter().all(|one| one.route.is_none()) && typed.logging.form == Form::Json);
+
+    let mut own = file("[process.worker]\nlog = \"journald-direct\"\npty = true");
+    own.options.log = Given::default();
+    let own = stack(&own);
+    assert!(!own.writes_itself(&own.instances[1]), "what its terminal shows, lpm reads");
+
+    for (text, message) in [
+        (
+            "[process.web]\nlog = \"json\"\n[process.worker]\nlog = \"terminal\"",
+            "log of worker: terminal and json both go to standard output (write json=FILE)",
+        ),
+        ("[process.web]\nlog = \"syslog\"", "lpm.toml:2: log: \"syslog\" is no place for lines"),
+        ("[stack]\nhistory = \"1K\"", "lpm.toml:2: history: \"1K\" is no amount to keep of each"),
+    ] {
+        let refused = refused(&file(text));
+        assert!(refused.len() == 1 && refused[0].starts_with(message), "{refused:?}");
     }
 }

@@ -220,7 +220,7 @@ async fn logs(
         return Err(Failure::expected_more().into());
     }
     let whose = whose(connection, desk, names).await?;
-    let wanted = |name: &str| is_of(&whose, name);
+    let wanted = |line: history::Whose<'_>| is_of(&whose, line.name);
     let Some(history) = &desk.desk.history else {
         put_reply(out, &LogsReply::default(), false);
         return Ok(());

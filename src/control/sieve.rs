@@ -3,8 +3,9 @@
 use regex_lite::{Regex, RegexBuilder};
 
 use super::interface::LogsParameters;
+use crate::meaning::level;
 use crate::output::history::{Line, Origin};
-use crate::output::{json, level};
+use crate::output::json;
 
 /// What a line must be to be told.
 #[derive(Debug, Default)]

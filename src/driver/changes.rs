@@ -312,7 +312,8 @@ impl Driver {
         let of = |kind: ChangeKind| changes.iter().filter(move |c| c.kind == kind).map(|c| c.place);
         for place in of(ChangeKind::Live).filter(|place| *place < before.instances.len()) {
             self.watch_ceilings(place);
-            if before.instances[place].quiet != self.stack.instances[place].quiet {
+            let (old, new) = (&before.instances[place], &self.stack.instances[place]);
+            if (old.quiet, old.pretty) != (new.quiet, new.pretty) {
                 self.show(place);
             }
         }

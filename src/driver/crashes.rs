@@ -36,10 +36,10 @@ use super::terms::{Wall, exit_code, outcome, signal, usec};
 use crate::config::Stack;
 use crate::config::error::nearness;
 use crate::control::interface;
+use crate::meaning::trace::{self, LONGEST, Trace};
 use crate::output::announce;
 use crate::output::cause::{self, Cause};
 use crate::output::history::{Line, Origin};
-use crate::output::trace::{self, LONGEST, Trace};
 use crate::supervisor::{Announcement, Broken, Crash, Exit, InstanceId, Life, Next};
 
 /// How many of its last lines are kept of a life that failed.
@@ -205,7 +205,7 @@ impl Driver {
     fn take_last_words(&mut self, place: usize) {
         let name = &self.stack.instances[place].name;
         let Some(history) = &self.history else { return };
-        let (lines, _) = history.lines(&|of| of == name, Some(SEARCHED));
+        let (lines, _) = history.lines(&|of| of.name == name, Some(SEARCHED));
         let Some(crash) = self.core.instances()[place].crash.as_ref() else { return };
         let Some(record) = self.crashes.records.get_mut(&place) else { return };
         let life = Life { instance: InstanceId(place as u32), invocation: crash.invocation };

@@ -46,7 +46,7 @@ use crate::linux::notify::Notifier;
 use crate::linux::signals::Blocked;
 use crate::linux::tree::Tree;
 use crate::output::history::History;
-use crate::output::{Label, Log, LogFiles, Notice, Sinks, Stream};
+use crate::output::{Label, Log, LogFiles, Notice, Shown, Sinks, Stream};
 use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
 use calls::Calls;
 use crashes::Crashes;
@@ -88,8 +88,8 @@ pub struct Setup {
     pub stack: Arc<Stack>,
     /// Where output goes.
     pub output: OwnedFd,
-    /// Whether anything goes there.
-    pub shown: bool,
+    /// What goes there.
+    pub shown: Shown,
     /// How it looks.
     pub layout: crate::output::Layout,
     /// Where it goes besides.
@@ -533,7 +533,7 @@ mod tests {
                 escape_controls: false,
                 json: false,
             },
-            shown: true,
+            shown: Shown::All,
             files: LogFiles::default(),
             history: None,
             chronicle: Arc::default(),

@@ -12,12 +12,12 @@ use rustix::process::Pid;
 use super::life::{self, Alive};
 use super::worker::{self, Order};
 use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice, launcher};
-use crate::config::Signal;
+use crate::config::{Journal, Signal};
 use crate::error::words;
 use crate::linux::cgroup::AndContinue;
 use crate::linux::{descendants, signals};
 use crate::output::screen::Screen;
-use crate::output::{Source, SourceId, Stream, Treatment, announce};
+use crate::output::{Route, Source, SourceId, Stream, Treatment, announce};
 use crate::supervisor::{Action, Announcement, Event, Instance, Life, Recipients, State};
 
 impl Driver {
@@ -68,6 +68,7 @@ impl Driver {
         let terminal = self.terminal_for(life.instance);
         let stack = Arc::clone(&self.stack);
         self.born[life.instance.0 as usize] = Some(Arc::clone(&stack));
+        self.route(life.instance.0 as usize);
         self.worker.order(Order::Spawn { life, cancelled, stack, terminal });
     }
 
@@ -216,11 +217,7 @@ impl Driver {
         screen: Option<Arc<Screen>>,
     ) {
         let at = life.instance.0 as usize;
-        let treatment = match (self.stack.instances[at].quiet, &screen) {
-            (true, _) => Treatment::Discard,
-            (false, Some(_)) => Treatment::PrintRaw,
-            (false, None) => Treatment::Print,
-        };
+        let treatment = self.treatment(at, screen.is_some());
         let label = self.labels[at].clone();
         self.log.open(Source { id: source_id(life, stream), label, stream, treatment, screen }, fd);
     }
@@ -228,8 +225,30 @@ impl Driver {
     /// Lets what an instance says be seen, or not, as it is configured now.
     pub(super) fn show(&self, place: usize) {
         if let Some(alive) = &self.lives[place] {
-            let shown = !self.stack.instances[place].quiet;
-            self.sources(alive.life).for_each(|source| self.log.show(source, shown));
+            let own = self.living_as(place).instances[place].pty;
+            let treatment = self.treatment(place, own);
+            self.sources(alive.life).for_each(|source| self.log.treat(source, treatment));
+        }
+    }
+
+    fn treatment(&self, place: usize, terminal: bool) -> Treatment {
+        let instance = &self.stack.instances[place];
+        if instance.quiet || !self.stack.route(instance).stdout {
+            return Treatment::Discard;
+        }
+        match (terminal, instance.pretty) {
+            (true, _) => Treatment::PrintRaw,
+            (false, true) => Treatment::PrintPretty,
+            (false, false) => Treatment::Print,
+        }
+    }
+
+    /// Tells the log of a route that this instance alone has.
+    pub(super) fn route(&self, place: usize) {
+        let instance = &self.stack.instances[place];
+        if let Some(route) = &instance.route {
+            let (label, files) = (self.labels[place].clone(), route.files.clone());
+            self.log.route(Route { label, files, journal: route.journal != Journal::No });
         }
     }
 

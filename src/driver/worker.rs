@@ -8,6 +8,7 @@
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -20,6 +21,7 @@ use crate::config::{Command, Instance, Limits, Stack};
 use crate::error::words;
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::guardian::{self, Guardian};
+use crate::linux::journal;
 use crate::linux::pidfd::PidFd;
 use crate::linux::pty::{self, Size};
 use crate::linux::spawn::{self, Birth, Environment, Session, Stage};
@@ -30,6 +32,8 @@ use crate::supervisor::{Client, Failure, FailureKind, Life};
 /// What a program is told of its own terminal where lpm's environment says nothing of one. Most know it, and no
 /// part of it is missing from what lpm passes on.
 const TERM: (&str, &str) = ("TERM", "xterm-256color");
+
+const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
 
 /// What the worker needs for every birth.
 pub(super) struct Nursery {
@@ -217,7 +221,7 @@ impl Births {
             }
         };
         let base = self.base(stack);
-        let born = self.bear(life, instance, &base, leaf, terminal);
+        let born = self.bear(life, instance, &base, leaf, terminal, stack.writes_itself(instance));
         born.map_err(|failure| {
             self.remove(&instance.name);
             (life, failure)
@@ -253,6 +257,7 @@ impl Births {
         base: &Environment,
         leaf: Option<Cgroup>,
         terminal: Option<Size>,
+        writes_itself: bool,
     ) -> Result<Born, Failure> {
         let unusable = |_| setup_failure("environment", Errno::INVAL);
         let overlay = instance.environment.iter().map(|(name, value)| (name, value));
@@ -270,14 +275,23 @@ impl Births {
         };
         let terminal =
             terminal.map(pty::open).transpose().map_err(|errno| setup_failure("terminal", errno))?;
-        let (pipes, ends): (Vec<_>, Vec<_>) = match self.nursery.streams {
-            _ if terminal.is_some() => Vec::new(),
+        let direct = match self.nursery.streams {
+            Streams::Pipes { .. } if writes_itself => {
+                let (stream, variable) = journal_stream(&instance.name)?;
+                environment = environment.with([variable]).map_err(unusable)?;
+                Some(stream)
+            }
+            Streams::Pipes { .. } | Streams::Ours { .. } => None,
+        };
+        let (pipes, mut ends): (Vec<_>, Vec<_>) = match self.nursery.streams {
+            _ if terminal.is_some() || direct.is_some() => Vec::new(),
             Streams::Pipes { split_stderr: false } => vec![pipe(Stream::Merged)?],
             Streams::Pipes { split_stderr: true } => vec![pipe(Stream::Out)?, pipe(Stream::Err)?],
             Streams::Ours { .. } => Vec::new(),
         }
         .into_iter()
         .unzip();
+        ends.extend(direct);
         let (stdio, session) = match (&terminal, &self.nursery.streams, ends.as_slice()) {
             (Some(own), ..) => ([own.slave.as_fd(); 3], Session::Terminal),
             (None, Streams::Ours { terminal: None }, _) => (ours(), Session::Same),
@@ -341,6 +355,14 @@ impl Births {
             let _ = tree.app().remove(leaf);
         }
     }
+}
+
+/// A way of its own into the journal, and the variable that tells whoever writes there of it (systemd.exec(5)).
+fn journal_stream(name: &str) -> Result<(OwnedFd, (&'static str, String)), Failure> {
+    let refused = |errno| setup_failure("journal", errno);
+    let stream = journal::stream(Path::new(journal::STREAMS), name).map_err(refused)?;
+    let stat = rustix::fs::fstat(&stream).map_err(refused)?;
+    Ok((stream, (JOURNAL_STREAM, format!("{}:{}", stat.st_dev, stat.st_ino))))
 }
 
 /// The order was withdrawn before it was carried out.

@@ -5,8 +5,8 @@
 
 use crate::control::interface::Event;
 use crate::linux::journal::put_field;
+use crate::meaning::level::{INFO, level};
 use crate::output::history::{Line, Origin};
-use crate::output::level::{INFO, level};
 use crate::output::{Stream, json};
 
 /// The `MESSAGE_ID` of each kind of event.

@@ -5,7 +5,8 @@
 //! was started anew goes on with the next line.
 //!
 //! lpm's own lines come through the history, in their place among the others; where such a line is an event's, the
-//! event is sent in its place, with all that is known of it.
+//! event is sent in its place, with all that is known of it. Where only some of the instances are for the journal, it
+//! has their lines and events and no others.
 
 mod entry;
 
@@ -25,7 +26,7 @@ pub use entry::Identity;
 use crate::control::chronicle::{Chronicle, News};
 use crate::control::interface::Event;
 use crate::linux::journal::Journal as Socket;
-use crate::output::history::{Cursor, History, Line, Origin};
+use crate::output::history::{Cursor, History, Line, Origin, Whose};
 
 /// At most so many lines are taken from the history at once.
 const AT_ONCE: usize = 1000;
@@ -56,10 +57,11 @@ impl Journal {
         identity: Identity,
         history: Arc<History>,
         chronicle: Arc<Chronicle>,
+        routes: Routes,
     ) -> std::io::Result<Journal> {
         let stop = Arc::new(AtomicBool::new(false));
         let (tell, done) = channel();
-        let (_, cursor) = history.lines(&|_| true, Some(0));
+        let (_, cursor) = history.lines(&meant, Some(0));
         let sender = Follower {
             socket,
             identity,
@@ -69,6 +71,7 @@ impl Journal {
             chronicle,
             events: VecDeque::new(),
             lives: HashMap::new(),
+            routes,
             unsent: 0,
             stop: Arc::clone(&stop),
             entry: Vec::new(),
@@ -85,6 +88,25 @@ impl Journal {
         self.thread.unpark();
         sent
     }
+}
+
+/// Who is for the journal.
+#[derive(Debug, Clone, Default)]
+pub struct Routes {
+    /// The stack, and everybody who has no route of his own.
+    pub common: bool,
+    /// By name of the instance.
+    pub own: HashMap<String, bool>,
+}
+
+impl Routes {
+    fn is_meant(&self, instance: &str) -> bool {
+        self.own.get(instance).copied().unwrap_or(self.common)
+    }
+}
+
+fn meant(whose: Whose<'_>) -> bool {
+    whose.journal
 }
 
 /// Wakes the thread from its `park`.
@@ -107,6 +129,7 @@ struct Follower {
     events: VecDeque<Arc<Event>>,
     /// How many lives each instance had.
     lives: HashMap<String, u64>,
+    routes: Routes,
     /// Lines that were not sent, and nobody was told.
     unsent: u64,
     stop: Arc<AtomicBool>,
@@ -119,7 +142,7 @@ impl Follower {
         let mut context = Context::from_waker(&waker);
         let mut ended = false;
         while !self.stop.load(Ordering::Acquire) {
-            match self.history.poll_next(&mut self.cursor, &|_| true, AT_ONCE, &mut context) {
+            match self.history.poll_next(&mut self.cursor, &meant, AT_ONCE, &mut context) {
                 Poll::Ready(batch) => {
                     self.unsent += batch.missed;
                     batch.lines.iter().for_each(|line| self.send_line(line, &mut context));
@@ -133,7 +156,11 @@ impl Follower {
                 Poll::Pending => {
                     ended = self.gather(&mut context);
                     let old = now_usec().saturating_sub(LINE_COMES_WITHIN);
-                    self.send_events(|event| event.event == "configured" || event.time < old);
+                    let routes = self.routes.clone();
+                    // Whose lines do not come have no place among others.
+                    let alone =
+                        |event: &Event| !event.instance.as_deref().is_none_or(|name| routes.is_meant(name));
+                    self.send_events(|event| event.event == "configured" || alone(event) || event.time < old);
                     if !ended {
                         thread::park();
                     }
@@ -200,6 +227,10 @@ impl Follower {
     }
 
     fn send_event(&mut self, event: &Event) {
+        // What happens to an instance is for the journal if anything of the stack's own is.
+        if !self.routes.common && !event.instance.as_deref().is_some_and(|name| self.routes.is_meant(name)) {
+            return;
+        }
         let life = event.instance.as_ref().map(|instance| {
             let lives = self.lives.entry(instance.clone()).or_default();
             *lives += u64::from(matches!(event.event.as_str(), "started" | "cannot-start"));

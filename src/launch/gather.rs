@@ -305,7 +305,7 @@ impl Files {
 /// The options as `config` wants them: each with what it came after.
 fn options(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Options {
     let Asked { stack, life, ceilings, names, output } = asked;
-    let OutputArgs { quiet, log, log_rotate, .. } = output;
+    let OutputArgs { quiet, pretty, log, log_rotate, history, .. } = output;
     let list = |id: &str, values: Vec<String>| Given { origin: origins.of(id), values };
     let one = |id: &str, value: Option<String>| list(id, value.into_iter().collect());
     Options {
@@ -336,10 +336,12 @@ fn options(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Option
         start_limit_burst: list("start_limit_burst", life.start_limit_burst),
         start_limit_interval: list("start_limit_interval", life.start_limit_interval),
         quiet: one("quiet", quiet.filter(|names| !names.is_empty())),
+        pretty: list("pretty", pretty),
         pty: list("pty", life.pty),
         exit_code: one("exit_code", life.exit_code),
         log: list("log", log),
         log_rotate: list("log_rotate", log_rotate),
+        history: one("history", history),
         directory: around.directory.clone(),
         env_precedence: one("env_precedence", stack.env_precedence),
         expand_env: stack.expand_env,

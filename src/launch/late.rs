@@ -96,7 +96,18 @@ fn late(arguments: &Start) -> Vec<Late> {
         stack_tasks,
         limits,
     } = ceilings;
-    let OutputArgs { quiet, no_prefix, no_timestamp, color, split_stderr, log, log_rotate, summary } = output;
+    let OutputArgs {
+        quiet,
+        pretty,
+        no_prefix,
+        no_timestamp,
+        color,
+        split_stderr,
+        log,
+        log_rotate,
+        history,
+        summary,
+    } = output;
     let ControlArgs { socket } = control;
 
     let mut late = Vec::new();
@@ -125,6 +136,7 @@ fn late(arguments: &Start) -> Vec<Late> {
         ("kill_mode", "kill-mode", kill_mode),
         ("can_die", "can-die", can_die),
         ("oneshot", "oneshot", oneshot),
+        ("pretty", "pretty", pretty),
         ("pty", "pty", pty),
         ("restart", "restart", restart),
         ("restart_sec", "restart-sec", restart_sec),
@@ -161,6 +173,7 @@ fn late(arguments: &Start) -> Vec<Late> {
     add("split_stderr", *split_stderr, true, down());
     add("log", !log.is_empty(), true, down());
     add("log_rotate", !log_rotate.is_empty(), true, down());
+    add("history", history.is_some(), true, down());
     add("summary", summary.is_some(), false, down());
     let shown = || "leave it out; nothing is shown here (lpm logs has it too)".to_owned();
     add("no_prefix", *no_prefix, false, shown());
@@ -173,7 +186,7 @@ fn late(arguments: &Start) -> Vec<Late> {
 /// `lpm set` for each item of these lists. One without a name is for those that are started, if it is a value, or
 /// is a name itself, if the setting is yes or no.
 fn settings(key: &str, values: &[String], names: &[String]) -> String {
-    let names_itself = ["can-die", "oneshot", "pty", "quiet"].contains(&key);
+    let names_itself = ["can-die", "oneshot", "pretty", "pty", "quiet"].contains(&key);
     let items = values.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|item| !item.is_empty());
     let set = |item: &str| {
         let (name, value) = match item.split_once('=') {

@@ -228,18 +228,23 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if let Some(launcher) = &plan.launcher {
         preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
     }
-    let kept = if journal.is_some() { BYTES_FOR_FOLLOWERS } else { BYTES_PER_INSTANCE };
-    let history = (plan.voice == Voice::Stack).then(|| History::new(kept));
+    let usual = if journal.is_some() { BYTES_FOR_FOLLOWERS } else { BYTES_PER_INSTANCE };
+    let kept = stack.logging.history.map_or(usual, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let in_journal = stack.logging.route.journal != config::Journal::No;
+    let history = (plan.voice == Voice::Stack).then(|| History::new(kept, in_journal));
     let chronicle = Arc::<Chronicle>::default();
     let journal = match (journal, &history) {
         (Some((socket, identity)), Some(history)) => {
             let (history, chronicle) = (Arc::clone(history), Arc::clone(&chronicle));
-            Some(Journal::start(socket, identity, history, chronicle).map_err(cannot)?)
+            Some(
+                Journal::start(socket, identity, history, chronicle, sinks::routes(&stack))
+                    .map_err(cannot)?,
+            )
         }
         _ => None,
     };
     let setup = Setup {
-        shown: plan.voice == Voice::OneOff || stack.logging.stdout.is_some(),
+        shown: sinks::shown(&stack, plan.voice),
         stack: Arc::new(stack),
         output: plan.output,
         layout: plan.layout,
@@ -482,7 +487,7 @@ const FEWEST_CLIENTS: u64 = 8;
 fn open_files(stack: &Stack, split: bool) -> u64 {
     // A terminal cannot be split.
     let of = |instance: &config::Instance| FILES_OF_INSTANCE + u64::from(split && !instance.pty);
-    let logs = LogFiles::descriptors(&stack.logging.files, stack.instances.len() as u64);
+    let logs = LogFiles::descriptors(&stack.log_files(), stack.instances.len() as u64);
     OWN_FILES + logs + stack.instances.iter().map(of).sum::<u64>()
 }
 

@@ -11,7 +11,7 @@ use crate::driver::Voice;
 use crate::error::{Error, words};
 use crate::journal;
 use crate::linux::journal::{Journal as JournalSocket, SOCKET};
-use crate::output::LogFiles;
+use crate::output::{LogFiles, Shown};
 
 /// Whether the journal listens.
 pub fn has_journal() -> bool {
@@ -29,7 +29,7 @@ pub(super) fn journal(
     stack: &Stack,
     plan: &Plan,
 ) -> Result<Option<(JournalSocket, journal::Identity)>, Error> {
-    if plan.voice == Voice::OneOff || !stack.logging.journald {
+    if plan.voice == Voice::OneOff || stack.routes().all(|route| route.journal == config::Journal::No) {
         return Ok(None);
     }
     let socket = JournalSocket::connect(Path::new(SOCKET)).map_err(|errno| {
@@ -44,6 +44,23 @@ pub(super) fn journal(
     Ok(Some((socket, journal::Identity { stack: stack.name.clone(), run })))
 }
 
+/// What goes to standard output.
+pub(super) fn shown(stack: &Stack, voice: Voice) -> Shown {
+    match voice {
+        Voice::OneOff => Shown::All,
+        Voice::Stack if stack.logging.route.stdout => Shown::All,
+        Voice::Stack if stack.routes().any(|route| route.stdout) => Shown::Sources,
+        Voice::Stack => Shown::Nothing,
+    }
+}
+
+/// Who is for the journal.
+pub(super) fn routes(stack: &Stack) -> journal::Routes {
+    let is = |route: &config::Route| route.journal != config::Journal::No;
+    let own = stack.instances.iter().filter_map(|one| Some((one.name.clone(), is(one.route.as_ref()?))));
+    journal::Routes { common: is(&stack.logging.route), own: own.collect() }
+}
+
 /// The log files, opened. A command that is run once has none.
 ///
 /// # Errors
@@ -52,13 +69,15 @@ pub(super) fn files(stack: &Stack, plan: &Plan) -> Result<LogFiles, Error> {
     if plan.voice == Voice::OneOff {
         return Ok(LogFiles::default());
     }
-    let config::Logging { files, rotation, .. } = &stack.logging;
-    LogFiles::open(files, *rotation, plan.layout.prefix, plan.file_times).map_err(|(path, errno)| {
-        let why = match errno {
-            Errno::INVAL => "is not a regular file".to_owned(),
-            Errno::LOOP => "is a symbolic link".to_owned(),
-            errno => format!("cannot be opened: {}", words(errno)),
-        };
-        Error::new(format!("--log: {} {why}", path.display()))
-    })
+    let config::Logging { route, rotation, .. } = &stack.logging;
+    LogFiles::open(&route.files, &stack.log_files(), *rotation, plan.layout.prefix, plan.file_times).map_err(
+        |(path, errno)| {
+            let why = match errno {
+                Errno::INVAL => "is not a regular file".to_owned(),
+                Errno::LOOP => "is a symbolic link".to_owned(),
+                errno => format!("cannot be opened: {}", words(errno)),
+            };
+            Error::new(format!("--log: {} {why}", path.display()))
+        },
+    )
 }

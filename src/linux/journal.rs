@@ -19,6 +19,9 @@ use rustix::net::{
 /// Where systemd-journald listens.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
+/// Where it listens for streams.
+pub const STREAMS: &str = "/run/systemd/journal/stdout";
+
 /// How long one attempt to send may take.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -75,6 +78,33 @@ impl Journal {
         self.socket = Some(socket);
         Ok(())
     }
+}
+
+/// A stream that the journal takes as the standard output of whoever has it, each line in the name of `identifier`:
+/// the entry's `_PID` and cgroup are the writer's. A leading `<n>` is a line's priority.
+///
+/// The protocol is sd_journal_stream_fd(3)'s: a header of lines, and then the stream itself. Whoever calls this may
+/// have to wait for [`PATIENCE`].
+///
+/// # Errors
+/// Nobody listens at `path`, or nobody did in time (`EAGAIN`).
+pub fn stream(path: &Path, identifier: &str) -> Result<OwnedFd, Errno> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::shutdown(&socket, rustix::net::Shutdown::Read)?;
+    let _ = sockopt::set_socket_send_buffer_size(&socket, BUFFER);
+    // Identifier, unit, priority, whether `<n>` is looked for; not to syslog, the kernel's log or the console.
+    let header = format!("{identifier}\n\n6\n1\n0\n0\n0\n");
+    let mut rest = header.as_bytes();
+    while !rest.is_empty() {
+        let sent = rustix::net::send(&socket, rest, SendFlags::NOSIGNAL)?;
+        rest = &rest[sent..];
+    }
+    // Whoever writes waits as long as it takes.
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, None)?;
+    Ok(socket)
 }
 
 /// An entry that no datagram holds, in a file that nobody can change any more.

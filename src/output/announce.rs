@@ -113,7 +113,7 @@ pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
         Announcement::StoppingAll(None) => "sending each process its stop signal".to_owned(),
         Announcement::KillingAll => "sending SIGKILL to all processes".to_owned(),
         Announcement::Forwarding(signal) => format!("{signal} received, forwarding it to all processes"),
-        Announcement::HangUpIgnored if stack.logging.files.is_empty() => {
+        Announcement::HangUpIgnored if stack.log_files().is_empty() => {
             "SIGHUP received, nothing to reload".to_owned()
         }
         Announcement::HangUpIgnored => "SIGHUP received, log files are opened anew".to_owned(),

@@ -11,6 +11,7 @@
 //!
 //! The files are named by instances alone, are regular files, and are never reached through a symbolic link.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,10 @@ const DIRECTORY: Mode = Mode::from_raw_mode(0o750);
 #[derive(Default)]
 pub struct LogFiles {
     places: Vec<Place>,
+    /// Where the lines of everybody go who has no route of his own.
+    common: Vec<usize>,
+    /// By name.
+    routes: HashMap<Arc<str>, Vec<usize>>,
     files: Vec<File>,
     rotation: Rotation,
     /// What stands before a line: the time, and the rest.
@@ -56,6 +61,8 @@ struct Place {
     /// The one file; `None`: one for each instance.
     only: Option<FileId>,
     form: Form,
+    /// What it was opened for.
+    wanted: LogFile,
 }
 
 struct File {
@@ -80,47 +87,82 @@ struct File {
 pub(super) struct FileId(usize);
 
 impl LogFiles {
-    /// Makes the directories and opens the files that are for all. `prefix` and `timestamps` as on the terminal.
+    /// Makes the directories and opens the files that are for all of those that use them. `common`: for everybody who
+    /// has no route of his own, `others` for those who have. `prefix` and `timestamps` as on the terminal.
     ///
     /// # Errors
     /// What cannot be opened, and why.
     pub fn open(
-        wanted: &[LogFile],
+        common: &[LogFile],
+        others: &[LogFile],
         rotation: Rotation,
         prefix: bool,
         timestamps: bool,
     ) -> Result<LogFiles, (PathBuf, Errno)> {
         let mut files =
             LogFiles { rotation, prefix, timestamps: prefix && timestamps, ..LogFiles::default() };
-        for LogFile { path, each, form } in wanted {
-            let failed = |errno| (path.clone(), errno);
-            let (directory, name) = match (each, path.file_name()) {
-                (true, _) => (path.as_path(), None),
-                (false, Some(name)) => {
-                    let name = name.to_str().ok_or(failed(Errno::ILSEQ))?;
-                    (path.parent().unwrap_or(Path::new("/")), Some(name.to_owned()))
-                }
-                (false, None) => return Err(failed(Errno::ISDIR)),
-            };
-            if *each {
-                make_directories(directory).map_err(failed)?;
-            }
-            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-            let opened = openat(CWD, directory, flags, Mode::empty()).map_err(failed)?;
-            let at = files.places.len();
-            files.places.push(Place {
-                directory: opened,
-                path: directory.to_owned(),
-                only: None,
-                form: *form,
-            });
-            if let Some(name) = name {
-                let id = files.add(at, name);
-                files.files[id.0].open(&files.places[at]).map_err(failed)?;
-                files.places[at].only = Some(id);
-            }
+        for wanted in common {
+            let at = files.place(wanted).map_err(|errno| (wanted.path.clone(), errno))?;
+            files.common.push(at);
+        }
+        for wanted in others {
+            files.place(wanted).map_err(|errno| (wanted.path.clone(), errno))?;
         }
         Ok(files)
+    }
+
+    /// What stands in this name goes into those from now on.
+    pub(super) fn route(&mut self, label: &Label, wanted: &[LogFile]) {
+        let mut places = Vec::new();
+        for wanted in wanted {
+            match self.place(wanted) {
+                Ok(at) => places.push(at),
+                Err(errno) => {
+                    let path = wanted.path.display().to_string();
+                    self.news.push(announce::log_file_not_opened(&path, &reason(errno)));
+                }
+            }
+        }
+        self.routes.insert(Arc::clone(label.shared_name()), places);
+    }
+
+    /// The place that was opened for this, or is opened now.
+    fn place(&mut self, wanted: &LogFile) -> Result<usize, Errno> {
+        if let Some(known) = self.places.iter().position(|place| place.wanted == *wanted) {
+            return Ok(known);
+        }
+        let LogFile { path, each, form } = wanted;
+        let (directory, name) = match (each, path.file_name()) {
+            (true, _) => (path.as_path(), None),
+            (false, Some(name)) => {
+                let name = name.to_str().ok_or(Errno::ILSEQ)?;
+                (path.parent().unwrap_or(Path::new("/")), Some(name.to_owned()))
+            }
+            (false, None) => return Err(Errno::ISDIR),
+        };
+        if *each {
+            make_directories(directory)?;
+        }
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = openat(CWD, directory, flags, Mode::empty())?;
+        let mut place = Place {
+            directory: opened,
+            path: directory.to_owned(),
+            only: None,
+            form: *form,
+            wanted: wanted.clone(),
+        };
+        let at = self.places.len();
+        if let Some(name) = name {
+            let id = self.add(at, name);
+            if let Err(errno) = self.files[id.0].open(&place) {
+                self.files.pop();
+                return Err(errno);
+            }
+            place.only = Some(id);
+        }
+        self.places.push(place);
+        Ok(at)
     }
 
     /// Whether there are none.
@@ -136,7 +178,9 @@ impl LogFiles {
 
     /// The files that an instance's lines go to.
     pub(super) fn of(&mut self, label: &Label) -> Arc<[FileId]> {
-        (0..self.places.len())
+        let places = self.routes.get(label.shared_name()).unwrap_or(&self.common).clone();
+        places
+            .into_iter()
             .map(|at| match self.places[at].only {
                 Some(id) => id,
                 None => {
@@ -454,7 +498,7 @@ mod tests {
             let directory = tempfile::tempdir().expect("a directory");
             let wanted = |path: &str, each, form| LogFile { path: directory.path().join(path), each, form };
             let wanted = [wanted("log", true, Form::Text), wanted("all.log", false, Form::Text)];
-            let files = LogFiles::open(&wanted, rotation, true, false).expect("a fresh directory");
+            let files = LogFiles::open(&wanted, &[], rotation, true, false).expect("a fresh directory");
             Rig { directory, files }
         }
 
@@ -590,7 +634,7 @@ mod tests {
             .expect("a fresh directory");
         let open = |path: &Path, each| {
             let wanted = LogFile { path: path.to_owned(), each, form: Form::Json };
-            LogFiles::open(&[wanted], Rotation::default(), true, true).err().map(|(_, errno)| errno)
+            LogFiles::open(&[wanted], &[], Rotation::default(), true, true).err().map(|(_, errno)| errno)
         };
         // A pipe without a reader, and one with.
         assert_eq!(open(&pipe, false), Some(Errno::NXIO));

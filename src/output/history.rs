@@ -48,6 +48,8 @@ const FIRST: usize = 4096;
 #[derive(Debug)]
 pub struct History {
     bound: usize,
+    /// What no route is known of is for the journal.
+    journal: bool,
     kept: Mutex<Kept>,
 }
 
@@ -67,6 +69,15 @@ pub struct Line {
     pub text: Vec<u8>,
     /// The line is longer than this: the next of this instance and origin goes on with it.
     pub continues: bool,
+}
+
+/// In whose name lines stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whose<'a> {
+    /// `web.1`, or `system`.
+    pub name: &'a str,
+    /// They are for the journal.
+    pub journal: bool,
 }
 
 /// Who said a line, where.
@@ -99,18 +110,19 @@ pub struct Batch {
 }
 
 impl History {
-    /// One that keeps so many bytes of each instance.
-    pub fn new(bytes_per_instance: usize) -> Arc<History> {
-        Arc::new(History { bound: bytes_per_instance, kept: Mutex::default() })
+    /// One that keeps so many bytes of each instance. `journal`: what is said is for the journal, unless it has a
+    /// route that says otherwise.
+    pub fn new(bytes_per_instance: usize, journal: bool) -> Arc<History> {
+        Arc::new(History { bound: bytes_per_instance, journal, kept: Mutex::default() })
     }
 
     /// The newest `last` lines (`None`: all that are kept) of the instances that are wanted, in order, and where
     /// following them goes on: a line that comes in meanwhile is either among these or the cursor's next.
-    pub fn lines(&self, wanted: &dyn Fn(&str) -> bool, last: Option<usize>) -> (Vec<Line>, Cursor) {
+    pub fn lines(&self, wanted: &dyn Fn(Whose<'_>) -> bool, last: Option<usize>) -> (Vec<Line>, Cursor) {
         let (read, rings) = {
             let kept = self.lock();
             let read: Vec<u64> = kept.rings.iter().map(Ring::said).collect();
-            let rings: Vec<usize> = (0..read.len()).filter(|&at| wanted(&kept.rings[at].instance)).collect();
+            let rings: Vec<usize> = (0..read.len()).filter(|&at| wanted(kept.rings[at].whose())).collect();
             (read, rings)
         };
         let mut lines = Vec::new();
@@ -132,7 +144,7 @@ impl History {
     pub fn poll_next(
         &self,
         cursor: &mut Cursor,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &dyn Fn(Whose<'_>) -> bool,
         most: usize,
         context: &mut Context<'_>,
     ) -> Poll<Batch> {
@@ -142,7 +154,7 @@ impl History {
         // The next of each ring: its number in the sequence, which ring.
         let mut next = BinaryHeap::new();
         for (at, ring) in kept.rings.iter().enumerate() {
-            if ring.said() == cursor.read[at] || !wanted(&ring.instance) {
+            if ring.said() == cursor.read[at] || !wanted(ring.whose()) {
                 continue;
             }
             let missed = ring.gone.saturating_sub(cursor.read[at]);
@@ -169,9 +181,17 @@ impl History {
         Poll::Ready(batch)
     }
 
+    /// Whether what stands in this name is for the journal. Otherwise it is as with everything that no route is
+    /// known of ([`History::new`]).
+    pub(super) fn route(&self, instance: &Arc<str>, journal: bool) {
+        let mut kept = self.lock();
+        let ring = kept.ring(instance, self.journal);
+        kept.rings[ring.0].journal = journal;
+    }
+
     /// The ring of an instance, made if it is the first time.
     pub(super) fn ring(&self, instance: &Arc<str>) -> RingId {
-        self.lock().ring(instance)
+        self.lock().ring(instance, self.journal)
     }
 
     /// Takes in what a source said, and empties the sheet's list of what is new.
@@ -276,11 +296,12 @@ struct Kept {
 }
 
 impl Kept {
-    fn ring(&mut self, instance: &Arc<str>) -> RingId {
+    fn ring(&mut self, instance: &Arc<str>, journal: bool) -> RingId {
         let known = self.rings.iter().position(|ring| ring.instance == *instance);
         RingId(known.unwrap_or_else(|| {
             self.rings.push(Ring {
                 instance: Arc::clone(instance),
+                journal,
                 entries: VecDeque::new(),
                 text: VecDeque::new(),
                 end: 0,
@@ -295,6 +316,8 @@ impl Kept {
 #[derive(Debug)]
 struct Ring {
     instance: Arc<str>,
+    /// It is for the journal.
+    journal: bool,
     entries: VecDeque<Entry>,
     text: VecDeque<u8>,
     /// How much text there was in all, modulo 2^32: where the next line starts.
@@ -313,6 +336,10 @@ struct Entry {
 }
 
 impl Ring {
+    fn whose(&self) -> Whose<'_> {
+        Whose { name: &self.instance, journal: self.journal }
+    }
+
     /// How many lines there were in all.
     fn said(&self) -> u64 {
         self.gone + self.entries.len() as u64
@@ -483,7 +510,7 @@ mod tests {
 
     #[test]
     fn lines_of_several_come_back_in_the_order_in_which_they_came_in() {
-        let history = History::new(BYTES_PER_INSTANCE);
+        let history = History::new(BYTES_PER_INSTANCE, false);
         let n = names(2);
         say(&history, &n[0], b"one\ntwo\n");
         history.say(&n[1], 8, "started with pid 7", false);
@@ -506,7 +533,7 @@ mod tests {
         assert_eq!((lines[1].time_usec, lines[2].time_usec), (7, 8));
         assert!(lines.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
         assert_eq!(
-            texts(&history.lines(&|name| name != "b.1", Some(3)).0),
+            texts(&history.lines(&|whose| whose.name != "b.1", Some(3)).0),
             ["a.1 two", "system bye", "system bye"]
         );
         assert!(history.lines(&|_| true, Some(0)).0.is_empty());
@@ -518,7 +545,7 @@ mod tests {
 
     #[test]
     fn a_chatty_one_pushes_out_its_own_lines_alone() {
-        let history = History::new(2000);
+        let history = History::new(2000, false);
         let n = names(2);
         say(&history, &n[1], b"quiet\n");
         (0..1000).for_each(|line| say(&history, &n[0], format!("line {line:04}\n").as_bytes()));
@@ -530,7 +557,7 @@ mod tests {
 
     #[test]
     fn a_ring_grows_with_what_is_in_it_up_to_its_bound() {
-        let history = History::new(BYTES_PER_INSTANCE);
+        let history = History::new(BYTES_PER_INSTANCE, false);
         let n = names(1);
         let capacity = |history: &History| {
             let kept = history.lock();
@@ -551,7 +578,7 @@ mod tests {
 
     #[test]
     fn a_long_line_comes_in_pieces_that_say_so() {
-        let history = History::new(BYTES_PER_INSTANCE);
+        let history = History::new(BYTES_PER_INSTANCE, false);
         let n = names(1);
         let (mut cutter, mut long) = (Cutter::default(), vec![b'y'; 150_000]);
         long.extend_from_slice(b"END\nnext\n");
@@ -572,13 +599,13 @@ mod tests {
 
     #[test]
     fn a_follower_is_told_how_many_lines_it_missed() {
-        let history = History::new(10 * (ENTRY + 2));
+        let history = History::new(10 * (ENTRY + 2), false);
         let n = names(2);
         say(&history, &n[0], b"0\n1\n");
         say(&history, &n[1], b"x\n");
-        let (lines, mut cursor) = history.lines(&|name| name == "a.1", Some(1));
+        let (lines, mut cursor) = history.lines(&|whose| whose.name == "a.1", Some(1));
         assert_eq!(texts(&lines), ["a.1 1"]);
-        let wanted = |name: &str| name == "a.1";
+        let wanted = |whose: Whose<'_>| whose.name == "a.1";
         let mut poll = |history: &History, most| {
             history.poll_next(&mut cursor, &wanted, most, &mut Context::from_waker(Waker::noop()))
         };
@@ -607,7 +634,7 @@ mod tests {
                 self.0.lock().unwrap().send(()).unwrap();
             }
         }
-        let history = History::new(20_000);
+        let history = History::new(20_000, false);
         let n = names(4);
         let (_, mut cursor) = history.lines(&|_| true, None);
         let writers: Vec<_> = n
@@ -663,7 +690,7 @@ mod tests {
         /// Held against all lines ever said in one list, which of them are kept being worked out anew each time.
         #[test]
         fn agrees_with_a_plain_list(steps in prop::collection::vec(step(), 1..60), bound in 100usize..800) {
-            let history = History::new(bound);
+            let history = History::new(bound, false);
             let n = names(3);
             let mut all: Vec<(usize, Vec<u8>)> = Vec::new();
             // For each number of instances wanted: what that follower has behind it, by place in `all`.
@@ -694,7 +721,7 @@ mod tests {
                         say(&history, &n[who], &chunk);
                     }
                     Step::Begin(who, last) => {
-                        let wanted = |name: &str| n[..who].iter().any(|known| **known == *name);
+                        let wanted = |whose: Whose<'_>| n[..who].iter().any(|known| **known == *whose.name);
                         let (lines, cursor) = history.lines(&wanted, last);
                         let kept = kept(&all);
                         let mut model: Vec<&[u8]> = all.iter().zip(&kept)
@@ -706,7 +733,7 @@ mod tests {
                         followers[who] = (vec![true; all.len()], cursor);
                     }
                     Step::Follow(who, most) => {
-                        let wanted = |name: &str| n[..who].iter().any(|known| **known == *name);
+                        let wanted = |whose: Whose<'_>| n[..who].iter().any(|known| **known == *whose.name);
                         let (behind, cursor) = &mut followers[who];
                         behind.resize(all.len(), false);
                         let mut context = Context::from_waker(Waker::noop());

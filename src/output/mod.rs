@@ -42,7 +42,8 @@
 //! with signals blocked if handlers must not run here; handlers that only write a byte to a pipe (tokio's)
 //! may run anywhere.
 //!
-//! This module refuses to know what a line means, which process wrote it, or why it ended.
+//! This module refuses to know which process wrote a line, or why it ended; and what it means, unless records are
+//! to be written for people (`--pretty`).
 
 pub mod announce;
 pub mod cause;
@@ -50,7 +51,6 @@ mod emulator;
 pub mod files;
 pub mod history;
 pub mod json;
-pub mod level;
 pub mod lines;
 mod modes;
 mod outlet;
@@ -62,7 +62,6 @@ pub mod summary;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
-pub mod trace;
 mod waiting;
 mod zone;
 
@@ -77,6 +76,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::config::LogFile;
 pub use files::LogFiles;
 use history::History;
 use screen::Screen;
@@ -106,6 +106,8 @@ pub enum Stream {
 pub enum Treatment {
     /// Print it; control sequences are shown where the layout asks for it.
     Print,
+    /// The same, JSON and logfmt lines written for people (`--pretty`).
+    PrintPretty,
     /// Print it as it is: the source has a terminal of its own (`--pty`).
     PrintRaw,
     /// Read it and don't print it (`--quiet`).
@@ -148,14 +150,36 @@ pub enum Notice {
 pub struct Sinks {
     /// Standard output. It may be blocking or not; it is written to by the log thread alone.
     pub stdout: OwnedFd,
-    /// Whether anything goes there.
-    pub shown: bool,
+    /// What goes there.
+    pub shown: Shown,
     /// How lines look there.
     pub layout: Layout,
     /// What keeps all lines, if somebody may want them.
     pub history: Option<Arc<History>>,
     /// Log files.
     pub files: LogFiles,
+}
+
+/// What goes to standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// What those sources say that are printed.
+    Sources,
+    /// That, and what lpm says.
+    All,
+}
+
+/// Where what stands in one name goes, if that is somewhere else than where the rest goes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Whose.
+    pub label: Label,
+    /// Into these files.
+    pub files: Vec<LogFile>,
+    /// Whether it is for the journal.
+    pub journal: bool,
 }
 
 /// The driver's handle on the log thread. No call waits. Dropping it ends the thread once the orders are
@@ -185,6 +209,12 @@ impl Log {
         self.orders.push(Order::Open(source, fd.into()));
     }
 
+    /// From now on what stands in this name goes there: what the instance says, and what lpm says of it. Standard
+    /// output shows what is said of it in any case.
+    pub fn route(&self, route: Route) {
+        self.orders.push(Order::Route(route));
+    }
+
     /// Prints a line of lpm's own. While nobody reads standard output, so many lines are kept, and those
     /// after them counted.
     pub fn say(&self, label: &Label, text: impl Into<String>) {
@@ -207,9 +237,9 @@ impl Log {
         self.orders.push(Order::Settle(source));
     }
 
-    /// Prints what the source says from now on, or only reads it (`quiet`).
-    pub fn show(&self, source: SourceId, shown: bool) {
-        self.orders.push(Order::Show(source, shown));
+    /// Treats what the source says from now on in another way.
+    pub fn treat(&self, source: SourceId, treatment: Treatment) {
+        self.orders.push(Order::Treat(source, treatment));
     }
 
     /// Settles the source and stops reading it, whoever may still hold the other end.
@@ -259,7 +289,8 @@ enum Order {
     Open(Source, Arc<OwnedFd>),
     Say(Label, String, bool),
     Settle(SourceId),
-    Show(SourceId, bool),
+    Treat(SourceId, Treatment),
+    Route(Route),
     Close(SourceId),
     Reopen,
     Mark(u64),

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use super::lines::Piece;
 use super::outlet::{Outlet, Turn, reason};
 use super::terminal::{Clock, Escaper, Label, Layout, Prefix};
-use super::{Notice, SourceId, Stream, announce, json};
+use super::{Notice, Shown, SourceId, Stream, announce, json};
+use crate::meaning::structured::pretty;
 
 /// The batch is written at the end of every turn and whenever it would become larger than this.
 const BATCH: usize = 256 * 1024;
@@ -19,6 +20,8 @@ const BATCH: usize = 256 * 1024;
 /// Standard output, with a batch before it.
 pub(super) struct Page {
     stdout: Outlet,
+    /// What lpm says goes there.
+    own: bool,
     batch: Vec<u8>,
     layout: Layout,
     /// Now, in microseconds since 1970 in UTC.
@@ -44,23 +47,26 @@ pub(super) struct Voice {
     prefix: Prefix,
     /// Control sequences are to be shown.
     escaper: Option<Escaper>,
+    /// Records are to be written for people.
+    pub(super) pretty: bool,
     /// The line was broken off; what comes next is the rest of it.
     continued: bool,
 }
 
 impl Page {
-    /// `shown`: whether anything is to go there.
+    /// `shown`: what is to go there.
     pub(super) fn new(
         stdout: OwnedFd,
-        shown: bool,
+        shown: Shown,
         layout: Layout,
         notify: Box<dyn Fn(Notice) + Send>,
     ) -> Page {
         let mut stdout = Outlet::new(stdout);
-        if !shown {
+        if shown == Shown::Nothing {
             stdout.give_up();
         }
-        Page { stdout, batch: Vec::new(), layout, now: 0, clock: Clock::default(), hold: None, notify }
+        let own = shown == Shown::All;
+        Page { stdout, own, batch: Vec::new(), layout, now: 0, clock: Clock::default(), hold: None, notify }
     }
 
     pub(super) fn stdout(&self) -> BorrowedFd<'_> {
@@ -75,7 +81,7 @@ impl Page {
     pub(super) fn voice(&self, label: Label, stream: Stream, raw: bool) -> Voice {
         let prefix = Prefix::new(&self.layout, &label, stream);
         let escaper = (self.layout.escape_controls && !raw).then(Escaper::default);
-        Voice { label, stream, prefix, escaper, continued: false }
+        Voice { label, stream, prefix, escaper, pretty: false, continued: false }
     }
 
     /// Whether lines are printed on a terminal.
@@ -128,7 +134,7 @@ impl Page {
                 }
                 json::put(&mut self.batch, self.now, voice.label.name(), voice.stream, piece);
             }
-            Piece::Whole(line) if voice.escaper.is_none() && !voice.continued => {
+            Piece::Whole(line) if voice.escaper.is_none() && !voice.continued && !voice.pretty => {
                 let prefix = voice.prefix.at(&self.clock);
                 if self.batch.len() + prefix.len() + line.len() > BATCH {
                     self.flush();
@@ -145,6 +151,19 @@ impl Page {
     }
 
     fn print_rest(&mut self, source: SourceId, voice: &mut Voice, piece: Piece<'_>) {
+        if let Piece::Whole(line) = piece
+            && voice.pretty
+            && !voice.continued
+            && let Some(lines) = pretty(line, self.layout.colour, !self.layout.timestamps)
+        {
+            for line in lines {
+                let prefix = voice.prefix.at(&self.clock);
+                self.put(prefix);
+                self.put(line.as_bytes());
+                self.put(b"\n");
+            }
+            return;
+        }
         let text = match piece {
             // The newline that ended the broken line has been printed in its place.
             Piece::Whole(b"\n") if voice.continued => {
@@ -191,7 +210,7 @@ impl Page {
     /// Prints a line of lpm's own.
     pub(super) fn say(&mut self, label: &Label, text: &str) {
         debug_assert!(self.hold.is_none(), "orders wait for the end of a long line");
-        if self.is_gone() {
+        if self.is_gone() || !self.own {
             return;
         }
         if self.layout.json {
@@ -282,7 +301,7 @@ mod tests {
             escape_controls: false,
             json: false,
         };
-        (Page::new(stdout, true, layout, Box::new(move |n| tell.send(n).unwrap_or(()))), notices)
+        (Page::new(stdout, Shown::All, layout, Box::new(move |n| tell.send(n).unwrap_or(()))), notices)
     }
 
     fn say(page: &mut Page, text: &str) {

@@ -45,7 +45,9 @@ use super::page::{Page, Voice};
 use super::screen::Screen;
 use super::sequence::Plain;
 use super::terminal::Label;
-use super::{CHUNK, Notice, Order, Orders, Source, SourceId, Stream, Treatment, announce, set_nonblocking};
+use super::{
+    CHUNK, Notice, Order, Orders, Route, Source, SourceId, Stream, Treatment, announce, set_nonblocking,
+};
 
 /// What epoll says for the bell and for standard output; no source has these numbers.
 const BELL: u64 = u64::MAX;
@@ -214,10 +216,20 @@ impl Pump {
                 Order::Open(source, fd) => self.open(source, fd),
                 Order::Say(label, text, event) => self.tell(&label, &text, event),
                 Order::Settle(id) => self.settle(id),
-                Order::Show(id, shown) => {
+                Order::Treat(id, treatment) => {
                     // What was written before is treated as before.
                     self.settle(id);
-                    self.sources.entry(id).and_modify(|open| open.shown = shown);
+                    self.sources.entry(id).and_modify(|open| {
+                        open.shown = treatment != Treatment::Discard;
+                        open.voice.pretty = treatment == Treatment::PrintPretty;
+                    });
+                }
+                Order::Route(Route { label, files, journal }) => {
+                    self.files.route(&label, &files);
+                    if let Some(history) = &self.history {
+                        history.route(label.shared_name(), journal);
+                    }
+                    self.tell_of_files();
                 }
                 Order::Close(id) => {
                     self.settle(id);
@@ -265,7 +277,8 @@ impl Pump {
             screen.reset();
             Terminal { screen, plain: Plain::default(), modes: on_terminal.then(Modes::default) }
         });
-        let voice = self.page.voice(label.clone(), stream, raw);
+        let mut voice = self.page.voice(label.clone(), stream, raw);
+        voice.pretty = treatment == Treatment::PrintPretty;
         let shown = treatment != Treatment::Discard;
         let cutter = Cutter::default();
         let open = Open { fd, cutter, voice, stream, shown, label, ring, files, terminal };

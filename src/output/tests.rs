@@ -79,7 +79,7 @@ fn start(stdout: OwnedFd, layout: Layout) -> (Log, Receiver<Notice>) {
 
 fn start_with(stdout: OwnedFd, layout: Layout, history: Option<Arc<History>>) -> (Log, Receiver<Notice>) {
     let (tell, notices) = channel();
-    let sinks = Sinks { stdout, shown: true, layout, history, files: LogFiles::default() };
+    let sinks = Sinks { stdout, shown: Shown::All, layout, history, files: LogFiles::default() };
     let log = Log::start(sinks, Box::new(move |n| tell.send(n).unwrap_or(()))).unwrap();
     (log, notices)
 }
@@ -577,7 +577,7 @@ fn what_a_program_asks_its_terminal_is_answered_there_and_not_printed() {
 #[test]
 fn a_quiet_terminal_is_kept_and_not_shown() {
     let (out, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    let history = History::new(history::BYTES_PER_INSTANCE);
+    let history = History::new(history::BYTES_PER_INSTANCE, false);
     let (log, notices) = start_with(stdout, PLAIN, Some(Arc::clone(&history)));
     let mut rig = Rig { log, notices, out: out.into() };
     let (master, mut terminal) = terminal();
@@ -596,7 +596,7 @@ fn a_quiet_terminal_is_kept_and_not_shown() {
 #[test]
 fn history_is_what_was_said_and_can_be_read_while_the_output_is_stuck() {
     let (out, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    let history = History::new(history::BYTES_PER_INSTANCE);
+    let history = History::new(history::BYTES_PER_INSTANCE, false);
     let layout = Layout { escape_controls: true, ..PLAIN };
     let (log, notices) = start_with(stdout, layout, Some(Arc::clone(&history)));
     let mut rig = Rig { log, notices, out: out.into() };
@@ -612,7 +612,7 @@ fn history_is_what_was_said_and_can_be_read_while_the_output_is_stuck() {
     assert!(lines.iter().all(|line| &*line.instance == "a.1" && line.time_usec > 1 << 50));
     // More than the pipe of standard output takes, and nobody reads that.
     two.write_all(&b"stuck\n".repeat(10_000)).unwrap();
-    let wanted = |name: &str| name == "b.1";
+    let wanted = |whose: history::Whose<'_>| whose.name == "b.1";
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut seen = 0;
     while seen < 10_000 {

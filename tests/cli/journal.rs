@@ -166,3 +166,34 @@ fn who_stops_does_not_wait_for_a_journal_that_does_not_read() {
     assert!(ended.out.trim().parse::<u32>().is_ok_and(|lines| lines > 10_000), "{}", ended.out);
     assert!(ended.err.contains("the journal did not take the last lines in time"), "{}", ended.err);
 }
+
+#[test]
+fn what_an_instance_sends_itself_is_its_own() {
+    const NAME: &str = "what_an_instance_sends_itself_is_its_own";
+    let stack = Stack::with("journal-direct", "web: echo \"pid $$ of $JOURNAL_STREAM\"; echo '<3>bad'; exit 3\nclock: echo seen; sleep 0.2\n")
+        .file("lpm.toml", "[defaults]\ncan-die = true\n[process.web]\nlog = \"journald-direct\"\n[process.clock]\nlog = \"terminal\"\n");
+    let script = "lpm start --log-rotate '' || true; echo ----; entries";
+    let Some(ended) = with_journal(NAME, &stack, script) else { return };
+    let ended = ended.with_code(0);
+    let (shown, _) = ended.out.split_once("----").expect("both");
+    assert!(shown.contains("clock.1 | seen") && !shown.contains("of "), "{shown}");
+    let all = entries(&ended);
+    let first =
+        all.iter().find(|entry| entry["MESSAGE"].as_str().is_some_and(|text| text.starts_with("pid ")));
+    let first = first.unwrap_or_else(|| panic!("its own line in {all:#?}"));
+    let text = first["MESSAGE"].as_str().expect("text");
+    assert_eq!(
+        text,
+        format!(
+            "pid {} of {}",
+            first["_PID"].as_str().expect("who"),
+            text.rsplit(' ').next().expect("where")
+        )
+    );
+    assert!(text.contains(':'), "it is told where it writes: {text}");
+    assert_eq!((&first["SYSLOG_IDENTIFIER"], &first["_TRANSPORT"]), (&"web.1".into(), &"stdout".into()));
+    assert_eq!(find(&all, "MESSAGE", "bad")["PRIORITY"], "3");
+    // What happens to it, lpm tells; of the others the journal has nothing.
+    assert_eq!(find(&all, "LPM_EVENT", "ended")["LPM_INSTANCE"], "web.1");
+    assert!(all.iter().all(|entry| entry["LPM_INSTANCE"] != "clock.1"), "{all:#?}");
+}

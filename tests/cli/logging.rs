@@ -171,8 +171,8 @@ fn what_cannot_be_logged_to_is_refused_before_anything_starts() {
         ("json=dir.log", "lpm: --log: DIR/dir.log cannot be opened: Is a directory\n"),
         (
             "syslog",
-            "lpm: --log: \"syslog\" is no place for lines (write terminal, journald, json, json=FILE, \
-             file=DIR or file=NAME.log)\n",
+            "lpm: --log: \"syslog\" is no place for lines (write terminal, journald, journald-direct, json, \
+             json=FILE, file=DIR, file=NAME.log or none)\n",
         ),
         ("json,terminal", "lpm: --log: terminal and json both go to standard output (write json=FILE)\n"),
     ] {
@@ -195,4 +195,54 @@ fn where_lines_go_does_not_change_while_the_stack_runs() {
     let ended = stack.tells(&["reload"]).with_code(0);
     assert!(ended.err.contains("log: not while the stack runs"), "{}{}", ended.out, ended.err);
     run.stops();
+}
+
+#[test]
+fn a_process_type_has_a_route_of_its_own() {
+    let stack = Stack::with("log-routes", "web: echo from web\nworker: echo from worker; exit 3\n").file(
+        "lpm.toml",
+        "[stack]\nlog = \"terminal,file=all.log\"\n[defaults]\ncan-die = true\n\
+         [process.worker]\nlog = \"file=own,json=own.json\"\n",
+    );
+    let ended = stack.runs(&["start"]).with_code(3);
+    assert!(ended.out.contains("from web") && !ended.out.contains("from worker"), "{}", ended.out);
+    assert!(ended.out.contains("worker.1 | exited with code 3"), "lpm's own are shown: {}", ended.out);
+    let all = read(&stack, "all.log");
+    assert!(all.contains("from web") && !all.contains("worker.1"), "{all}");
+    let own = read(&stack, "own/worker.1.log");
+    let own = untimed(&own);
+    assert!(
+        own.contains(&"| from worker") && own.last().is_some_and(|line| line.contains("code 3")),
+        "{own:?}"
+    );
+    assert!(objects(&read(&stack, "own.json")).iter().all(|line| line["instance"] == "worker.1"));
+    // What was typed is for all.
+    let ended = stack.runs(&["start", "--log", "terminal"]).with_code(3);
+    assert!(ended.out.contains("from worker"), "{}", ended.out);
+}
+
+#[test]
+fn what_goes_nowhere_is_kept_all_the_same() {
+    let stack = Stack::with("log-none", &format!("web: echo said; {STAYS}\n"));
+    let mut run = stack.lpm(&["start", "-D", "--log", "none", "--history", "4K"]).pipes();
+    run.ends_leaving_something().with_code(0);
+    let said = stack.tells(&["logs", "web"]).with_code(0);
+    assert!(said.out.contains("| said"), "{}", said.out);
+    stack.tells(&["down"]).with_code(0);
+}
+
+#[test]
+fn records_are_written_for_people_on_the_terminal_alone() {
+    let web = r#"web: echo '{"level":"warn","msg":"slow","ms":812}'; echo 'level=error msg="no db" try=3'; echo plain"#;
+    let stack = Stack::with("pretty", &format!("{web}\n"));
+    let ended =
+        stack.runs(&["start", "-N", "--pretty", "--no-timestamp", "--log", "terminal,file=log"]).with_code(0);
+    for line in ["web.1  | WARN  slow ms=812\n", "web.1  | ERROR no db try=3\n", "web.1  | plain\n"] {
+        assert!(ended.out.contains(line), "{line}{}", ended.out);
+    }
+    assert!(read(&stack, "log/web.1.log").contains(r#"| {"level":"warn","msg":"slow","ms":812}"#));
+    let coloured = stack.runs(&["start", "--pretty=web", "--color", "always"]).with_code(0);
+    assert!(coloured.out.contains("\x1b[33mWARN \x1b[0m slow"), "{}", coloured.out);
+    let raw = stack.runs(&["start", "--pretty=web=no"]).with_code(0);
+    assert!(raw.out.contains(r#"| {"level":"warn""#), "{}", raw.out);
 }

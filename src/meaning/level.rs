@@ -63,7 +63,12 @@ fn json_level(value: &[u8]) -> Option<u8> {
         return named(word(text));
     }
     let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    match std::str::from_utf8(&value[..digits]).ok()?.parse::<u32>().ok()? {
+    of_number(std::str::from_utf8(&value[..digits]).ok()?.parse().ok()?)
+}
+
+/// The priority of a level as bunyan and pino count them.
+pub fn of_number(level: u32) -> Option<u8> {
+    match level {
         60.. => Some(2),
         50..60 => Some(3),
         40..50 => Some(4),
