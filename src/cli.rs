@@ -382,6 +382,10 @@ pub struct Logs {
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
 
+    /// Show JSON and logfmt lines for people
+    #[arg(long)]
+    pub pretty: bool,
+
     /// No time and name before each line
     #[arg(long)]
     pub no_prefix: bool,

@@ -42,6 +42,8 @@ pub struct Stack {
     pub ceilings: Ceilings,
     /// Of all instances together.
     pub usage: Usage,
+    /// What lpm says goes to the journal, and what instances say of which nothing else was said.
+    pub journald: bool,
 }
 
 /// One line of the Procfile.
@@ -141,6 +143,8 @@ pub struct Instance {
     pub leftovers: u32,
     /// What `PORT` says.
     pub port: Option<u16>,
+    /// It writes into the journal itself, and lpm does not see what.
+    pub journald_direct: bool,
     /// It has a terminal of its own.
     pub pty: bool,
     /// `no`, `on-failure`, `always`.
@@ -397,9 +401,13 @@ pub struct LogsParameters {
     pub follow: Option<bool>,
 }
 
-/// A reply of `Logs`: one of the two.
+/// A reply of `Logs`: a line, how many are missing, or, as the first of all, how far back it goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogsReply {
+    /// So many lines are kept that are wanted; they come next.
+    pub kept: Option<u64>,
+    /// Since when all that these have said is kept, µs since the epoch; since ever, if it is not said.
+    pub since: Option<u64>,
     /// A line.
     pub line: Option<Line>,
     /// So many lines were not read in time.

@@ -25,7 +25,7 @@ pub mod frames;
 pub mod interface;
 pub mod server;
 mod service;
-mod sieve;
+pub mod sieve;
 pub mod socket;
 pub mod wire;
 

@@ -227,9 +227,12 @@ async fn logs(
     };
     let following = if follow.unwrap_or(false) { desk.following() } else { None };
     let last = lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
+    let since = history.complete_since(&wanted);
     let (mut kept, mut cursor) = history.lines(&wanted, last.filter(|_| sieve.is_open()));
-    kept.retain(|line| sieve.passes(line));
+    kept.retain(|line| sieve.passes(line, None));
     kept.drain(..last.map_or(0, |last| kept.len().saturating_sub(last)));
+    let count = Some(kept.len() as u64);
+    put_reply(out, &LogsReply { kept: count, since, ..LogsReply::default() }, true);
     for line in kept {
         put_line(out, line);
         // In pieces, so that a reader that stops costs no more than one.
@@ -249,11 +252,15 @@ async fn logs(
                 () = connection.gone() => return Err(Trouble::Gone),
             };
             if batch.missed > 0 {
-                put_reply(out, &LogsReply { missed: Some(batch.missed), line: None }, true);
+                put_reply(out, &LogsReply { missed: Some(batch.missed), ..LogsReply::default() }, true);
             }
             // What comes is never older than what came.
             let over = batch.lines.last().is_some_and(|line| sieve.is_over(line.time_usec));
-            batch.lines.into_iter().filter(|line| sieve.passes(line)).for_each(|line| put_line(out, line));
+            batch
+                .lines
+                .into_iter()
+                .filter(|line| sieve.passes(line, None))
+                .for_each(|line| put_line(out, line));
             if over {
                 break;
             }
@@ -272,7 +279,7 @@ const PIECE: usize = 64 * 1024;
 const AT_ONCE: usize = 1000;
 
 fn put_line(out: &mut Vec<u8>, line: history::Line) {
-    put_reply(out, &LogsReply { line: Some(line.into()), missed: None }, true);
+    put_reply(out, &LogsReply { line: Some(line.into()), ..LogsReply::default() }, true);
 }
 
 impl From<history::Line> for Line {

@@ -9,7 +9,7 @@ use crate::output::json;
 
 /// What a line must be to be told.
 #[derive(Debug, Default)]
-pub(super) struct Sieve {
+pub struct Sieve {
     /// µs since the epoch, both ends included.
     since: Option<u64>,
     until: Option<u64>,
@@ -61,7 +61,8 @@ impl Sieve {
         self.until.is_some_and(|until| until < now)
     }
 
-    pub fn passes(&self, line: &Line) -> bool {
+    /// Whether it is wanted. `known`: its priority, where that is not to be read from the line.
+    pub fn passes(&self, line: &Line, known: Option<u8>) -> bool {
         let (stream, priority) = match line.origin {
             Origin::Lpm { .. } => ("lpm", level::INFO),
             // Not looked for unless somebody asks.
@@ -70,6 +71,7 @@ impl Sieve {
                 if self.level.is_some() { level::level(&line.text).0 } else { level::INFO },
             ),
         };
+        let priority = known.unwrap_or(priority);
         self.since.is_none_or(|since| line.time_usec >= since)
             && self.until.is_none_or(|until| line.time_usec <= until)
             && self.stream.as_ref().is_none_or(|wanted| wanted == stream)
@@ -103,7 +105,7 @@ mod tests {
             line(4, out, "<4>slow disk"),
         ];
         let passing = |sieve: Sieve| -> Vec<u64> {
-            lines.iter().filter(|line| sieve.passes(line)).map(|line| line.time_usec).collect()
+            lines.iter().filter(|line| sieve.passes(line, None)).map(|line| line.time_usec).collect()
         };
         assert_eq!(passing(Sieve::default()), [1, 2, 3, 4]);
         assert_eq!(passing(sieve(|p| (p.since, p.until) = (Some(2), Some(3)))), [2, 3]);

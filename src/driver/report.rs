@@ -109,6 +109,7 @@ impl Driver {
             processes: processes.collect(),
             ceilings: ceilings(&self.stack.ceilings),
             usage: interface::Usage::default(),
+            journald: self.stack.logging.route.journal != config::Journal::No,
         }
     }
 
@@ -141,6 +142,7 @@ impl Driver {
             restart_reason: instance.last_restart.map(|LastRestart { why, .. }| reason(why)),
             leftovers: instance.leftovers,
             port: as_born.port,
+            journald_direct: born.writes_itself(as_born),
             pty: as_born.pty,
             restart: restart(instance.policy.restart.when).to_owned(),
             command: born.processes[as_born.process].text.clone(),

@@ -43,6 +43,8 @@ pub struct Identity {
     pub stack: String,
     /// Of this run of it, 128 bits in hexadecimal.
     pub run: String,
+    /// The stack's root.
+    pub root: Vec<u8>,
 }
 
 /// A line that an instance said, or lpm. `invocation`: the how-manieth life of the instance it is of, if known.
@@ -52,6 +54,7 @@ pub fn line(entry: &mut Vec<u8>, identity: &Identity, line: &Line, invocation: O
         Origin::Instance(_) => level(&line.text),
     };
     put(entry, identity, &line.instance, priority, text);
+    put_field(entry, "LPM_TIME", line.time_usec.to_string().as_bytes());
     match line.origin {
         Origin::Lpm { .. } => put_field(entry, "LPM_STREAM", b"lpm"),
         // One that both streams share says nothing about either.
@@ -66,11 +69,12 @@ pub fn line(entry: &mut Vec<u8>, identity: &Identity, line: &Line, invocation: O
     }
 }
 
-/// Something that happened.
-pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, invocation: Option<u64>) {
+/// Something that happened. `time`: of the line that tells of it, µs since the epoch.
+pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, time: u64, invocation: Option<u64>) {
     let instance = event.instance.as_deref().unwrap_or(LPM);
     put(entry, identity, instance, priority(event), event.message.as_bytes());
     put_field(entry, "LPM_STREAM", b"lpm");
+    put_field(entry, "LPM_TIME", time.to_string().as_bytes());
     put_field(entry, "LPM_EVENT", event.event.as_bytes());
     // That the kernel killed is told by itself only where the instance lives on.
     let kind = match event.result.as_deref() {
@@ -115,6 +119,7 @@ fn put(entry: &mut Vec<u8>, identity: &Identity, instance: &str, priority: u8, t
     put_field(entry, "PRIORITY", &[b'0' + priority]);
     put_field(entry, "LPM_STACK", identity.stack.as_bytes());
     put_field(entry, "LPM_RUN", identity.run.as_bytes());
+    put_field(entry, "LPM_ROOT", &identity.root);
     if is_instance(instance) {
         put_field(entry, "SYSLOG_IDENTIFIER", instance.as_bytes());
         put_field(entry, "LPM_INSTANCE", instance.as_bytes());
@@ -149,7 +154,7 @@ mod tests {
     use crate::control::interface::{Ceilings, Usage};
 
     fn identity() -> Identity {
-        Identity { stack: "shop".to_owned(), run: "0".repeat(32) }
+        Identity { stack: "shop".to_owned(), run: "0".repeat(32), root: b"/srv/shop".to_vec() }
     }
 
     /// The fields of an entry whose values are single lines.
@@ -225,7 +230,7 @@ mod tests {
             }),
         };
         let mut entry = Vec::new();
-        event(&mut entry, &identity(), &ended, Some(1));
+        event(&mut entry, &identity(), &ended, 7, Some(1));
         assert_eq!(
             fields(&entry),
             [

@@ -209,7 +209,7 @@ impl Follower {
         {
             // Those before it have no line, or it was lost.
             let sent: Vec<Arc<Event>> = self.events.drain(..=at).collect();
-            return sent.iter().for_each(|event| self.send_event(event));
+            return sent.iter().for_each(|event| self.send_event(event, line.time_usec));
         }
         let life = self.lives.get(&*line.instance).copied();
         self.entry.clear();
@@ -222,11 +222,12 @@ impl Follower {
         while self.events.front().is_some_and(|event| ready(event))
             && let Some(event) = self.events.pop_front()
         {
-            self.send_event(&event);
+            self.send_event(&event, event.time);
         }
     }
 
-    fn send_event(&mut self, event: &Event) {
+    /// `time`: of the line that tells of it.
+    fn send_event(&mut self, event: &Event, time: u64) {
         // What happens to an instance is for the journal if anything of the stack's own is.
         if !self.routes.common && !event.instance.as_deref().is_some_and(|name| self.routes.is_meant(name)) {
             return;
@@ -237,7 +238,7 @@ impl Follower {
             *lives
         });
         self.entry.clear();
-        entry::event(&mut self.entry, &self.identity, event, life.filter(|life| *life > 0));
+        entry::event(&mut self.entry, &self.identity, event, time, life.filter(|life| *life > 0));
         self.send();
     }
 

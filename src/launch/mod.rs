@@ -4,6 +4,7 @@
 //! against it, then the stack is claimed, and only then is anything made that would have to be taken away
 //! again. What was made goes in the reverse order, whatever happened in between.
 
+pub mod archive;
 pub mod detach;
 pub mod detach_key;
 pub mod detached;
@@ -228,8 +229,10 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if let Some(launcher) = &plan.launcher {
         preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
     }
-    let usual = if journal.is_some() { BYTES_FOR_FOLLOWERS } else { BYTES_PER_INSTANCE };
-    let kept = stack.logging.history.map_or(usual, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let kept =
+        stack.logging.history.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(BYTES_PER_INSTANCE);
+    // What the journal has not taken yet must be there still, however little people want to look at.
+    let kept = if journal.is_some() { kept.max(BYTES_FOR_FOLLOWERS) } else { kept };
     let in_journal = stack.logging.route.journal != config::Journal::No;
     let history = (plan.voice == Voice::Stack).then(|| History::new(kept, in_journal));
     let chronicle = Arc::<Chronicle>::default();

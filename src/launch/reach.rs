@@ -23,8 +23,23 @@ use crate::launch::gather::{self, Surroundings};
 /// # Errors
 /// There is none, or it cannot be told which; what runs is listed.
 pub fn reach(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> Result<Client, Error> {
-    let (path, owner) = socket_of(around, target, origins)?;
-    Client::connect(&path).map(|client| client.served_by(owner)).map_err(|error| {
+    reach_if_up(around, target, origins)?
+}
+
+/// The same; the error within, where none runs that is meant.
+///
+/// # Errors
+/// It cannot be told which is meant.
+pub fn reach_if_up(
+    around: &Surroundings,
+    target: &TargetArgs,
+    origins: &Origins,
+) -> Result<Result<Client, Error>, Error> {
+    let (path, owner) = match socket_of(around, target, origins)? {
+        Ok(found) => found,
+        Err(none) => return Ok(Err(none)),
+    };
+    let client = Client::connect(&path).map(|client| client.served_by(owner)).map_err(|error| {
         let shown = path.display();
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -32,7 +47,21 @@ pub fn reach(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> R
             }
             _ => Error::new(format!("{shown}: {}", words(error))),
         }
-    })
+    });
+    client.map(Ok)
+}
+
+/// The root of the stack that is meant, whether it runs or not.
+///
+/// # Errors
+/// As [`gather::locate`].
+pub fn root(around: &Surroundings, target: &TargetArgs, origins: &Origins) -> Result<PathBuf, Error> {
+    gather::locate(around, &stack_of(target), origins).map(|located| located.root)
+}
+
+/// The part of it that says which Procfile.
+fn stack_of(target: &TargetArgs) -> StackArgs {
+    StackArgs { procfile: target.procfile.clone(), root: target.root.clone(), ..StackArgs::default() }
 }
 
 /// Every running stack of this user, the oldest first.
@@ -69,12 +98,12 @@ fn socket_of(
     around: &Surroundings,
     target: &TargetArgs,
     origins: &Origins,
-) -> Result<(PathBuf, Option<u32>), Error> {
+) -> Result<Result<(PathBuf, Option<u32>), Error>, Error> {
     if let Some(path) = &target.socket {
         let path = around.directory.join(path);
         let running = running(around).unwrap_or_default();
         let owner = running.iter().find(|one| one.socket.as_ref() == Some(&path)).map(|one| one.pid);
-        return Ok((path, owner));
+        return Ok(Ok((path, owner)));
     }
     let running = running(around)?;
     let (found, meant) = match &target.name {
@@ -85,16 +114,16 @@ fn socket_of(
     };
     match found.as_slice() {
         [one] => match &one.socket {
-            Some(path) => Ok((path.clone(), Some(one.pid))),
+            Some(path) => Ok(Ok((path.clone(), Some(one.pid)))),
             None => Err(Error::new(format!(
                 "stack {} (pid {}) has no control socket; its start said why",
                 one.name, one.pid
             ))),
         },
         [] if running.is_empty() => {
-            Err(Error::new(format!("{meant}, nor anywhere else (lpm start runs one)")))
+            Ok(Err(Error::new(format!("{meant}, nor anywhere else (lpm start runs one)"))))
         }
-        [] => Err(choice(&format!("{meant}; running elsewhere:"), &running.iter().collect::<Vec<_>>())),
+        [] => Ok(Err(choice(&format!("{meant}; running elsewhere:"), &running.iter().collect::<Vec<_>>()))),
         several => Err(choice("more than one is meant:", several)),
     }
 }
@@ -106,9 +135,7 @@ fn here<'a>(
     origins: &Origins,
     running: &'a [Record],
 ) -> Result<Vec<&'a Record>, Error> {
-    let stack =
-        StackArgs { procfile: target.procfile.clone(), root: target.root.clone(), ..StackArgs::default() };
-    let located = gather::locate(around, &stack, origins)?;
+    let located = gather::locate(around, &stack_of(target), origins)?;
     let place = Identity { root: &located.root, procfile: &located.procfile, name: "" }.place();
     let of_place: Vec<&Record> = running.iter().filter(|one| one.place == place).collect();
     if !of_place.is_empty() || target.procfile.is_some() {

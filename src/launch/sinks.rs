@@ -41,7 +41,8 @@ pub(super) fn journal(
     let run =
         std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|error| Error::new(words(error)))?;
     let run = run.chars().filter(char::is_ascii_hexdigit).collect();
-    Ok(Some((socket, journal::Identity { stack: stack.name.clone(), run })))
+    let root = stack.root.as_os_str().as_encoded_bytes().to_vec();
+    Ok(Some((socket, journal::Identity { stack: stack.name.clone(), run, root })))
 }
 
 /// What goes to standard output.

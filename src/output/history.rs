@@ -138,6 +138,13 @@ impl History {
         (lines, Cursor { read, seat: Arc::default() })
     }
 
+    /// Since when all that these have said is kept, µs since the epoch; `None` where nothing was ever pushed out.
+    pub fn complete_since(&self, wanted: &dyn Fn(Whose<'_>) -> bool) -> Option<u64> {
+        let kept = self.lock();
+        let short = kept.rings.iter().filter(|ring| ring.gone > 0 && wanted(ring.whose()));
+        short.map(|ring| ring.gone_usec + 1).max()
+    }
+
     /// What came after the cursor from the instances that are wanted (the same ones each time), at most `most`
     /// lines and about 256 KiB of them. Where nothing came, the context is woken when something is recorded,
     /// wanted or not.
@@ -306,6 +313,7 @@ impl Kept {
                 text: VecDeque::new(),
                 end: 0,
                 gone: 0,
+                gone_usec: 0,
             });
             self.rings.len() - 1
         }))
@@ -324,6 +332,8 @@ struct Ring {
     end: u32,
     /// How many lines were pushed out.
     gone: u64,
+    /// When the last of those was said.
+    gone_usec: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -354,6 +364,7 @@ impl Ring {
         if first > 0 {
             self.forget(self.entries.len());
             self.gone += first as u64;
+            self.gone_usec = time_usec;
         } else {
             self.make_room(bound - cost_from(0));
         }
@@ -384,7 +395,8 @@ impl Ring {
     fn forget(&mut self, count: usize) {
         let bytes = self.offset(count);
         self.text.drain(..bytes);
-        self.entries.drain(..count);
+        let gone = self.entries.drain(..count).next_back();
+        self.gone_usec = gone.map_or(self.gone_usec, |entry| entry.time_usec);
         self.gone += count as u64;
     }
 
@@ -553,6 +565,21 @@ mod tests {
         let kept = 2000 / (ENTRY + "line 0000\n".len());
         assert_eq!(lines.len(), 1 + kept);
         assert_eq!(texts(&lines)[..2], ["b.1 quiet".to_owned(), format!("a.1 line {:04}", 1000 - kept)]);
+    }
+
+    #[test]
+    fn it_is_known_since_when_nothing_is_missing() {
+        let history = History::new(3 * (ENTRY + 2), false);
+        let n = names(2);
+        let since = |of: &str| history.complete_since(&|whose| whose.name == of);
+        for (time, text) in [(1, "a\n"), (5, "b\nc\n"), (7, "d\n")] {
+            history.say(&n[0], time, text.trim_end(), false);
+        }
+        assert_eq!((since("a.1"), since("b.1")), (Some(2), None), "one is gone, of the first moment");
+        history.say(&n[0], 9, "e", false);
+        assert_eq!(since("a.1"), Some(6), "half of what was said at once is not all of it");
+        history.say(&n[0], 11, "1\n2\n3\n4", false);
+        assert_eq!(since("a.1"), Some(12));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn detail(
     let (dot, ink) = state::dot(&instance.state);
     let head = Text::of(ink, dot).and(Ink::Plain, " ").and(Ink::Bold, &instance.name);
     head.and(Ink::Plain, " - ").and(Ink::Plain, &instance.command).write(look, &mut page);
-    let facts: [(&str, Vec<Text>); 16] = [
+    let facts: [(&str, Vec<Text>); 17] = [
         ("Stack", vec![Text::plain(&format!("{} ({})", stack.name, stack.procfile))]),
         ("Active", active(instance, now_usec, zone)),
         ("Result", result(instance, now_usec)),
@@ -47,6 +47,7 @@ pub fn detail(
         ("OOM kills", one(instance.usage.oom_kills.filter(|&kills| kills > 0))),
         ("Leftovers", leftovers(instance)),
         ("Terminal", terminal(instance)),
+        ("Log", log(instance)),
         ("Directory", vec![Text::plain(&instance.working_directory)]),
         ("CGroup", instance.cgroup.iter().map(|path| Text::plain(path)).collect()),
     ];
@@ -187,6 +188,11 @@ fn cpu(instance: &Instance) -> Vec<Text> {
     ];
     let now = usage.cpu_usec.map(|time| Text::plain(&format_cpu_time(time)));
     amount(now, facts.map(|fact| fact.map(|fact| Text::plain(&fact))))
+}
+
+fn log(instance: &Instance) -> Vec<Text> {
+    let own = || format!("writes into the journal itself (journalctl SYSLOG_IDENTIFIER={})", instance.name);
+    instance.journald_direct.then(|| Text::plain(&own())).into_iter().collect()
 }
 
 fn io(instance: &Instance) -> Vec<Text> {

@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use super::text::escape;
 use super::{Look, moment};
 use crate::control::interface::{Line, Status};
+use crate::meaning::structured::pretty;
 
 /// [`Line::stream`] of a line that went to standard error alone.
 pub(super) const ERR: &str = "err";
@@ -35,6 +36,8 @@ pub struct Names {
     width: usize,
     /// The process types in file order; the order gives the colours.
     processes: Vec<String>,
+    /// Others may come, and are added.
+    open: bool,
 }
 
 impl Names {
@@ -44,6 +47,22 @@ impl Names {
         Names {
             width: names.fold(SYSTEM.len(), usize::max),
             processes: status.stack.processes.iter().map(|process| process.name.clone()).collect(),
+            open: false,
+        }
+    }
+
+    /// Nobody is known yet.
+    pub fn to_be_met() -> Names {
+        Names { width: SYSTEM.len(), processes: Vec::new(), open: true }
+    }
+
+    fn meet(&mut self, name: &str) {
+        if self.open && name != SYSTEM {
+            self.width = self.width.max(name.chars().count());
+            let process = name.rsplit_once('.').map_or(name, |(process, _)| process);
+            if !self.processes.iter().any(|known| known == process) {
+                self.processes.push(process.to_owned());
+            }
         }
     }
 
@@ -71,13 +90,15 @@ pub struct Lines {
     prefixed: bool,
     /// The time, too.
     timed: bool,
+    /// Records are written for people.
+    pretty: bool,
     broken: BTreeSet<String>,
 }
 
 impl Lines {
     /// Times are those of `zone`.
     pub fn new(names: Names, zone: TimeZone, look: Look) -> Lines {
-        Lines { names, zone, look, prefixed: true, timed: true, broken: BTreeSet::new() }
+        Lines { names, zone, look, prefixed: true, timed: true, pretty: false, broken: BTreeSet::new() }
     }
 
     /// Whether time and name stand before each line.
@@ -90,8 +111,14 @@ impl Lines {
         Lines { timed, ..self }
     }
 
+    /// Whether records are written for people.
+    pub fn pretty(self, pretty: bool) -> Lines {
+        Lines { pretty, ..self }
+    }
+
     /// The line with its newline, never cut.
     pub fn line(&mut self, line: &Line) -> Vec<u8> {
+        self.names.meet(&line.instance);
         let own = line.stream == OWN;
         // What lpm says may come in between, and is never broken itself.
         let continued = !own && self.broken.remove(&line.instance);
@@ -103,8 +130,15 @@ impl Lines {
             (false, ERR) => '!',
             (false, _) => '|',
         };
-        let mut written = self.prefix(line.time, &line.instance, bar).into_bytes();
+        let prefix = self.prefix(line.time, &line.instance, bar);
         let text = content(line);
+        if self.pretty
+            && !(own || continued || line.part)
+            && let Some(lines) = pretty(&text, self.look.colour, !(self.prefixed && self.timed))
+        {
+            return lines.iter().map(|line| format!("{prefix}{line}\n")).collect::<String>().into_bytes();
+        }
+        let mut written = prefix.into_bytes();
         if self.look.terminal {
             show(&text, &mut written);
         } else {

@@ -107,6 +107,7 @@ fn stack() -> Stack {
             tasks: Some(23),
             ..Usage::default()
         },
+        journald: false,
     }
 }
 
@@ -132,6 +133,7 @@ fn instance(name: &str) -> Instance {
         restart_reason: None,
         leftovers: 0,
         port: None,
+        journald_direct: false,
         pty: false,
         restart: "on-failure".into(),
         command: format!("bin/{process}"),
@@ -781,6 +783,7 @@ fn instances() -> impl Strategy<Value = Instance> {
             restart_reason: texts.4.clone(),
             leftovers: numbers.0[2] / 2,
             port: numbers.1.map(|ports| ports[0]),
+            journald_direct: numbers.3,
             pty: numbers.3,
             restart: texts.1,
             command: texts.2,

@@ -197,3 +197,38 @@ fn what_an_instance_sends_itself_is_its_own() {
     assert_eq!(find(&all, "LPM_EVENT", "ended")["LPM_INSTANCE"], "web.1");
     assert!(all.iter().all(|entry| entry["LPM_INSTANCE"] != "clock.1"), "{all:#?}");
 }
+
+#[test]
+fn older_lines_come_from_the_journal() {
+    const NAME: &str = "older_lines_come_from_the_journal";
+    // Two times 60 lines of 16000 characters are more than is kept.
+    let procfile = "web: seq -f 'one %g' 3; [ -e second ] || exit 0; say() { seq -f \"two %016000.0f\" $1 $2; }; \
+                    say 1 60; until [ -e more ]; do sleep 0.01; done; say 61 120; exec sleep 1000\n\
+                    worker: echo working; exec sleep 1000\n";
+    let stack = Stack::with("journal-older", procfile);
+    let script = "has() { until entries LPM_INSTANCE=web.1 | grep -q \"0$1\\\"\"; do sleep 0.05; done; }\n\
+                  lpm start --log journald >first; lpm logs web -p info -g '^one' && lpm logs -n 1 --json web\n\
+                  touch second; lpm start -D --log journald >>first; has 60; touch more; has 120\n\
+                  echo ----; lpm logs web | grep -c two; echo ----; lpm logs -n 110 web; echo ----\n\
+                  lpm logs --since 10min --no-prefix --stream out | cut -c 1-7; lpm down >>first";
+    let Some(ended) = with_journal(NAME, &stack, script) else { return };
+    let ended = ended.with_code(0);
+    let parts: Vec<&str> = ended.out.split("----\n").collect();
+    let [past, ring, last, since] = parts[..] else { panic!("{}", ended.out) };
+    let past: Vec<&str> = past.lines().collect();
+    assert_eq!(past.len(), 4, "{past:?}");
+    assert!((1..=3).all(|n| past[n - 1].ends_with(&format!("web.1  | one {n}"))), "{past:?}");
+    let json: Value = serde_json::from_str(past[3]).expect("an object");
+    assert_eq!((&json["source"], &json["line"]["stream"]), (&"journal".into(), &"lpm".into()));
+    let told = "no stack runs here; this is from the journal (journalctl LPM_ROOT=";
+    assert!(ended.err.contains(told), "{}", ended.err);
+    let kept: usize = ring.trim().parse().expect("a number");
+    assert!((30..100).contains(&kept), "what is kept alone: {kept}");
+    let number = |line: &str| line.rsplit("two ").next().and_then(|text| text.parse::<u32>().ok());
+    let last: Vec<u32> = last.lines().filter_map(number).collect();
+    assert_eq!(last, (11..=120).collect::<Vec<_>>(), "each once, in order");
+    let told = "older lines are from the journal (journalctl LPM_STACK=";
+    assert!(ended.err.contains(told), "{}", ended.err);
+    let lines = |of: &str| since.lines().filter(|line| line.starts_with(of)).count();
+    assert_eq!((lines("one"), lines("two"), lines("working")), (6, 120, 2), "of both runs: {since}");
+}
