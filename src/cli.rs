@@ -227,6 +227,10 @@ pub struct Metrics {
     /// Which stack.
     #[command(flatten)]
     pub target: TargetArgs,
+
+    /// Print OpenMetrics 1.0 instead of Prometheus' own text format
+    #[arg(long)]
+    pub openmetrics: bool,
 }
 
 /// `lpm stop`, `lpm restart`, `lpm kill`, `lpm freeze`, `lpm thaw`.
@@ -756,6 +760,10 @@ pub struct OutputArgs {
     /// How much is kept of what each instance says, for lpm logs, e.g. 4M [default: 256K]
     #[arg(long, value_name = "SIZE", env = "LPM_HISTORY", hide_env_values = true)]
     pub history: Option<String>,
+
+    /// Answer Prometheus on this port or loopback address, e.g. 9464, [::1]:9464
+    #[arg(long, value_name = "ADDRESS", env = "LPM_METRICS", hide_env_values = true)]
+    pub metrics: Option<String>,
 
     /// Write the summary of the run to this file, as JSON
     #[arg(long, value_name = "FILE", env = "LPM_SUMMARY", hide_env_values = true)]

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lpm::control::interface::{
     AttachParameters, Attached, Ceilings, Change, Changed, DESCRIPTION, DownParameters, Event,
     EventsParameters, EventsReply, Failure, INTERFACE, Instance, Instances, Line, LogsParameters, LogsReply,
-    Named, Process, Refusal, ReloadParameters, Reloaded, Restarted, ScaleParameters, SetParameters,
-    SignalParameters, Stack, Status, StatusParameters, Trace, Usage,
+    MetricsParameters, MetricsReply, Named, Process, Refusal, ReloadParameters, Reloaded, Restarted,
+    ScaleParameters, SetParameters, SignalParameters, Stack, Status, StatusParameters, Trace, Usage,
 };
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
@@ -192,6 +192,7 @@ fn values_are_what_the_interface_says() {
         "Scale(": ScaleParameters, "Scale)": Changed,
         "Set(": SetParameters, "Set)": Changed,
         "Reload(": ReloadParameters, "Reload)": Reloaded,
+        "Metrics(": MetricsParameters, "Metrics)": MetricsReply,
         "Logs(": LogsParameters, "Logs)": LogsReply,
         "Events(": EventsParameters, "Events)": EventsReply,
         "Attach(": AttachParameters, "Attach)": Attached,

@@ -2,20 +2,21 @@
 
 use crate::cli::{Metrics, Origins};
 use crate::control::interface::{Status, StatusParameters};
+use crate::control::metrics::{Format, metrics as text};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
 use crate::launch::{print, reach};
 use crate::supervisor::Ending;
-use crate::view;
 
-/// How the instances stand, as OpenMetrics text.
+/// How the instances stand, as text for Prometheus.
 ///
 /// # Errors
 /// There is no such stack or instance.
 pub fn metrics(around: &Surroundings, arguments: Metrics, origins: &Origins) -> Result<Ending, Error> {
-    let Metrics { names, target } = arguments;
+    let Metrics { names, target, openmetrics } = arguments;
     let mut client = reach::reach(around, &target, origins)?;
     let parameters = StatusParameters { names: Some(names), detail: None, usage: Some(true) };
     let status: Status = client.call("Status", &parameters).map_err(reach::told)?;
-    print(&view::metrics(&status))
+    let format = if openmetrics { Format::OpenMetrics } else { Format::Prometheus };
+    print(&text(&status, format))
 }

@@ -164,6 +164,9 @@ pub fn stack_change(old: &Stack, new: &Stack) -> Option<StackChange> {
     let mut kept = Vec::new();
     say(&mut kept, "name", &old.name, &new.name, |name| quote(name));
     say(&mut kept, "root", &old.root, &new.root, |root| root.display().to_string());
+    if old.metrics != new.metrics {
+        kept.push("metrics".to_owned());
+    }
     let routes = Routes::of(old);
     let rerouted = |instance: &Instance| routes.kept(instance) != instance.route;
     if old.logging != new.logging || new.instances.iter().any(rerouted) {
@@ -209,6 +212,7 @@ fn stay(old: &Stack, new: &mut Stack) {
         new.root.clone_from(&old.root);
     }
     new.logging.clone_from(&old.logging);
+    new.metrics = old.metrics;
     let routes = Routes::of(old);
     for instance in &mut new.instances {
         instance.route = routes.kept(instance);

@@ -238,6 +238,12 @@ impl<'a> Assembly<'a> {
             &mut self.routes,
             problems,
         );
+        let given = if options.metrics.values.is_empty() { &said.metrics } else { &options.metrics };
+        let metrics = given.last().map(|text| quantity::loopback(text.trim())).transpose();
+        let metrics = metrics.unwrap_or_else(|message| {
+            problems.push(given.error(message));
+            None
+        });
         let name = self.name();
         let processes: Vec<Process> = self
             .entries
@@ -263,6 +269,7 @@ impl<'a> Assembly<'a> {
             limits: limits.unwrap_or_default(),
             exit_code: exit_code.unwrap_or_default(),
             logging,
+            metrics,
         }
     }
 

@@ -133,6 +133,8 @@ pub struct Options {
     pub log_rotate: Given,
     /// How much is kept of each instance: `1M`.
     pub history: Given,
+    /// Where scrapers are answered: `9464`, `[::1]:9464`.
+    pub metrics: Given,
     /// Where it was typed: what relative paths in it start from.
     pub directory: PathBuf,
     /// `file` or `inherited`: which wins where both set a variable.

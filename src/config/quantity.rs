@@ -4,6 +4,7 @@
 //! write instead; nothing is guessed, because `512m` may be meant as half a gigabyte or as half a byte.
 //! No floating point: a ceiling is exactly what was written.
 
+use core::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::error::quote;
@@ -297,6 +298,23 @@ fn number_part(c: char) -> bool {
     c.is_ascii_digit() || c == '.'
 }
 
+/// A port on 127.0.0.1, or a loopback address with its port.
+pub(super) fn loopback(text: &str) -> Parsed<SocketAddr> {
+    let refused = || format!("{} is no port or loopback address (write 9464 or 127.0.0.1:9464)", quote(text));
+    let port =
+        |text: &str| text.parse::<u16>().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let local = text.strip_prefix("localhost:").unwrap_or(text);
+    let address = port(local).or_else(|| text.parse().ok()).ok_or_else(refused)?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err(format!(
+            "{} is no loopback address, and whoever reaches it could read there (write 127.0.0.1:{})",
+            quote(text),
+            address.port()
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -479,5 +497,25 @@ mod tests {
 
     fn number_of(text: &str) -> Parsed<u64> {
         number(text, "a number", 0, 10)
+    }
+
+    #[test]
+    fn metrics_stay_on_this_machine() {
+        for (text, address) in [
+            ("9464", "127.0.0.1:9464"),
+            ("localhost:1", "127.0.0.1:1"),
+            ("127.0.0.2:9464", "127.0.0.2:9464"),
+            ("[::1]:9464", "[::1]:9464"),
+        ] {
+            assert_eq!(loopback(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        for text in ["", "web", "127.0.0.1", "70000", "::1"] {
+            let message =
+                format!("{} is no port or loopback address (write 9464 or 127.0.0.1:9464)", quote(text));
+            assert_eq!(loopback(text), Err(message));
+        }
+        let open = "\"0.0.0.0:9464\" is no loopback address, and whoever reaches it could read there \
+                    (write 127.0.0.1:9464)";
+        assert_eq!(loopback("0.0.0.0:9464"), Err(open.to_owned()));
     }
 }

@@ -4,6 +4,7 @@
 //! command, environment, port, ceilings and policies. It is plain data; it knows no file, no clock and
 //! no kernel. Whatever can be wrong with the text was found before a `Stack` exists.
 
+use core::net::SocketAddr;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Stack {
     pub exit_code: ExitCodeRule,
     /// Where its lines go.
     pub logging: Logging,
+    /// Where scrapers are answered, if they are: a loopback address.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Stack {

@@ -414,6 +414,22 @@ pub struct LogsReply {
     pub missed: Option<u64>,
 }
 
+/// Parameters of `Metrics`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsParameters {
+    /// Whom; all, if nobody is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+}
+
+/// The reply of `Metrics`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricsReply {
+    /// OpenMetrics 1.0.
+    pub text: String,
+}
+
 /// Parameters of `Events`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

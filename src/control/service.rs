@@ -12,9 +12,11 @@ use super::connection::Connection;
 use super::desk::{Counter, Trouble};
 use super::interface::{
     AttachParameters, Attached, Changed, DESCRIPTION, DownParameters, EventsParameters, EventsReply,
-    INTERFACE, Instances, Line, LogsParameters, LogsReply, Named, Refusal, ReloadParameters, Reloaded,
-    Restarted, ScaleParameters, SetParameters, SignalParameters, Status, StatusParameters,
+    INTERFACE, Instances, Line, LogsParameters, LogsReply, MetricsParameters, MetricsReply, Named, Refusal,
+    ReloadParameters, Reloaded, Restarted, ScaleParameters, SetParameters, SignalParameters, Status,
+    StatusParameters,
 };
+use super::metrics::{Format, metrics};
 use super::sieve::Sieve;
 use super::wire::{Call, Failure, put, put_reply};
 use super::{Answer, Ask, Depth, Survey, Verb};
@@ -173,6 +175,15 @@ async fn ours(
         ("Down", None) => {
             let DownParameters { wait } = call.parameters()?;
             Ask::Down { wait: wait.unwrap_or(true) }
+        }
+        ("Metrics", None) => {
+            let MetricsParameters { names } = call.parameters()?;
+            let ask = Ask::Status { names: names.unwrap_or_default(), depth: Depth::Usage };
+            if let Answer::Survey(survey) = desk.ask(connection, ask).await? {
+                let text = metrics(&taken(survey).await?, Format::OpenMetrics);
+                put_reply(out, &MetricsReply { text }, false);
+            }
+            return Ok(());
         }
         ("Logs", None) => return logs(call, connection, desk, out).await,
         ("Events", None) => return events(call, connection, desk, out).await,

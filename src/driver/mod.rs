@@ -38,6 +38,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::{Sources, Stack};
 use crate::control::chronicle::Chronicle;
+use crate::control::inside::Inside;
 use crate::control::{self, server::Server};
 use crate::linux::cgroup::Counters;
 use crate::linux::descendants;
@@ -116,6 +117,8 @@ pub struct Setup {
     pub preface: Vec<String>,
     /// How it can be asked from elsewhere, if it can.
     pub control: Option<Control>,
+    /// Called with a way to ask from inside lpm, before anything runs.
+    pub meet: Box<dyn FnOnce(Inside) -> std::io::Result<()>>,
     /// What only whoever started it knows of the stack.
     pub about: About,
     /// The text that the stack was made of, and how it is read again; without it nothing can be changed.
@@ -299,6 +302,8 @@ impl Driver {
         }
         let has = |controller| ground.tree.as_ref().is_some_and(|tree| tree.has(controller));
         let counters = Counters { memory: has("memory"), tasks: has("pids") };
+        let insiders = outbox.clone();
+        (setup.meet)(Inside::new(move |message| drop(insiders.send(Message::Control(message)))))?;
         let calls = Calls::new(setup.about, setup.control, setup.chronicle, setup.texts);
         if let Some(listener) = calls.listener() {
             watch.add(listener, EventFlags::IN, Key::listener())?;
@@ -546,6 +551,7 @@ mod tests {
             notifier: None,
             preface: Vec::new(),
             control: None,
+            meet: Box::new(|_| Ok(())),
             about: About::default(),
             texts: None,
             inherited: Vec::new(),

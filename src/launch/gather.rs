@@ -305,7 +305,7 @@ impl Files {
 /// The options as `config` wants them: each with what it came after.
 fn options(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Options {
     let Asked { stack, life, ceilings, names, output } = asked;
-    let OutputArgs { quiet, pretty, log, log_rotate, history, .. } = output;
+    let OutputArgs { quiet, pretty, log, log_rotate, history, metrics, .. } = output;
     let list = |id: &str, values: Vec<String>| Given { origin: origins.of(id), values };
     let one = |id: &str, value: Option<String>| list(id, value.into_iter().collect());
     Options {
@@ -342,6 +342,7 @@ fn options(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Option
         log: list("log", log),
         log_rotate: list("log_rotate", log_rotate),
         history: one("history", history),
+        metrics: one("metrics", metrics),
         directory: around.directory.clone(),
         env_precedence: one("env_precedence", stack.env_precedence),
         expand_env: stack.expand_env,

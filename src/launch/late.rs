@@ -106,6 +106,7 @@ fn late(arguments: &Start) -> Vec<Late> {
         log,
         log_rotate,
         history,
+        metrics,
         summary,
     } = output;
     let ControlArgs { socket } = control;
@@ -174,6 +175,7 @@ fn late(arguments: &Start) -> Vec<Late> {
     add("log", !log.is_empty(), true, down());
     add("log_rotate", !log_rotate.is_empty(), true, down());
     add("history", history.is_some(), true, down());
+    add("metrics", metrics.is_some(), true, down());
     add("summary", summary.is_some(), false, down());
     let shown = || "leave it out; nothing is shown here (lpm logs has it too)".to_owned();
     add("no_prefix", *no_prefix, false, shown());

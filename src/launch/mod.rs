@@ -165,6 +165,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         return Err(Error::new(why));
     }
     let most_clients = room_for_clients(files_needed);
+    let port = sinks::port(&stack, &plan)?;
     let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
     let own = own_pid().as_raw_pid();
     // One-off commands run beside their stack and beside each other.
@@ -189,6 +190,9 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if plan.voice == Voice::Stack {
         preface.extend(ground::ends_with_the_login(around, plan.launcher.is_some()));
         preface.extend(ports(&stack));
+        if let Some(address) = port.as_ref().and_then(|port| port.address().ok()) {
+            preface.push(format!("metrics: http://{address}/metrics"));
+        }
     }
 
     let cannot = |error: io::Error| Error::new(format!("cannot start: {}", words(error)));
@@ -265,6 +269,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         inherited,
         held,
         control,
+        meet: Box::new(|inside| port.map_or(Ok(()), |port| port.serve(inside))),
         about,
         texts: Some((texts, sources)),
     };

@@ -1,4 +1,5 @@
-//! Where lines go besides standard output, opened before anything runs, so that what is wrong is said in time.
+//! Where lines and numbers go besides standard output, opened before anything runs, so that what is wrong is said in
+//! time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use rustix::io::Errno;
 
 use super::Plan;
 use crate::config::{self, Stack};
+use crate::control::port::Port;
 use crate::driver::Voice;
 use crate::error::{Error, words};
 use crate::journal;
@@ -60,6 +62,16 @@ pub(super) fn routes(stack: &Stack) -> journal::Routes {
     let is = |route: &config::Route| route.journal != config::Journal::No;
     let own = stack.instances.iter().filter_map(|one| Some((one.name.clone(), is(one.route.as_ref()?))));
     journal::Routes { common: is(&stack.logging.route), own: own.collect() }
+}
+
+/// Where scrapers are answered.
+///
+/// # Errors
+/// The address is not to be had.
+pub(super) fn port(stack: &Stack, plan: &Plan) -> Result<Option<Port>, Error> {
+    let Some(address) = stack.metrics.filter(|_| plan.voice == Voice::Stack) else { return Ok(None) };
+    let refused = |error| Error::new(format!("--metrics: {address}: {}", words(error)));
+    Port::open(address).map(Some).map_err(refused)
 }
 
 /// The log files, opened. A command that is run once has none.

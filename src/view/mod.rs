@@ -9,7 +9,6 @@
 //! | [`event`] | `lpm events` |
 //! | [`changes`] | `lpm reload`, `scale`, `set`, `restart`: what is different now |
 //! | [`stacks`] | `lpm list` |
-//! | [`metrics`] | `lpm metrics`, for a program |
 //!
 //! Nothing here reads, writes, asks for the time, or knows a socket: the moment and the time zone are arguments,
 //! so that a snapshot test sees what a person sees.
@@ -32,7 +31,6 @@ mod failure;
 mod gauge;
 pub mod lines;
 mod list;
-mod metrics;
 pub mod moment;
 mod stacks;
 mod state;
@@ -46,7 +44,6 @@ pub use detail::detail;
 pub use events::event;
 pub use failure::failure;
 pub use list::list;
-pub use metrics::metrics;
 pub use stacks::{StackLine, stacks};
 
 /// What it is written for.

@@ -842,24 +842,3 @@ proptest! {
         holds(&stacks(&running, now_usec, &look), &look);
     }
 }
-
-#[test]
-fn metrics_are_openmetrics() {
-    let ceilings = Ceilings { memory_max: Some(64 << 20), cpu_quota: Some(1500), ..Ceilings::default() };
-    let usage = Usage {
-        memory_current: Some(1 << 20),
-        memory_peak: Some(2 << 20),
-        cpu_usec: Some(1_250_000),
-        tasks: Some(3),
-        oom_kills: Some(0),
-        ..Usage::default()
-    };
-    let web = Instance { ceilings, usage: usage.clone(), ..instance("web.1") };
-    // What a life has used that is over would make the next one's counters run backwards.
-    let down = Instance { state: "failed".into(), usage, restarts: 2, ..instance("worker.1") };
-    let stack = Stack { name: "a \"b\"\\".into(), ..stack() };
-    let text = super::metrics(&Status { stack, instances: vec![web, down] });
-    let mut snapshot = Snapshot::new("metrics.txt");
-    snapshot.add("one that runs and one that failed", &wide(1000), &text);
-    snapshot.assert();
-}

@@ -631,7 +631,7 @@ fn whoever_leaves_is_not_waited_for() {
 fn metrics_are_for_a_scraper() {
     let stack = Stack::with("metrics", &format!("web: {STAYS}\n"));
     let mut run = up(&stack, &["-c", "web=2"], 2);
-    let text = stack.tells(&["metrics"]).with_code(0).out;
+    let text = stack.tells(&["metrics", "--openmetrics"]).with_code(0).out;
     assert!(text.ends_with("# EOF\n"), "{text}");
     for line in text.lines().filter(|line| !line.starts_with("# ")) {
         let (name, value) = line.rsplit_once(' ').expect("a name and a value");

@@ -21,6 +21,7 @@ mod journal;
 mod lines;
 mod logging;
 mod logs;
+mod metrics;
 mod one_off;
 mod pty;
 mod signals;

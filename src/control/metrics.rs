@@ -1,11 +1,11 @@
-//! `lpm metrics`: how a stack stands, for Prometheus and its like, as OpenMetrics text.
+//! How a stack stands, for Prometheus and its like, as text. Pure.
 //!
 //! What is not counted on this machine is left out, and so is what a life uses while there is none. A counter begins
 //! anew with each life, as scrapers expect of what restarts.
 
 use std::fmt::Write;
 
-use crate::control::interface::{Instance, Status, Usage};
+use super::interface::{Instance, Status, Usage};
 
 /// A family of values, one for each instance.
 struct Family {
@@ -89,23 +89,42 @@ const fn counter(
     Family { name, kind: "counter", unit, help, value }
 }
 
-/// All that is known of these instances, with `# EOF` at its end.
-pub fn metrics(status: &Status) -> String {
+/// How a text is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' own, version 0.0.4, which promtool and node_exporter's text files are in.
+    Prometheus,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What it is called over HTTP.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// All that is known of these instances.
+pub fn metrics(status: &Status, format: Format) -> String {
     let mut text = String::new();
     let stack = quoted(&status.stack.name);
-    head(&mut text, "lpm_stack", "info", "", "The stack.");
+    head(&mut text, format, "lpm_stack", "info", "", "The stack.");
     let (version, tier) = (quoted(&status.stack.version), quoted(&status.stack.tier));
     line(&mut text, &format!("lpm_stack_info{{stack={stack},version={version},tier={tier}}}"), 1.0);
-    head(&mut text, "lpm_stack_start_time_seconds", "gauge", "seconds", "When lpm started it, since 1970.");
-    let since = seconds(status.stack.since);
-    line(&mut text, &format!("lpm_stack_start_time_seconds{{stack={stack}}}"), since);
+    const STARTED: &str = "lpm_stack_start_time_seconds";
+    head(&mut text, format, STARTED, "gauge", "seconds", "When lpm started it, since 1970.");
+    line(&mut text, &format!("{STARTED}{{stack={stack}}}"), seconds(status.stack.since));
     for Family { name, kind, unit, help, value } in FAMILIES {
         let values: Vec<(&Instance, f64)> =
             status.instances.iter().filter_map(|one| Some((one, value(one)?))).collect();
         if values.is_empty() {
             continue;
         }
-        head(&mut text, &format!("lpm_instance_{name}"), kind, unit, help);
+        head(&mut text, format, &format!("lpm_instance_{name}"), kind, unit, help);
         let total = if *kind == "counter" { "_total" } else { "" };
         for (one, value) in values {
             let (process, instance) = (quoted(&one.process), quoted(&one.name));
@@ -113,16 +132,24 @@ pub fn metrics(status: &Status) -> String {
             line(&mut text, &format!("lpm_instance_{name}{total}{{{labels}}}"), value);
         }
     }
-    text.push_str("# EOF\n");
+    if format == Format::OpenMetrics {
+        text.push_str("# EOF\n");
+    }
     text
 }
 
-fn head(text: &mut String, name: &str, kind: &str, unit: &str, help: &str) {
+/// OpenMetrics names the family, Prometheus the samples, and has neither units nor a kind for information.
+fn head(text: &mut String, format: Format, name: &str, kind: &str, unit: &str, help: &str) {
+    let (name, kind) = match (format, kind) {
+        (Format::Prometheus, "counter") => (format!("{name}_total"), kind),
+        (Format::Prometheus, "info") => (format!("{name}_info"), "gauge"),
+        (Format::Prometheus | Format::OpenMetrics, _) => (name.to_owned(), kind),
+    };
+    let _ = writeln!(text, "# HELP {name} {help}");
     let _ = writeln!(text, "# TYPE {name} {kind}");
-    if !unit.is_empty() {
+    if format == Format::OpenMetrics && !unit.is_empty() {
         let _ = writeln!(text, "# UNIT {name} {unit}");
     }
-    let _ = writeln!(text, "# HELP {name} {help}");
 }
 
 fn line(text: &mut String, name: &str, value: f64) {
@@ -153,4 +180,65 @@ fn share(percent: Option<f64>) -> Option<f64> {
 
 fn number(value: Option<u64>) -> Option<f64> {
     value.map(|value| value as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interface::{Ceilings, Stack};
+    use super::*;
+
+    fn status() -> Status {
+        let stack = Stack {
+            name: "a \"b\"\\".into(),
+            root: "/srv/shop".into(),
+            procfile: "/srv/shop/Procfile".into(),
+            manifest: "/srv/shop/lpm.toml".into(),
+            pid: 4700,
+            since: 1_795_568_523_000_000,
+            version: "0.1.0".into(),
+            state: "up".into(),
+            tier: "full".into(),
+            cgroup: None,
+            socket: String::new(),
+            processes: Vec::new(),
+            ceilings: Ceilings::default(),
+            usage: Usage::default(),
+            journald: false,
+        };
+        let usage = Usage {
+            memory_current: Some(1 << 20),
+            memory_peak: Some(2 << 20),
+            cpu_usec: Some(1_250_000),
+            tasks: Some(3),
+            oom_kills: Some(0),
+            cpu_pressure: Some(12.5),
+            io_read: Some(4096),
+            io_written: Some(0),
+            ..Usage::default()
+        };
+        let ceilings = Ceilings { memory_max: Some(64 << 20), cpu_quota: Some(1500), ..Ceilings::default() };
+        let instance = |name: &str, state: &str| {
+            let (process, _) = name.split_once('.').expect("a number");
+            serde_json::from_value::<Instance>(serde_json::json!({
+                "name": name, "process": process, "number": 1, "state": state, "since": 1_795_568_525_000_000u64,
+                "started": 1_795_568_524_000_000u64, "invocation": 1, "restarts": 2, "leftovers": 0,
+                "journald_direct": false, "pty": false, "restart": "no", "command": "x", "working_directory": "/",
+                "ceilings": ceilings, "usage": usage,
+            }))
+            .expect("an instance")
+        };
+        // What a life has used that is over would make the next one's counters run backwards.
+        Status { stack, instances: vec![instance("web.1", "running"), instance("worker.1", "failed")] }
+    }
+
+    #[test]
+    fn both_formats() {
+        let of = |format| format!("==== {format:?}\n{}", metrics(&status(), format));
+        let text = of(Format::Prometheus) + &of(Format::OpenMetrics);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/control/snapshots/metrics.txt");
+        if std::env::vars().any(|(name, _)| name == "UPDATE_SNAPSHOTS") {
+            return std::fs::write(path, text).expect("the snapshot can be written");
+        }
+        assert_eq!(text, std::fs::read_to_string(path).expect("a snapshot"));
+    }
 }
