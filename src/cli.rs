@@ -48,6 +48,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 pub enum Command {
     /// Run the stack until it ends or is stopped
     #[command(visible_alias = "s")]
@@ -764,6 +765,10 @@ pub struct OutputArgs {
     /// Answer Prometheus on this port or loopback address, e.g. 9464, [::1]:9464
     #[arg(long, value_name = "ADDRESS", env = "LPM_METRICS", hide_env_values = true)]
     pub metrics: Option<String>,
+
+    /// Draw the run: a page of what happened when and what was used, or with FILE.json its data
+    #[arg(long, value_name = "FILE", env = "LPM_REPORT", hide_env_values = true)]
+    pub report: Option<PathBuf>,
 
     /// Write the summary of the run to this file, as JSON
     #[arg(long, value_name = "FILE", env = "LPM_SUMMARY", hide_env_values = true)]

@@ -19,5 +19,6 @@ pub mod launch;
 pub mod linux;
 pub mod meaning;
 pub mod output;
+pub mod report;
 pub mod supervisor;
 pub mod view;

@@ -40,6 +40,7 @@ pub fn run(around: &Surroundings, arguments: Run, origins: &Origins) -> Result<E
         file_times: false,
         table: false,
         summary: None,
+        report: None,
         socket: None,
         launcher: None,
         notifier: None,

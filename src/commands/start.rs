@@ -78,6 +78,7 @@ fn run(
         file_times: !output.no_timestamp,
         table: output.quiet.is_none(),
         summary: output.summary,
+        report: output.report,
         socket: control.socket,
         launcher,
         // One that cannot be reached is none of the stack's business.

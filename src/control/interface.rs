@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{self, Ceiling};
+
 /// The interface's name.
 pub const INTERFACE: &str = "dev.lpm.Supervisor";
 
@@ -72,6 +74,23 @@ pub struct Ceilings {
     pub cpu_weight: Option<u64>,
     /// Processes and threads.
     pub tasks_max: Option<u64>,
+}
+
+impl From<&config::Ceilings> for Ceilings {
+    fn from(ceilings: &config::Ceilings) -> Ceilings {
+        let number = |ceiling: Option<Ceiling>| match ceiling {
+            Some(Ceiling::At(value)) => Some(value),
+            Some(Ceiling::Infinity) | None => None,
+        };
+        Ceilings {
+            memory_max: number(ceilings.memory_max),
+            memory_high: number(ceilings.memory_high),
+            memory_swap_max: number(ceilings.memory_swap_max),
+            cpu_quota: number(ceilings.cpu_quota),
+            cpu_weight: ceilings.cpu_weight,
+            tasks_max: number(ceilings.tasks_max),
+        }
+    }
 }
 
 /// What is used; `None`: not counted on this machine, or not asked for.

@@ -6,7 +6,7 @@ use super::crashes::Found;
 use super::life::Leaf;
 use super::terms::{Wall, exit_code, now_usec, outcome, signal};
 use super::{Driver, words};
-use crate::config::{self, Ceiling, Ceilings, ChangeKind, RestartWhen};
+use crate::config::{self, ChangeKind, RestartWhen};
 use crate::control::{Depth, Survey, interface};
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::{descendants, gauge};
@@ -107,7 +107,7 @@ impl Driver {
             cgroup: self.ground.tree.as_ref().map(|tree| tree.path().join("app").display().to_string()),
             socket: about.socket.as_ref().map_or(String::new(), |path| path.display().to_string()),
             processes: processes.collect(),
-            ceilings: ceilings(&self.stack.ceilings),
+            ceilings: (&self.stack.ceilings).into(),
             usage: interface::Usage::default(),
             journald: self.stack.logging.route.journal != config::Journal::No,
         }
@@ -148,7 +148,7 @@ impl Driver {
             command: born.processes[as_born.process].text.clone(),
             working_directory: as_born.working_directory.display().to_string(),
             cgroup,
-            ceilings: ceilings(&spec.ceilings),
+            ceilings: (&spec.ceilings).into(),
             usage: used(&instance.usage),
             failure: None,
             processes: None,
@@ -181,7 +181,7 @@ impl Driver {
                 event.result = Some(outcome(*why));
                 event.usage = Some(used(usage));
                 event.ceilings = announce::subject(announcement)
-                    .map(|id| ceilings(&self.stack.instances[id.0 as usize].ceilings));
+                    .map(|id| (&self.stack.instances[id.0 as usize].ceilings).into());
             }
             Announcement::OnRequest { what: Intervention::Signal(sent), .. } => {
                 event.signal = Some(sent.to_string())
@@ -279,21 +279,6 @@ fn used(usage: &Usage) -> interface::Usage {
         oom_kills: Some(usage.oom_kills),
         tasks_refused: Some(usage.tasks_refused),
         ..interface::Usage::default()
-    }
-}
-
-fn ceilings(ceilings: &Ceilings) -> interface::Ceilings {
-    let number = |ceiling: Option<Ceiling>| match ceiling {
-        Some(Ceiling::At(value)) => Some(value),
-        Some(Ceiling::Infinity) | None => None,
-    };
-    interface::Ceilings {
-        memory_max: number(ceilings.memory_max),
-        memory_high: number(ceilings.memory_high),
-        memory_swap_max: number(ceilings.memory_swap_max),
-        cpu_quota: number(ceilings.cpu_quota),
-        cpu_weight: ceilings.cpu_weight,
-        tasks_max: number(ceilings.tasks_max),
     }
 }
 

@@ -37,17 +37,7 @@ pub(super) fn now_usec() -> u64 {
 
 /// An outcome's name, systemd's.
 pub(super) fn outcome(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Success => "success",
-        Outcome::ExitCode => "exit-code",
-        Outcome::Signal => "signal",
-        Outcome::CoreDump => "core-dump",
-        Outcome::Timeout => "timeout",
-        Outcome::OomKill => "oom-kill",
-        Outcome::StartLimitHit => "start-limit-hit",
-        Outcome::Resources => "resources",
-    }
-    .to_owned()
+    outcome.name().to_owned()
 }
 
 pub(super) fn exit_code(exit: Option<Exit>) -> Option<u8> {

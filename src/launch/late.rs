@@ -107,6 +107,7 @@ fn late(arguments: &Start) -> Vec<Late> {
         log_rotate,
         history,
         metrics,
+        report,
         summary,
     } = output;
     let ControlArgs { socket } = control;
@@ -176,6 +177,7 @@ fn late(arguments: &Start) -> Vec<Late> {
     add("log_rotate", !log_rotate.is_empty(), true, down());
     add("history", history.is_some(), true, down());
     add("metrics", metrics.is_some(), true, down());
+    add("report", report.is_some(), false, down());
     add("summary", summary.is_some(), false, down());
     let shown = || "leave it out; nothing is shown here (lpm logs has it too)".to_owned();
     add("no_prefix", *no_prefix, false, shown());

@@ -14,6 +14,7 @@ pub mod late;
 pub mod look;
 mod owner;
 pub mod reach;
+mod recorder;
 pub mod save;
 mod sinks;
 
@@ -24,6 +25,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use rustix::process::{Pid, Resource, Rlimit};
 
@@ -31,6 +33,7 @@ use crate::claim::Identity;
 use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Limits, Severity, Sources, Stack};
 use crate::control::chronicle::Chronicle;
+use crate::control::inside::Inside;
 use crate::control::interface::Refusal;
 use crate::control::socket::Listening;
 use crate::driver::{
@@ -47,10 +50,12 @@ use crate::linux::{descendants, signals};
 use crate::output::history::{BYTES_FOR_FOLLOWERS, BYTES_PER_INSTANCE, History};
 use crate::output::summary::{self, Row, Summary};
 use crate::output::{Layout, LogFiles};
+use crate::report;
 use crate::supervisor::{Ending, policy};
 use crate::view;
 use gather::{Asked, Files, Gathered, Surroundings};
 use ground::Lack;
+use recorder::Recorder;
 
 /// A stack whose text is valid.
 #[derive(Debug)]
@@ -84,6 +89,8 @@ pub struct Plan {
     pub table: bool,
     /// Where the summary goes as JSON.
     pub summary: Option<PathBuf>,
+    /// Where the report goes, as a page, or as JSON.
+    pub report: Option<PathBuf>,
     /// The control socket, if it was named.
     pub socket: Option<PathBuf>,
     /// Who waits for the stack to be up, somewhere else.
@@ -143,7 +150,9 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     let decision = ground::survey(around)?;
     ground::as_asked(around, &decision)?;
     let mut preface = ground::hold(&stack, &ground::lacks(&stack, &decision))?;
-    let summary_file = plan.summary.as_ref().map(|path| open_summary(around, path)).transpose()?;
+    let summary_file =
+        plan.summary.as_ref().map(|path| LastWord::open(around, path, "summary")).transpose()?;
+    let report_file = plan.report.as_ref().map(|path| LastWord::open(around, path, "report")).transpose()?;
     let log_files = sinks::files(&stack, &plan)?;
     let journal = sinks::journal(&stack, &plan)?;
 
@@ -250,6 +259,10 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         }
         _ => None,
     };
+    let (met, meets) = channel();
+    let recorder =
+        report_file.as_ref().map(|_| Recorder::start(meets, history.clone(), Arc::clone(&chronicle)));
+    let recorder = recorder.transpose().map_err(cannot)?;
     let setup = Setup {
         shown: sinks::shown(&stack, plan.voice),
         stack: Arc::new(stack),
@@ -269,7 +282,11 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         inherited,
         held,
         control,
-        meet: Box::new(|inside| port.map_or(Ok(()), |port| port.serve(inside))),
+        meet: Box::new(move |inside: Inside| {
+            // Nobody takes it where there is no report.
+            let _ = met.send(inside.clone());
+            port.map_or(Ok(()), |port| port.serve(inside))
+        }),
         about,
         texts: Some((texts, sources)),
     };
@@ -302,7 +319,19 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         Ending::Code(code) => code,
         Ending::Signal(signal) => policy::signal_code(signal),
     };
-    if let Some((file, path)) = summary_file {
+    if let (Some(recorder), Some(file)) = (recorder, report_file) {
+        let ended = recorder::Ended { stack: &run.stack, tier: &tier.to_string(), exit_code, rows: &rows };
+        let report = recorder.finish(&ended);
+        file.write(&match plan
+            .report
+            .as_ref()
+            .is_some_and(|path| path.extension().is_some_and(|end| end == "json"))
+        {
+            true => report::json(&report),
+            false => report::html(&report, &look::zone()),
+        });
+    }
+    if let Some(file) = summary_file {
         let summary = Summary {
             stack: &run.stack.name,
             tier: &tier.to_string(),
@@ -311,12 +340,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             strays: run.strays.len(),
             instances: rows,
         };
-        let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
-        // Not a regular file: then there is nothing to cut off.
-        let _ = file.set_len(0);
-        if let Err(error) = (&file).write_all(text.as_bytes()) {
-            tell(format_args!("lpm: {}: the summary cannot be written: {}", path.display(), words(error)));
-        }
+        file.write(&(serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n"));
     }
     // Last of all: whoever hears of it may count on nothing being left.
     if let (Some(launcher), Some(mut lines)) = (&plan.launcher, run.never_up) {
@@ -554,15 +578,33 @@ fn texts(
     Texts { read: Box::new(read), judge: Box::new(judge) }
 }
 
-/// Opened before anything runs, so that a path that cannot be written is found in time.
-fn open_summary(around: &Surroundings, path: &Path) -> Result<(File, PathBuf), Error> {
-    let path = around.directory.join(path);
-    // What is in it stays there until there is something better.
-    match File::options().write(true).create(true).truncate(false).open(&path) {
-        Ok(file) => Ok((file, path)),
-        Err(error) => {
-            let why = words(error);
-            Err(Error::new(format!("{}: the summary cannot be written: {why}", path.display())))
+/// A file that is written when all is over, and opened before anything runs, so that a path that cannot be written is
+/// found in time.
+struct LastWord {
+    file: File,
+    path: PathBuf,
+    what: &'static str,
+}
+
+impl LastWord {
+    fn open(around: &Surroundings, path: &Path, what: &'static str) -> Result<LastWord, Error> {
+        let path = around.directory.join(path);
+        // What is in it stays there until there is something better.
+        match File::options().write(true).create(true).truncate(false).open(&path) {
+            Ok(file) => Ok(LastWord { file, path, what }),
+            Err(error) => {
+                let why = words(error);
+                Err(Error::new(format!("{}: the {what} cannot be written: {why}", path.display())))
+            }
+        }
+    }
+
+    fn write(&self, text: &str) {
+        // Not a regular file: then there is nothing to cut off.
+        let _ = self.file.set_len(0);
+        if let Err(error) = (&self.file).write_all(text.as_bytes()) {
+            let (path, what) = (self.path.display(), self.what);
+            tell(format_args!("lpm: {path}: the {what} cannot be written: {}", words(error)));
         }
     }
 }

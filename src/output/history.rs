@@ -71,6 +71,15 @@ pub struct Line {
     pub continues: bool,
 }
 
+/// How much somebody has said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Lines.
+    pub lines: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// In whose name lines stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whose<'a> {
@@ -143,6 +152,11 @@ impl History {
         let kept = self.lock();
         let short = kept.rings.iter().filter(|ring| ring.gone > 0 && wanted(ring.whose()));
         short.map(|ring| ring.gone_usec + 1).max()
+    }
+
+    /// How much each of them has said itself since the beginning, what is not kept any more included.
+    pub fn said(&self) -> Vec<(Arc<str>, Said)> {
+        self.lock().rings.iter().map(|ring| (Arc::clone(&ring.instance), ring.heard)).collect()
     }
 
     /// What came after the cursor from the instances that are wanted (the same ones each time), at most `most`
@@ -314,6 +328,7 @@ impl Kept {
                 end: 0,
                 gone: 0,
                 gone_usec: 0,
+                heard: Said::default(),
             });
             self.rings.len() - 1
         }))
@@ -334,6 +349,8 @@ struct Ring {
     gone: u64,
     /// When the last of those was said.
     gone_usec: u64,
+    /// What it has said itself.
+    heard: Said,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -357,6 +374,11 @@ impl Ring {
 
     fn append(&mut self, bound: usize, sequence: u64, time_usec: u64, origin: Origin, sheet: &Sheet) {
         let count = sheet.ends.len();
+        if let Origin::Instance(_) = origin {
+            let ends = |(_, form): &&(u32, Form)| matches!(form, Form::Whole | Form::End);
+            self.heard.lines += sheet.ends.iter().filter(ends).count() as u64;
+            self.heard.bytes += sheet.bytes.len() as u64;
+        }
         let start_of = |at: usize| at.checked_sub(1).map_or(0, |before| sheet.ends[before].0 as usize);
         let cost_from = |at: usize| sheet.bytes.len() - start_of(at) + (count - at) * ENTRY;
         // A chunk of very short lines costs more than there is room for: the newest of them stay.

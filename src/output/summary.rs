@@ -29,25 +29,35 @@ pub struct Summary<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Row<'a> {
-    name: &'a str,
+    /// `web.1`
+    pub name: &'a str,
     /// Why its last life ended.
-    outcome: Option<Outcome>,
+    pub outcome: Option<Outcome>,
     /// The last main process's exit code, if it exited.
-    exit_code: Option<u8>,
+    pub exit_code: Option<u8>,
     /// The signal that ended it otherwise.
-    signal: Option<String>,
-    starts: u32,
-    restarts: u32,
+    pub signal: Option<String>,
+    /// Lives.
+    pub starts: u32,
+    /// By its restart rule.
+    pub restarts: u32,
     /// Processes that outlived their main process, and were ended.
-    leftovers: u32,
-    cpu_usec: u64,
-    throttled_usec: Option<u64>,
-    memory_peak: Option<u64>,
-    memory_max: Option<u64>,
-    oom_kills: u64,
-    tasks_refused: u64,
+    pub leftovers: u32,
+    /// µs.
+    pub cpu_usec: u64,
+    /// µs.
+    pub throttled_usec: Option<u64>,
+    /// Bytes.
+    pub memory_peak: Option<u64>,
+    /// Bytes.
+    pub memory_max: Option<u64>,
+    /// Processes killed at a memory ceiling.
+    pub oom_kills: u64,
+    /// Forks refused at the tasks ceiling.
+    pub tasks_refused: u64,
+    /// How, in words: `code 3`.
     #[serde(skip)]
-    ended: String,
+    pub ended: String,
 }
 
 impl<'a> Row<'a> {

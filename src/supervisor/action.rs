@@ -104,6 +104,22 @@ pub enum Outcome {
     Resources,
 }
 
+impl Outcome {
+    /// Its name, systemd's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::ExitCode => "exit-code",
+            Outcome::Signal => "signal",
+            Outcome::CoreDump => "core-dump",
+            Outcome::Timeout => "timeout",
+            Outcome::OomKill => "oom-kill",
+            Outcome::StartLimitHit => "start-limit-hit",
+            Outcome::Resources => "resources",
+        }
+    }
+}
+
 /// Why an instance was, or is to be, started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

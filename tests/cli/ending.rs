@@ -189,7 +189,10 @@ fn people_are_told_who_is_waited_for() {
 
 #[test]
 fn the_summary_for_machines() {
-    let stack = Stack::with("summary", "a: exit 3\nb: exec sleep 1000\n");
+    let stack = Stack::with(
+        "summary",
+        "a: until [ -e up ]; do sleep 0.01; done; exit 3\nb: touch up; exec sleep 1000\n",
+    );
     stack.runs(&["start", "--summary", "out.json"]).with_code(3);
     let text = std::fs::read_to_string(stack.path().join("out.json")).expect("a summary");
     let summary: serde_json::Value = serde_json::from_str(&text).expect("JSON");

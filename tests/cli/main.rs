@@ -24,6 +24,7 @@ mod logs;
 mod metrics;
 mod one_off;
 mod pty;
+mod report;
 mod signals;
 mod snapshot;
 mod stack;
