@@ -62,7 +62,9 @@ pub enum Command {
     /// Show how a running stack's instances are
     #[command(visible_alias = "ps")]
     Status(Status),
-    /// Print how a running stack's instances are, for Prometheus (OpenMetrics text)
+    /// Watch a running stack's instances, and act on them by key
+    Top(Top),
+    /// Print how a running stack's instances are, for Prometheus
     Metrics(Metrics),
     /// Stop instances of a running stack; the stack goes on
     Stop(Order),
@@ -215,6 +217,31 @@ pub struct Status {
     /// Print everything as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `lpm top`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct Top {
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// How often it is looked at, e.g. 500ms, 5s
+    #[arg(short = 'i', long, value_name = "TIME", default_value = "1s")]
+    pub interval: String,
+
+    /// Look twice, print the table, and leave
+    #[arg(long)]
+    pub once: bool,
+
+    /// Print each look as a JSON object on a line
+    #[arg(long)]
+    pub json: bool,
+
+    /// When to colour: auto, always, never [default: auto]
+    #[arg(long, visible_alias = "colour", value_name = "WHEN", env = "LPM_COLOR", hide_env_values = true)]
+    pub color: Option<String>,
 }
 
 /// `lpm metrics`.

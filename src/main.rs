@@ -6,7 +6,7 @@ use lpm::cli::{self, Command};
 use lpm::commands::order::{Verb, order};
 use lpm::commands::{
     attach, check, completions, doctor, down, events, list, logs, man, metrics, reload, run, scale, set,
-    signal, start, status, version,
+    signal, start, status, top, version,
 };
 use lpm::error::{Error, tell, words};
 use lpm::launch::detached;
@@ -66,6 +66,7 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
         Some(Command::Check(arguments)) => check::check(&around, arguments, &origins),
         Some(Command::Doctor(arguments)) => doctor::doctor(&around, &arguments),
         Some(Command::Status(arguments)) => status::status(&around, arguments, &origins),
+        Some(Command::Top(arguments)) => top::top(&around, arguments, &origins),
         Some(Command::Metrics(arguments)) => metrics::metrics(&around, arguments, &origins),
         Some(Command::Stop(arguments)) => order(&around, Verb::Stop, arguments, &origins),
         Some(Command::Restart(arguments)) => order(&around, Verb::Restart, arguments, &origins),

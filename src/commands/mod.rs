@@ -18,4 +18,5 @@ pub mod set;
 pub mod signal;
 pub mod start;
 pub mod status;
+pub mod top;
 pub mod version;

@@ -9,6 +9,7 @@
 //! | [`event`] | `lpm events` |
 //! | [`changes`] | `lpm reload`, `scale`, `set`, `restart`: what is different now |
 //! | [`stacks`] | `lpm list` |
+//! | [`top::Top`] | `lpm top` |
 //!
 //! Nothing here reads, writes, asks for the time, or knows a socket: the moment and the time zone are arguments,
 //! so that a snapshot test sees what a person sees.
@@ -38,6 +39,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod top;
 
 pub use changes::changes;
 pub use detail::detail;

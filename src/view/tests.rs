@@ -15,15 +15,15 @@ use crate::control::interface::{
 };
 
 /// `Wed 2026-11-25 01:02:03 UTC`, when the stacks here were started.
-const START: u64 = 1_795_568_523_000_000;
+pub(super) const START: u64 = 1_795_568_523_000_000;
 
 /// µs.
-const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 
 /// When they are looked at.
-const NOW: u64 = START + (2 * 3600 + 3 * 60 + 4) * SECOND;
+pub(super) const NOW: u64 = START + (2 * 3600 + 3 * 60 + 4) * SECOND;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 const LOOK: Look = Look { columns: 80, colour: false, terminal: true };
 
@@ -35,14 +35,20 @@ fn colour() -> Look {
     Look { colour: true, ..LOOK }
 }
 
-struct Snapshot {
+pub(super) struct Snapshot {
     name: &'static str,
     text: String,
 }
 
 impl Snapshot {
-    fn new(name: &'static str) -> Snapshot {
+    pub(super) fn new(name: &'static str) -> Snapshot {
         Snapshot { name, text: String::new() }
+    }
+
+    /// Adds a section.
+    #[track_caller]
+    pub(super) fn add_as_it_is(&mut self, what: &str, came: &str) {
+        self.text.push_str(&format!("==== {what}\n{came}\n"));
     }
 
     /// Adds a section. Escape characters are shown as `␛`.
@@ -54,7 +60,7 @@ impl Snapshot {
     }
 
     #[track_caller]
-    fn assert(self) {
+    pub(super) fn assert(self) {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/view/snapshots").join(self.name);
         if std::env::vars().any(|(name, _)| name == "UPDATE_SNAPSHOTS") {
             return std::fs::write(path, self.text).expect("the snapshot can be written");
@@ -85,7 +91,7 @@ fn holds(page: &str, look: &Look) {
     }
 }
 
-fn stack() -> Stack {
+pub(super) fn stack() -> Stack {
     let of = |name: &str, instances| ProcessType { name: name.into(), command: "x".into(), instances };
     Stack {
         name: "shop".into(),
@@ -112,7 +118,7 @@ fn stack() -> Stack {
 }
 
 /// One that runs, on a machine that counts.
-fn instance(name: &str) -> Instance {
+pub(super) fn instance(name: &str) -> Instance {
     let (process, number) = name.rsplit_once('.').expect("an instance's name");
     let number = number.parse().expect("a number");
     Instance {

@@ -72,6 +72,11 @@ impl Text {
         self
     }
 
+    /// What it is made of, nothing to be escaped any more.
+    pub(super) fn into_pieces(self) -> Vec<(Ink, String)> {
+        self.pieces
+    }
+
     fn ends_with(&self, end: char) -> bool {
         self.pieces.last().is_some_and(|(_, text)| text.ends_with(end))
     }

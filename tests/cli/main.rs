@@ -29,4 +29,5 @@ mod signals;
 mod snapshot;
 mod stack;
 mod starting;
+mod top;
 mod varlink;

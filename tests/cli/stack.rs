@@ -438,6 +438,23 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// Waits until its terminal, of 24 lines and 80 columns, shows `text`.
+    #[track_caller]
+    pub fn sees(&mut self, text: &str) -> &mut Self {
+        let deadline = now() + PATIENCE;
+        loop {
+            let size = |n| std::num::NonZeroU16::new(n).expect("a size");
+            let mut terminal = vt100::Parser::new(size(24), size(80), 0);
+            terminal.process(&self.text[0]);
+            let shown = terminal.screen().contents();
+            if shown.contains(text) {
+                self.seen = self.text[0].len();
+                return self;
+            }
+            assert!(self.read(deadline), "{text:?} is not seen:\n{shown}");
+        }
+    }
+
     /// Reads what is there, or waits for it; `false` when there is nothing more to come.
     fn read(&mut self, deadline: Duration) -> bool {
         let at: Vec<usize> = (0..2).filter(|&at| self.streams[at].is_some()).collect();
