@@ -182,6 +182,7 @@ fn every_option_and_variable_that_is_documented_exists() {
         "LPM_STDIN_FD",
         "LPM_LAUNCHER_FD",
         "LPM_CGROUP",
+        "LPM_DEBUG",
         "LPM_COMPLETE",
     ];
     let fields = read("src/journal/entry.rs");

@@ -17,11 +17,12 @@ use super::stack::{Instance, Stack};
 /// Inherited variables that are meant for lpm itself and would mislead a child: systemd's for the service's
 /// main process (systemd.exec(5), sd_notify(3), sd_listen_fds(3)), lpm's own between re-executions, and the
 /// key to another stack.
-pub const SCRUBBED: [&str; 20] = [
+pub const SCRUBBED: [&str; 21] = [
     "LPM_SCOPE",
     "LPM_STDIN_FD",
     "LPM_LAUNCHER_FD",
     "LPM_CGROUP",
+    "LPM_DEBUG",
     "LPM_SOCKET",
     "NOTIFY_SOCKET",
     "FDSTORE",

@@ -175,7 +175,10 @@ impl Driver {
             most_clients: self.calls.most_clients,
         };
         match Server::start(&listener, desk) {
-            Ok(server) => self.calls.server = Some(server),
+            Ok(server) => {
+                tracing::info!("the first client: the control socket is served");
+                self.calls.server = Some(server);
+            }
             Err(error) => {
                 if !std::mem::replace(&mut self.calls.warned, true) {
                     let why = words(error);
@@ -211,6 +214,7 @@ impl Driver {
     }
 
     fn on_client_left(&mut self, client: Client) {
+        tracing::debug!(client = client.0, "left before the answer");
         self.calls.open.remove(&client);
         let parts: Vec<Client> =
             self.calls.parts.iter().filter(|(_, whole)| **whole == client).map(|(part, _)| *part).collect();
@@ -222,6 +226,7 @@ impl Driver {
 
     fn on_call(&mut self, call: Call) {
         let Call { client, ask, answer } = call;
+        tracing::debug!(client = client.0, "asked {ask:?}");
         let open = Open { answer, told: Told::default(), parts: 1, refused: None };
         self.calls.open.insert(client, open);
         match self.attend_to(client, ask) {

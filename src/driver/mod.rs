@@ -393,7 +393,9 @@ impl Driver {
     fn hand_in(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next {
+            tracing::debug!("fact {event:?}");
             for action in self.core.handle(self.clock.now(), event) {
+                tracing::debug!("order {action:?}");
                 self.perform(action);
             }
             next = self.told.pop_front();

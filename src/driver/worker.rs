@@ -213,6 +213,7 @@ impl Births {
             return Err((life, self::cancelled()));
         }
         let instance = &stack.instances[life.instance.0 as usize];
+        tracing::trace!(instance = instance.name, "making its leaf");
         let leaf = match self.make_leaf(instance, stack.limits) {
             Ok(leaf) => leaf,
             Err(failure) => {
@@ -222,6 +223,7 @@ impl Births {
         };
         let base = self.base(stack);
         let born = self.bear(life, instance, &base, leaf, terminal, stack.writes_itself(instance));
+        tracing::trace!(instance = instance.name, born = born.is_ok(), "birth");
         born.map_err(|failure| {
             self.remove(&instance.name);
             (life, failure)

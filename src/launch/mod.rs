@@ -8,6 +8,7 @@ pub mod archive;
 pub mod detach;
 pub mod detach_key;
 pub mod detached;
+pub mod diagnostics;
 pub mod gather;
 pub mod ground;
 pub mod late;
@@ -203,6 +204,14 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             preface.push(format!("metrics: http://{address}/metrics"));
         }
     }
+
+    let told = match stack.logging.route.journal {
+        config::Journal::No => diagnostics::Place::Standard,
+        config::Journal::Sent | config::Journal::Direct => diagnostics::Place::Journal(stack.name.clone()),
+    };
+    let level = around.variable(diagnostics::VARIABLE).filter(|level| !level.is_empty());
+    let _diagnostics = level.map(|level| diagnostics::start(&level.to_string_lossy(), told)).transpose()?;
+    tracing::info!(place = ?decision.place, %tier, "where the stack stands");
 
     let cannot = |error: io::Error| Error::new(format!("cannot start: {}", words(error)));
     rustix::process::set_child_subreaper(Some(own_pid())).map_err(|errno| cannot(errno.into()))?;

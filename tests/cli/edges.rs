@@ -218,3 +218,20 @@ fn a_pipe_that_was_named_is_read_once() {
     run.wait_for(" | up 1 2");
     run.stops();
 }
+
+#[test]
+fn what_lpm_does_can_be_told_in_detail() {
+    let stack = Stack::with("debug", "web: echo up\n");
+    let ended = stack.lpm(&["start"]).variable("LPM_DEBUG", "trace").pipes().ends().with_code(0);
+    for told in [
+        "lpm: debug: driver: fact Begin\n",
+        "lpm: debug: driver: order Exit",
+        "driver::worker: birth instance=",
+    ] {
+        assert!(ended.err.contains(told), "{told}: {}", ended.err);
+    }
+    assert!(ended.out.contains("web.1  | up\n") && !ended.out.contains("fact"), "{}", ended.out);
+    let ended = stack.lpm(&["start"]).variable("LPM_DEBUG", "loud").pipes().ends().with_code(1);
+    assert_eq!(ended.err, "lpm: LPM_DEBUG: \"loud\" is no level (write info, debug or trace)\n");
+    assert_eq!(stack.lpm(&["start", "-q"]).variable("LPM_DEBUG", "").pipes().ends().with_code(0).err, "");
+}

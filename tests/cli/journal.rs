@@ -232,3 +232,20 @@ fn older_lines_come_from_the_journal() {
     let lines = |of: &str| since.lines().filter(|line| line.starts_with(of)).count();
     assert_eq!((lines("one"), lines("two"), lines("working")), (6, 120, 2), "of both runs: {since}");
 }
+
+#[test]
+fn diagnostics_go_where_the_stacks_own_lines_go() {
+    const NAME: &str = "diagnostics_go_where_the_stacks_own_lines_go";
+    let stack = Stack::with("journal-debug", "web: echo up\n");
+    let script = "LPM_DEBUG=debug lpm start --log journald || true; entries SYSLOG_IDENTIFIER=lpm";
+    let Some(ended) = with_journal(NAME, &stack, script) else { return };
+    let ended = ended.with_code(0);
+    assert!(!ended.err.contains("fact"), "{}", ended.err);
+    let all = entries(&ended);
+    let begin = find(&all, "MESSAGE", "fact Begin");
+    assert_eq!((&begin["PRIORITY"], &begin["LPM_MODULE"]), (&"7".into(), &"lpm::driver".into()), "{begin}");
+    assert!(begin["LPM_STACK"].as_str().is_some_and(|name| name.starts_with("journal-debug")), "{begin}");
+    let spawned =
+        |entry: &&Value| entry["MESSAGE"].as_str().is_some_and(|text| text.starts_with("order Spawn"));
+    assert!(all.iter().any(|entry| spawned(&entry)), "{all:#?}");
+}
