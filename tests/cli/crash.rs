@@ -69,6 +69,36 @@ fn the_end_of_a_run_says_why() {
 }
 
 #[test]
+fn node_and_rust_say_where_it_happened() {
+    const NAME: &str = "node_and_rust_say_where_it_happened";
+    let stack = Stack::with("languages", "web: node app.js\n")
+        .file("app.js", "function price(cart) {\n  return cart.items.length;\n}\nconsole.log('up');\nprice({});\n")
+        .file("app.rs", "fn main() {\n    let all: Vec<u32> = vec![];\n    println!(\"up\");\n    let first = std::hint::black_box(&all)[0];\n    println!(\"{first}\");\n}\n");
+    match std::process::Command::new("node").arg("--version").output() {
+        Ok(_) => {
+            let ended = stack.runs(&["start"]).with_code(1);
+            let told = stack.normal(&ended.err);
+            assert!(told.contains("Error: TypeError: Cannot read propert"), "{told}");
+            assert!(told.contains("DIR/app.js:2") && told.contains("price (node)"), "{told}");
+        }
+        Err(_) => eprintln!("skipped {NAME}: needs node"),
+    }
+    let built =
+        std::process::Command::new("rustc").args(["-o", "app", "app.rs"]).current_dir(stack.path()).status();
+    if !built.is_ok_and(|status| status.success()) {
+        return eprintln!("skipped {NAME}: needs rustc");
+    }
+    std::fs::write(stack.path().join("Procfile"), "web: ./app\n").expect("ours");
+    let ended = stack.runs(&["start"]).with_code(101);
+    assert!(
+        ended.err.contains("Error: index out of bounds: the len is 0 but the index is 0"),
+        "{}",
+        ended.err
+    );
+    assert!(ended.err.contains("app.rs:4") && ended.err.contains("(rust)"), "{}", ended.err);
+}
+
+#[test]
 fn who_ended_the_stack_is_told_first_and_of_many_five() {
     let stack = Stack::with("many", "a: cat go; exit 4\nb: exit 3\n");
     let stack = stack.file("lpm.toml", "[process.b]\ncan-die = true\n");

@@ -246,3 +246,28 @@ fn records_are_written_for_people_on_the_terminal_alone() {
     let raw = stack.runs(&["start", "--pretty=web=no"]).with_code(0);
     assert!(raw.out.contains(r#"| {"level":"warn""#), "{}", raw.out);
 }
+
+#[test]
+fn logs_go_on_across_a_rotation_and_a_restart() {
+    let web = "echo life >> lives; n=$(wc -l < lives); i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo \"life $n line $i\"; done; \
+               until [ -e go$n ]; do sleep 0.01; done; exit 1";
+    let stack = Stack::with("logs-across", &format!("web: {web}\n")).file(
+        "lpm.toml",
+        "[process.web]\nrestart = \"on-failure\"\nrestart-sec = \"1ms\"\nstart-limit-burst = 2\n",
+    );
+    let mut run = stack.lpm(&["start", "--log", "file=log", "--log-rotate", "size=4K,keep=20"]).pipes();
+    let follow = "until $LPM status >status 2>&1; do sleep 0.01; done; exec $LPM logs --since 10min -f --no-prefix web";
+    let mut follower = stack.shell(follow).pipes();
+    follower.wait_for("life 1 line 200\n");
+    std::fs::write(stack.path().join("go1"), "").expect("ours");
+    follower.wait_for("life 2 line 200\n");
+    std::fs::write(stack.path().join("go2"), "").expect("ours");
+    run.ends_leaving_something().with_code(1);
+    let out = follower.ends().with_code(0).out;
+    let said: Vec<&str> = out.lines().filter(|line| line.starts_with("life ")).collect();
+    let expected: Vec<String> =
+        (1..=2).flat_map(|life| (1..=200).map(move |line| format!("life {life} line {line}"))).collect();
+    assert_eq!(said, expected, "each once, in order");
+    let files = std::fs::read_dir(stack.path().join("log")).expect("ours").count();
+    assert!(files >= 3, "it was put aside meanwhile: {files}");
+}

@@ -70,3 +70,34 @@ pub fn a_journald_that_is_restarted_loses_nothing() {
     }
     assert!(all.iter().any(|entry| entry["LPM_EXIT_CODE"] == "3"), "{all:#?}");
 }
+
+pub fn a_stream_of_its_own_has_the_instances_pid_and_cgroup() {
+    let stack = Stack::new("web: echo \"pid $$\"; exec sleep 1000\n")
+        .file("lpm.toml", "[process.web]\nlog = \"journald-direct\"\n");
+    let mut running = stack.start(&["start"]);
+    running.line("web.1    | started with pid");
+    let name = "SYSLOG_IDENTIFIER=web.1";
+    let all = || {
+        let mut command = Command::new("journalctl");
+        command.args(["--no-pager", "--quiet", "--output=json", "--boot", name, "_TRANSPORT=stdout"]);
+        let text = Running::spawn(command).end().exited_with(0);
+        text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect::<Vec<_>>()
+    };
+    let entry = waiting::until("its line is in the journal", PATIENCE, || {
+        all()
+            .into_iter()
+            .rev()
+            .find(|entry| entry["MESSAGE"].as_str().is_some_and(|text| text.starts_with("pid ")))
+    });
+    let pid = entry["_PID"].as_str().expect("a pid");
+    assert_eq!(entry["MESSAGE"].as_str(), Some(format!("pid {pid}").as_str()), "{entry}");
+    let cgroup = entry["_SYSTEMD_CGROUP"].as_str().expect("a cgroup");
+    assert!(cgroup.ends_with("/app/web.1"), "{cgroup}");
+    // lpm fetches them where they are.
+    let mut command = Command::new(lpm());
+    command.args(["logs", "web", "-d"]).arg(stack.folder());
+    let logs = Running::spawn(command).end().exited_with(0);
+    assert!(logs.contains(&format!("| pid {pid}\n")), "{logs}");
+    running.signal(rustix::process::Signal::TERM);
+    running.end().killed_by(rustix::process::Signal::TERM);
+}

@@ -14,6 +14,7 @@ mod journal;
 mod machine;
 mod processes;
 mod reader;
+mod reports;
 mod stack;
 mod systemd;
 mod units;
@@ -75,6 +76,10 @@ const CLAIMS: &[Claim] = claims! {
     units::a_unit_of_the_system_can_run_as_an_ordinary_user: Root;
     journal::an_oom_kill_is_found_and_explained: Root;
     journal::a_journald_that_is_restarted_loses_nothing: Root;
+    journal::a_stream_of_its_own_has_the_instances_pid_and_cgroup: Root;
+    reports::an_oom_kill_is_reported_with_ceiling_and_peak: Root Dev;
+    reports::a_core_that_was_dumped_is_told: Root;
+    reports::top_shows_memory_under_its_ceiling: Root Dev;
     control::status_has_what_the_kernel_counts: Root Dev Runner;
     control::a_ceiling_that_is_set_holds_at_once: Root Dev;
     control::a_frozen_instance_stands_still_in_the_kernel: Root Dev;
