@@ -238,7 +238,7 @@ impl Viewer {
         };
         let (before, detached) = self.key.before(keys);
         if !before.is_empty() && !self.read_only && self.typed.len() < TYPED_AHEAD {
-            self.send(&Frame::Bytes(before.to_vec()));
+            self.send(&Frame::Bytes(before));
         }
         detached.then_some(Left::Detached)
     }

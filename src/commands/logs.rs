@@ -59,6 +59,9 @@ fn present(
     let follow = asked.follow == Some(true);
     let journal = FromJournal { status, asked, direct };
     let direct = &journal.direct;
+    if follow && !direct.is_empty() {
+        tell(format_args!("lpm: {} cannot be followed here (journalctl -f shows it)", direct.join(", ")));
+    }
     // The journal is asked for what is older than what is kept, if that much is wanted; and for what lpm has not seen.
     let goes_back = (status.stack.journald || !direct.is_empty())
         && (asked.lines.is_some() || asked.since.is_some() || !direct.is_empty());
@@ -80,9 +83,6 @@ fn present(
         !page.has_failed()
     };
     let streamed = client.stream("Logs", asked, take);
-    if follow && !direct.is_empty() {
-        tell(format_args!("lpm: {} cannot be followed here (journalctl -f shows it)", direct.join(", ")));
-    }
     match (streamed, page.failed) {
         (_, Some(error)) => broken(error),
         // The stack ended while we followed it.

@@ -79,7 +79,8 @@ pub fn top(around: &Surroundings, arguments: Arguments, origins: &Origins) -> Re
     let outbox = Outbox { tell_us, bell: Arc::clone(&bell) };
     let (ask, asked) = channel();
     let poller = outbox.clone();
-    thread::spawn(move || ask_now_and_then(client, interval, &asked, &poller));
+    let asks = move || ask_now_and_then(client, interval, &asked, &poller);
+    thread::Builder::new().spawn(asks).map_err(failed)?;
     let mut screen = Screen {
         top: Top::new(status, look::now_usec()),
         lent: Some(lent),
@@ -349,9 +350,9 @@ impl Screen {
         Ok(None)
     }
 
-    fn have_done(&self, deed: Deed, name: String) {
+    fn have_done(&mut self, deed: Deed, name: String) {
         let (socket, outbox, ask) = (self.socket.clone(), self.outbox.clone(), self.ask.clone());
-        thread::spawn(move || {
+        let deed_done = move || {
             let done = Client::connect(&socket).map_err(words).and_then(|mut client| {
                 let parameters = Named { names: Some(vec![name.clone()]), wait: Some(true) };
                 let done = client.call::<Value>(deed.method(), &parameters);
@@ -369,7 +370,10 @@ impl Screen {
             };
             outbox.tell(News::Done(text));
             let _ = ask.send(Ask::Now);
-        });
+        };
+        if let Err(error) = thread::Builder::new().spawn(deed_done) {
+            self.top.say(words(error));
+        }
     }
 
     /// Stops us, as a job of a shell, and comes back.

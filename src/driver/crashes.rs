@@ -115,6 +115,11 @@ impl Found {
         self.search.is_some()
     }
 
+    /// What ended it, in words.
+    pub fn cause(&self) -> &str {
+        &self.failure.cause
+    }
+
     /// Looks for it, in directories.
     pub fn look(self) -> interface::Failure {
         let nearest = self.search.as_ref().map_or_else(Vec::new, Search::nearest);

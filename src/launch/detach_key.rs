@@ -17,6 +17,8 @@ pub struct DetachKey {
     /// As a terminal sends it by itself.
     byte: u8,
     pasting: bool,
+    /// A sequence that has no end yet.
+    kept: Vec<u8>,
 }
 
 impl DetachKey {
@@ -26,22 +28,28 @@ impl DetachKey {
         let key = key.strip_prefix("ctrl-").or_else(|| key.strip_prefix('^')).map(str::as_bytes);
         match key {
             Some(&[key @ (b'a'..=b'z' | b'[' | b']' | b'\\' | b'^' | b'_' | b'@')]) => {
-                Some(DetachKey { byte: key.to_ascii_uppercase() & 0x1f, pasting: false })
+                Some(DetachKey { byte: key.to_ascii_uppercase() & 0x1f, pasting: false, kept: Vec::new() })
             }
             _ => None,
         }
     }
 
-    /// What of these keys comes before it, and whether it is there.
-    pub fn before<'a>(&mut self, keys: &'a [u8]) -> (&'a [u8], bool) {
+    /// What of these keys, and of what was kept of those before, comes before it, and whether it is there. A sequence
+    /// that has no end yet is kept for the next ones: terminals send the rest at once.
+    pub fn before(&mut self, keys: &[u8]) -> (Vec<u8>, bool) {
+        let mut keys = [std::mem::take(&mut self.kept), keys.to_vec()].concat();
         let mut at = 0;
         while at < keys.len() {
             let rest = &keys[at..];
             if let Some(turn) = PASTE.iter().position(|mark| rest.starts_with(mark)) {
                 self.pasting = turn == 0;
                 at += PASTE[turn].len();
+            } else if has_no_end(rest) {
+                self.kept = keys.split_off(at);
+                break;
             } else if !self.pasting && self.is_at(rest) {
-                return (&keys[..at], true);
+                keys.truncate(at);
+                return (keys, true);
             } else {
                 at += 1;
             }
@@ -74,6 +82,13 @@ impl DetachKey {
         });
         is_key && modifiers.saturating_sub(1) & !LOCKS == CTRL && !released
     }
+}
+
+/// Whether it is the beginning of a sequence that could be the key, or a mark of what is pasted.
+fn has_no_end(keys: &[u8]) -> bool {
+    const LONGEST: usize = 32;
+    let inside = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b';' | b':');
+    keys.strip_prefix(b"\x1b[").is_some_and(|rest| rest.len() < LONGEST && rest.iter().all(inside))
 }
 
 /// 0 for what is none.
@@ -114,7 +129,8 @@ mod tests {
             ("ctrl-[", "\x1b[A", None),
         ] {
             let mut key = DetachKey::parse(name).expect("a key");
-            let expected = before.map_or((keys.as_bytes(), false), |before| (before.as_bytes(), true));
+            let expected =
+                before.map_or((keys.as_bytes().to_vec(), false), |before| (before.as_bytes().to_vec(), true));
             assert_eq!(key.before(keys.as_bytes()), expected, "{keys:?}");
         }
     }
@@ -122,8 +138,22 @@ mod tests {
     #[test]
     fn what_is_pasted_is_no_key() {
         let mut key = DetachKey::parse("ctrl-]").expect("a key");
-        assert_eq!(key.before(b"\x1b[200~a\x1db"), (&b"\x1b[200~a\x1db"[..], false));
-        assert_eq!(key.before(b"\x1d"), (&b"\x1d"[..], false));
-        assert_eq!(key.before(b"c\x1b[201~d\x1d"), (&b"c\x1b[201~d"[..], true));
+        assert_eq!(key.before(b"\x1b[200~a\x1db"), (b"\x1b[200~a\x1db".to_vec(), false));
+        assert_eq!(key.before(b"\x1d"), (b"\x1d".to_vec(), false));
+        assert_eq!(key.before(b"c\x1b[201~d\x1d"), (b"c\x1b[201~d".to_vec(), true));
+    }
+
+    #[test]
+    fn it_may_come_in_two_pieces() {
+        for (first, second) in [("a\x1b[93", ";5u"), ("a\x1b[", "93;5u"), ("a\x1b[93;5", "ub")] {
+            let mut key = DetachKey::parse("ctrl-]").expect("a key");
+            assert_eq!(key.before(first.as_bytes()), (b"a".to_vec(), false), "{first:?}");
+            assert_eq!(key.before(second.as_bytes()), (Vec::new(), true), "{second:?}");
+        }
+        let mut key = DetachKey::parse("ctrl-]").expect("a key");
+        assert_eq!(key.before(b"\x1b[1"), (Vec::new(), false));
+        assert_eq!(key.before(b";5C\x1b"), (b"\x1b[1;5C\x1b".to_vec(), false), "escape alone is a key");
+        assert_eq!(key.before(b"\x1b[20"), (Vec::new(), false));
+        assert_eq!(key.before(b"0~\x1d"), (b"\x1b[200~\x1d".to_vec(), false), "pasted");
     }
 }

@@ -319,7 +319,11 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         let name = name.escape_debug();
         tell(format_args!("lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed"));
     }
-    let rows: Vec<Row<'_>> = summary::rows(&run.stack, run.core.instances());
+    let mut rows: Vec<Row<'_>> = summary::rows(&run.stack, run.core.instances());
+    for row in &mut rows {
+        let failed = run.failed.iter().find(|failed| failed.name == row.name);
+        row.failure = failed.map(|failed| failed.failure.cause().to_owned());
+    }
     if plan.table {
         tell(summary::table(&rows).trim_end());
         tell_failures(run.failed);
@@ -330,15 +334,15 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     if let (Some(recorder), Some(file)) = (recorder, report_file) {
         let ended = recorder::Ended { stack: &run.stack, tier: &tier.to_string(), exit_code, rows: &rows };
-        let report = recorder.finish(&ended);
-        file.write(&match plan
-            .report
-            .as_ref()
-            .is_some_and(|path| path.extension().is_some_and(|end| end == "json"))
-        {
-            true => report::json(&report),
-            false => report::html(&report, &look::zone()),
-        });
+        let as_data = file.path.extension().is_some_and(|end| end == "json");
+        match recorder.finish(&ended) {
+            Some(report) if as_data => file.write(&report::json(&report)),
+            Some(report) => file.write(&report::html(&report, &look::zone())),
+            None => tell(format_args!(
+                "lpm: {}: no report: the last look at the stack hangs",
+                file.path.display()
+            )),
+        }
     }
     if let Some(file) = summary_file {
         let summary = Summary {

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use super::look::now_usec;
@@ -24,6 +24,9 @@ use crate::report::{self, Report, Series, Summary};
 /// Between two looks, at the beginning.
 const FIRST: Duration = Duration::from_millis(200);
 
+/// How long the last look may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How many looks are kept.
 const MOST: usize = 600;
 
@@ -33,7 +36,7 @@ const MOST_EVENTS: usize = 10_000;
 /// The thread that looks.
 pub(super) struct Recorder {
     stop: Sender<()>,
-    thread: JoinHandle<Record>,
+    record: Receiver<Record>,
 }
 
 /// What it has seen.
@@ -70,6 +73,7 @@ impl Recorder {
         chronicle: Arc<Chronicle>,
     ) -> io::Result<Recorder> {
         let (stop, stopped) = channel();
+        let (give, taken) = channel();
         let mut record = Record {
             history,
             next_event: chronicle.oldest(),
@@ -89,18 +93,19 @@ impl Recorder {
                 record.follow(&inside, &stopped);
             }
             record.gather();
-            record
+            // An error: nobody waits any more.
+            let _ = give.send(record);
         };
-        let thread = thread::Builder::new().name("lpm-report".to_owned()).stack_size(512 << 10).spawn(run)?;
-        Ok(Recorder { stop, thread })
+        thread::Builder::new().name("lpm-report".to_owned()).stack_size(512 << 10).spawn(run)?;
+        Ok(Recorder { stop, record: taken })
     }
 
-    /// Ends it. The report has an instance for each row.
-    pub fn finish(self, ended: &Ended<'_>) -> Report {
+    /// Ends it. The report has an instance for each row. `None`: it hangs in a look at a cgroup.
+    pub fn finish(self, ended: &Ended<'_>) -> Option<Report> {
         let now = now_usec();
         drop(self.stop);
-        let record = self.thread.join().expect("it does not panic");
-        record.report(ended, now)
+        let record = self.record.recv_timeout(PATIENCE).ok()?;
+        Some(record.report(ended, now))
     }
 }
 
@@ -192,6 +197,7 @@ impl Record {
                 summary: Summary {
                     result: row.outcome.map(|outcome| outcome.name().to_owned()),
                     ended: row.ended.clone(),
+                    failure: row.failure.clone(),
                     starts: row.starts,
                     restarts: row.restarts,
                     leftovers: row.leftovers,

@@ -55,6 +55,8 @@ pub struct Row<'a> {
     pub oom_kills: u64,
     /// Forks refused at the tasks ceiling.
     pub tasks_refused: u64,
+    /// Why, in words, if its last life failed.
+    pub failure: Option<String>,
     /// How, in words: `code 3`.
     #[serde(skip)]
     pub ended: String,
@@ -87,6 +89,7 @@ impl<'a> Row<'a> {
             },
             oom_kills: usage.oom_kills,
             tasks_refused: usage.tasks_refused,
+            failure: None,
             ended: match (instance.exit, instance.outcome) {
                 (_, Some(Outcome::OomKill)) => "oom-kill".to_owned(),
                 (_, Some(Outcome::Resources)) => "could not start".to_owned(),

@@ -84,6 +84,8 @@ pub struct Summary {
     pub result: Option<String>,
     /// In words, as the table at the end of a run has it: `exit code 3`.
     pub ended: String,
+    /// Why, in words, if its last life failed.
+    pub failure: Option<String>,
     /// Lives.
     pub starts: u32,
     /// By its restart rule.

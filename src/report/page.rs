@@ -81,12 +81,15 @@ fn summary(page: &mut String, report: &Report) {
         let bad = is_bad(one);
         let _ = write!(
             page,
-            "<tr{}><th title=\"{}\">{}<td class=\"what\">{}{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}",
+            "<tr{}><th title=\"{}\">{}<td class=\"what\">{}{}{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}<td class=\"n\">{}",
             if bad { " class=\"failed\"" } else { "" },
             escaped(&one.command),
             escaped(&one.name),
             if bad { "✕ " } else { "" },
             escaped(&sum.ended),
+            sum.failure
+                .as_ref()
+                .map_or(String::new(), |why| format!(" <span class=\"faint\">{}</span>", escaped(why))),
             sum.starts,
             format_cpu_time(sum.cpu_usec),
             memory,

@@ -65,6 +65,7 @@ fn run() -> Report {
         Summary {
             result: Some("signal".into()),
             ended: "SIGTERM".into(),
+            failure: Some("not gone 5s after SIGTERM, and killed".into()),
             starts: 2,
             restarts: 1,
             cpu_usec: 9_300_000,

@@ -204,6 +204,8 @@ fn the_summary_for_machines() {
     assert_eq!(rows[0]["name"], "a.1");
     assert_eq!(rows[0]["outcome"], "exit-code");
     assert_eq!(rows[0]["exit-code"], 3);
+    assert!(rows[0]["failure"].as_str().is_some_and(|why| why.contains("code 3")), "{text}");
+    assert!(rows[1]["failure"].is_null(), "{text}");
     assert_eq!(rows[1]["signal"], "SIGTERM");
     assert_eq!(rows[1]["outcome"], "success");
     assert_eq!(rows[1]["starts"], 1);
