@@ -789,7 +789,7 @@ pub struct OutputArgs {
     #[arg(long, value_name = "SIZE", env = "LPM_HISTORY", hide_env_values = true)]
     pub history: Option<String>,
 
-    /// Answer Prometheus on this port or loopback address, e.g. 9464, [::1]:9464
+    /// Answer Prometheus on this port or loopback address, e.g. 9464, 127.0.0.2:9464
     #[arg(long, value_name = "ADDRESS", env = "LPM_METRICS", hide_env_values = true)]
     pub metrics: Option<String>,
 
