@@ -23,6 +23,14 @@ impl Span {
         (time.saturating_sub(self.from) as f64 / self.length() as f64).clamp(0.0, 1.0)
     }
 
+    /// Moments to be marked, µs since the epoch, and how they are written.
+    fn moments(self, most: u64) -> Vec<(u64, String)> {
+        self.ticks(most)
+            .into_iter()
+            .map(|tick| (self.from.saturating_add(tick), elapsed(tick, self)))
+            .collect()
+    }
+
     /// Moments to be marked, as µs from the beginning, at most so many and the beginning.
     pub fn ticks(self, most: u64) -> Vec<u64> {
         const STEPS: [u64; 22] = [
@@ -37,6 +45,12 @@ impl Span {
             .map_or_else(|| (length / most.max(1) / 86_400_000_000 + 1) * 86_400_000_000, |step| step * 1000);
         (0..=length / step).map(|count| count * step).collect()
     }
+}
+
+/// Below an axis; at its end a text stands before the moment.
+fn moment(x: f64, y: f64, at_the_end: bool, words: &str) -> String {
+    let anchor = if at_the_end { "end" } else { "middle" };
+    format!("<text class=\"x\" text-anchor=\"{anchor}\" x=\"{x:.1}\" y=\"{y:.1}\">{words}</text>")
 }
 
 /// `0:05`, `1:02:03`, `0.25 s` where the run was short.
@@ -108,21 +122,9 @@ impl Chart<'_> {
                 break;
             }
         }
-        for tick in self.span.ticks(4) {
-            let at = x(self.span.from + tick);
-            let anchor = if at > WIDTH - 30.0 {
-                "end"
-            } else if tick == 0 {
-                "start"
-            } else {
-                "middle"
-            };
-            let _ = write!(
-                svg,
-                "<text class=\"x\" text-anchor=\"{anchor}\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
-                HEIGHT - 4.0,
-                elapsed(tick, self.span),
-            );
+        for (tick, words) in self.span.moments(4) {
+            let at = x(tick);
+            let _ = write!(svg, "{}", moment(at, HEIGHT - 4.0, at > WIDTH - 30.0, &words));
         }
         match self.bars {
             true => {
@@ -258,22 +260,10 @@ pub(super) fn lanes(span: Span, lanes: &[Lane], lines: &[(u64, String)]) -> Stri
     let mut svg = format!(
         "<svg class=\"lanes\" viewBox=\"0 0 {LANES_WIDTH} {height}\" role=\"img\"><title>Time line</title>"
     );
-    for tick in span.ticks(10) {
-        let at = x(span.from + tick);
-        let anchor = if at > LANES_WIDTH - 40.0 {
-            "end"
-        } else if tick == 0 {
-            "start"
-        } else {
-            "middle"
-        };
-        let _ = write!(
-            svg,
-            "<path class=\"grid\" d=\"M{at:.1} 2V{bottom:.1}\"/>\
-             <text class=\"x\" text-anchor=\"{anchor}\" x=\"{at:.1}\" y=\"{:.1}\">{}</text>",
-            bottom + 16.0,
-            elapsed(tick, span),
-        );
+    for (tick, words) in span.moments(10) {
+        let at = x(tick);
+        let text = moment(at, bottom + 16.0, at > LANES_WIDTH - 40.0, &words);
+        let _ = write!(svg, "<path class=\"grid\" d=\"M{at:.1} 2V{bottom:.1}\"/>{text}");
     }
     for (time, title) in lines {
         let at = x(*time);
