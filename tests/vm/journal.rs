@@ -75,7 +75,7 @@ pub fn a_stream_of_its_own_has_the_instances_pid_and_cgroup() {
     let stack = Stack::new("web: echo \"pid $$\"; exec sleep 1000\n")
         .file("lpm.toml", "[process.web]\nlog = \"journald-direct\"\n");
     let mut running = stack.start(&["start"]);
-    running.line("web.1    | started with pid");
+    running.line("started with pid");
     let name = "SYSLOG_IDENTIFIER=web.1";
     let all = || {
         let mut command = Command::new("journalctl");
