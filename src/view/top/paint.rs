@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use ratatui::buffer::{Buffer, Cell};
-use ratatui::style::{Color, Modifier};
+use ratatui_core::buffer::{Buffer, Cell};
+use ratatui_core::style::{Color, Modifier};
 
 /// From `before`, of the same size, or from an empty screen. `colour`: with colours; what stands out otherwise always
 /// does.
