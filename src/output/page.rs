@@ -154,7 +154,8 @@ impl Page {
         if let Piece::Whole(line) = piece
             && voice.pretty
             && !voice.continued
-            && let Some(lines) = pretty(line, self.layout.colour, !self.layout.timestamps)
+            && let Some(lines) =
+                pretty(line, self.layout.colour, !(self.layout.prefix && self.layout.timestamps))
         {
             for line in lines {
                 let prefix = voice.prefix.at(&self.clock);
