@@ -195,3 +195,19 @@ fn everything_printed_before_the_end_is_shown_before_its_obituary() {
     assert_eq!((lines[1], lines[20000], lines[20001]), ("1", "20000", "last"));
     assert!(lines[20002].starts_with("exited with code 0"), "{}", lines[20002]);
 }
+
+#[test]
+fn a_hundred_mebibytes_without_a_newline_pass_in_little_memory() {
+    const BYTES: usize = 100 << 20;
+    let stack = Stack::with(
+        "endless",
+        "web: head -c 104857600 /dev/zero | tr '\\0' z; grep VmHWM /proc/$PPID/status >peak; echo\n",
+    );
+    let script = "$LPM start -N --log terminal,file=log,json=all.json >out 2>/dev/null; echo $?\n\
+                  for file in out log/web.1.log all.json; do tr -cd z <$file | wc -c; done";
+    let ended = stack.shell(script).pipes().ends().with_code(0);
+    assert_eq!(ended.out, format!("0\n{BYTES}\n{BYTES}\n{BYTES}\n"));
+    let peak = std::fs::read_to_string(stack.path().join("peak")).expect("it was looked at");
+    let kib: u64 = peak.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
+    assert!(kib < 64 << 10, "{peak}");
+}
