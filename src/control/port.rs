@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::inside::Inside;
 use super::metrics::{Format, metrics};
 
@@ -81,11 +83,17 @@ fn small_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<(
 }
 
 fn answer(mut stream: &TcpStream, inside: &Inside) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    // All of it, however slowly it comes.
+    let until = monotonic() + PATIENCE;
     let mut request = Vec::new();
     let mut chunk = [0; 4096];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        let left = until.saturating_sub(monotonic());
+        if left.is_zero() {
+            return Ok(());
+        }
+        stream.set_read_timeout(Some(left))?;
         match stream.read(&mut chunk)? {
             0 => return Ok(()),
             n => request.extend_from_slice(&chunk[..n]),
@@ -112,6 +120,11 @@ fn answer(mut stream: &TcpStream, inside: &Inside) -> io::Result<()> {
     };
     stream.write_all(&answer)?;
     stream.shutdown(Shutdown::Write)
+}
+
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
 /// What a request asks for.
