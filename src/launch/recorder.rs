@@ -179,6 +179,8 @@ impl Record {
     }
 
     fn report(mut self, ended: &Ended<'_>, now: u64) -> Report {
+        // Its thread may have gone before the last of them happened: nobody is answered any more at the end.
+        self.gather();
         let said = self.said();
         let looks = self.times.len();
         fill(&mut self.total, looks);

@@ -161,11 +161,6 @@ impl Screen {
         if shown.size != size {
             // The emulator learns of it before it takes in or paints anything.
             shown.size = size;
-            // Others have a picture of the old size.
-            shown.painting += 1;
-            let waiting = shown.waiting.take();
-            drop(shown);
-            waiting.wake();
         }
     }
 
@@ -468,7 +463,7 @@ mod tests {
         assert_eq!(screen.size(), (5, 30));
         assert!(screen.is_viewed() && screen.is_over());
         drop(viewer);
-        assert_eq!(next(&screen, &mut position), Some(Output::Lagged), "its picture has another size");
+        assert_eq!(next(&screen, &mut position), None);
         drop(taking_in);
         assert_eq!(screen.feed(b"\x1b[99;99H\x1b[6n"), b"\x1b[5;30R");
     }
