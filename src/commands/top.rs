@@ -181,6 +181,8 @@ enum Ask {
     Read(Option<String>),
     /// At once.
     Now,
+    /// Nothing, until it is told something else: nobody looks.
+    Rest,
 }
 
 fn ask_now_and_then(mut client: Client, interval: Duration, asked: &Receiver<Ask>, outbox: &Outbox) {
@@ -188,6 +190,11 @@ fn ask_now_and_then(mut client: Client, interval: Duration, asked: &Receiver<Ask
     loop {
         match asked.recv_timeout(interval) {
             Ok(Ask::Read(whom)) => reading = whom,
+            Ok(Ask::Rest) => {
+                if let Ok(Ask::Read(whom)) = asked.recv() {
+                    reading = whom;
+                }
+            }
             Ok(Ask::Now) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -386,6 +393,7 @@ impl Screen {
     /// The terminal goes to the instance, by way of `lpm attach`.
     fn attach(&mut self, name: &str) -> Result<(), Error> {
         self.lent = None;
+        let _ = self.ask.send(Ask::Rest);
         let attached = std::env::current_exe().and_then(|lpm| {
             let mut command = Command::new(lpm);
             command.arg("attach").arg("--socket").arg(&self.socket).arg(name);
@@ -396,6 +404,7 @@ impl Screen {
             Ok(_) => self.top.say(format!("{name} could not be attached to")),
             Err(error) => self.top.say(format!("lpm attach: {}", words(error))),
         }
+        let _ = self.ask.send(Ask::Now);
         self.lend_again()
     }
 
