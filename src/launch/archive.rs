@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::late::shell_word;
 use crate::control::sieve::Sieve;
 use crate::output::Stream;
 use crate::output::history::{Line, Origin};
@@ -42,8 +43,9 @@ pub type Found = (Line, u8);
 impl Wanted {
     /// What a person would type to see the same.
     pub fn command(&self) -> String {
-        let words: Vec<String> = [PROGRAM.to_owned()].into_iter().chain(self.matches()).collect();
-        words.join(" ")
+        let word = |word: &String| if word == "+" { word.clone() } else { shell_word(word) };
+        let words = self.matches();
+        [PROGRAM.to_owned()].into_iter().chain(words.iter().map(word)).collect::<Vec<_>>().join(" ")
     }
 
     fn matches(&self) -> Vec<String> {
@@ -238,6 +240,8 @@ mod tests {
         let wanted =
             Wanted { stack: Some("shop".into()), root: Some("/srv/shop".into()), ..Wanted::default() };
         assert_eq!(wanted.command(), "journalctl LPM_STACK=shop LPM_ROOT=/srv/shop");
+        let odd = Wanted { root: Some("/srv/my shop\x1b[2J".into()), ..Wanted::default() };
+        assert_eq!(odd.command(), r"journalctl 'LPM_ROOT=/srv/my shop\u{1b}[2J'");
         let uid = rustix::process::getuid().as_raw();
         let wanted = Wanted { direct: vec!["web.1".into()], stack: Some("shop".into()), ..Wanted::default() };
         let own = format!("journalctl LPM_STACK=shop + SYSLOG_IDENTIFIER=web.1 _TRANSPORT=stdout _UID={uid}");

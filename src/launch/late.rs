@@ -210,7 +210,7 @@ fn shell_words(list: &str) -> String {
 }
 
 /// As it is typed: what is more than a word stands in quotes.
-fn shell_word(text: &str) -> String {
+pub(super) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_=.%:/*".contains(c);
     match text.chars().all(plain) {
         true => text.to_owned(),
