@@ -83,6 +83,10 @@ fn present(
         !page.has_failed()
     };
     let streamed = client.stream("Logs", asked, take);
+    if let Some((_, lines)) = kept {
+        // It ended in their midst.
+        page.earlier(&journal, whole_since, lines);
+    }
     match (streamed, page.failed) {
         (_, Some(error)) => broken(error),
         // The stack ended while we followed it.

@@ -238,8 +238,9 @@ async fn logs(
     };
     let following = if follow.unwrap_or(false) { desk.following() } else { None };
     let last = lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
-    let since = history.complete_since(&wanted);
     let (mut kept, mut cursor) = history.lines(&wanted, last.filter(|_| sieve.is_open()));
+    // After they were taken: what went meanwhile is said to be missing, and not the other way round.
+    let since = history.complete_since(&wanted);
     kept.retain(|line| sieve.passes(line, None));
     kept.drain(..last.map_or(0, |last| kept.len().saturating_sub(last)));
     let count = Some(kept.len() as u64);
