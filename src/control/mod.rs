@@ -25,7 +25,7 @@ pub mod frames;
 pub mod inside;
 pub mod interface;
 pub mod metrics;
-pub mod port;
+pub mod scrape;
 pub mod server;
 mod service;
 pub mod sieve;

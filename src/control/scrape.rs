@@ -1,4 +1,4 @@
-//! The metrics port: HTTP, as much of it as scrapers need, on a loopback address.
+//! Answers scrapers: HTTP, as much of it as scrapers need, on a loopback address.
 //!
 //! Whoever can open a connection to it can read it, which is every user of the machine: it has names and numbers, and
 //! no command lines. It changes nothing. A thread waits for connections, and each has one of its own for the seconds
@@ -27,15 +27,15 @@ const LONGEST: usize = 16 * 1024;
 
 /// The port, before anybody answers there.
 #[derive(Debug)]
-pub struct Port {
+pub struct ScrapePort {
     listener: TcpListener,
 }
 
-impl Port {
+impl ScrapePort {
     /// # Errors
     /// The address is in use, or not to be had.
-    pub fn open(address: SocketAddr) -> io::Result<Port> {
-        TcpListener::bind(address).map(|listener| Port { listener })
+    pub fn open(address: SocketAddr) -> io::Result<ScrapePort> {
+        TcpListener::bind(address).map(|listener| ScrapePort { listener })
     }
 
     /// Where that is.

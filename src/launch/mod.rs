@@ -175,7 +175,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         return Err(Error::new(why));
     }
     let most_clients = room_for_clients(files_needed);
-    let port = sinks::port(&stack, &plan)?;
+    let port = sinks::scrape_port(&stack, &plan)?;
     let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
     let own = own_pid().as_raw_pid();
     // One-off commands run beside their stack and beside each other.

@@ -249,6 +249,7 @@ fn fill(series: &mut Series, looks: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Machine, Options, Sources, Text, load};
 
     fn record() -> Record {
         Record {
@@ -291,5 +292,48 @@ mod tests {
         let from = late.memory.iter().position(Option::is_some).expect("it came");
         assert!(record.times[from] >= 1500 && late.memory[from] == Some(record.times[from]), "{late:?}");
         assert_eq!(late.memory.len(), record.times.len());
+    }
+
+    #[test]
+    fn what_happens_after_the_last_look_is_in_the_report() {
+        let chronicle = Arc::<Chronicle>::default();
+        let (never, inside) = channel();
+        let recorder = Recorder::start(inside, None, Arc::clone(&chronicle)).expect("a thread");
+        // Its thread has nothing to look at, and is gone before anything happens.
+        drop(never);
+        let record = recorder.record.recv().expect("it says what it has seen");
+        chronicle.write(Event { event: "ended".to_owned(), ..event() });
+        let sources = Sources {
+            procfile: Text::new("Procfile", "web: true"),
+            env_files: Vec::new(),
+            manifest: None,
+            environment: Vec::new(),
+            root: "/".into(),
+            options: Options::default(),
+            machine: Machine { memory: 1 << 30, cpus: 1, pid_max: 1000 },
+            socket: None,
+        };
+        let stack = load(&sources).expect("a stack").stack;
+        let ended = Ended { stack: &stack, tier: "full", exit_code: 0, rows: &[] };
+        let report = record.report(&ended, now_usec());
+        assert_eq!(report.events.iter().map(|event| event.event.as_str()).collect::<Vec<_>>(), ["ended"]);
+    }
+
+    fn event() -> Event {
+        Event {
+            sequence: 0,
+            time: 0,
+            event: String::new(),
+            instance: None,
+            message: String::new(),
+            pid: None,
+            exit_code: None,
+            signal: None,
+            result: None,
+            usage: None,
+            ceilings: None,
+            cause: None,
+            trace: None,
+        }
     }
 }

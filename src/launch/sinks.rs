@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::Plan;
 use crate::config::{self, Stack};
-use crate::control::port::Port;
+use crate::control::scrape::ScrapePort;
 use crate::driver::Voice;
 use crate::error::{Error, words};
 use crate::journal;
@@ -68,10 +68,10 @@ pub(super) fn routes(stack: &Stack) -> journal::Routes {
 ///
 /// # Errors
 /// The address is not to be had.
-pub(super) fn port(stack: &Stack, plan: &Plan) -> Result<Option<Port>, Error> {
+pub(super) fn scrape_port(stack: &Stack, plan: &Plan) -> Result<Option<ScrapePort>, Error> {
     let Some(address) = stack.metrics.filter(|_| plan.voice == Voice::Stack) else { return Ok(None) };
     let refused = |error| Error::new(format!("--metrics: {address}: {}", words(error)));
-    Port::open(address).map(Some).map_err(refused)
+    ScrapePort::open(address).map(Some).map_err(refused)
 }
 
 /// The log files, opened. A command that is run once has none.

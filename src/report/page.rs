@@ -410,3 +410,20 @@ details{border-top:1px solid var(--rule);padding:8px 0}summary{cursor:pointer;fo
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(260px,1fr));gap:8px 22px;margin-top:6px}figure{margin:0}\
 figcaption{font-size:13px;font-weight:600}figcaption .faint{font-weight:400}.none{color:var(--faint);font-size:13px;margin:0}\
 @media print{body{max-width:none;padding:0}details{break-inside:avoid}}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_life_has_used_what_it_has() {
+        let second = |n: u64| n * 1_000_000;
+        let times: Vec<u64> = (0..6).map(second).collect();
+        let used = [Some(0), Some(500_000), Some(1_500_000), Some(200_000), None, Some(7)];
+        let rates: Vec<Option<f64>> = cores(&times, &used).into_iter().map(|(_, rate)| rate).collect();
+        assert_eq!(rates, [None, Some(0.5), Some(1.0), Some(0.2), None, None]);
+        let said: Vec<Option<f64>> =
+            super::rates(0, &[second(1), second(3)], &[4, 10]).into_iter().map(|(_, rate)| rate).collect();
+        assert_eq!(said, [Some(4.0), Some(3.0)]);
+    }
+}

@@ -271,3 +271,18 @@ fn logs_go_on_across_a_rotation_and_a_restart() {
     let files = std::fs::read_dir(stack.path().join("log")).expect("ours").count();
     assert!(files >= 3, "it was put aside meanwhile: {files}");
 }
+
+#[test]
+fn where_one_alone_goes_to_the_terminal_it_is_alone_there() {
+    let stack = Stack::with("log-alone", "web: echo from web\nworker: echo from worker\n").file(
+        "lpm.toml",
+        "[stack]\nlog = \"file=all.log\"\n[defaults]\ncan-die = true\n[process.web]\nlog = \"terminal\"\n",
+    );
+    let ended = stack.runs(&["start", "--no-timestamp"]).with_code(0);
+    assert_eq!(ended.out, "web.1    | from web\n", "and nothing of what lpm says");
+    let all = read(&stack, "all.log");
+    assert!(
+        all.contains("from worker") && all.contains("worker.1 | exited") && !all.contains("web.1"),
+        "{all}"
+    );
+}
