@@ -104,6 +104,10 @@ mod tests {
                 &["tasks=4", "environment=A"],
                 "environment cannot be set in a running stack (write it into lpm.toml and reload)",
             ),
+            (
+                &["log=none"],
+                "log cannot be changed while the stack runs (write it into lpm.toml, then start anew)",
+            ),
         ] {
             assert_eq!(read(words), Err(message.to_owned()));
         }

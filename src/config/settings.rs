@@ -75,7 +75,13 @@ impl Key {
         if let Some((_, key)) = known().find(|(known, _)| *known == name) {
             return Ok(key);
         }
-        if ["environment", Key::WorkingDirectory.name(), Key::Log.name()].contains(&name) {
+        if name == Key::Log.name() {
+            return Err(
+                "log cannot be changed while the stack runs (write it into lpm.toml, then start anew)"
+                    .to_owned(),
+            );
+        }
+        if ["environment", Key::WorkingDirectory.name()].contains(&name) {
             return Err(format!(
                 "{name} cannot be set in a running stack (write it into lpm.toml and reload)"
             ));
