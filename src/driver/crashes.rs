@@ -144,15 +144,18 @@ impl Driver {
         let life = match announcement {
             Announcement::Ended { life, .. }
             | Announcement::CannotStart { life, .. }
-            | Announcement::Killing { life, .. } => *life,
+            | Announcement::Killing { life, .. }
+            | Announcement::GivenUp { life } => *life,
             _ => return None,
         };
         let place = life.instance.0 as usize;
         self.history.as_ref()?;
         let crash = self.crash(place, life.invocation)?;
-        if matches!(announcement, Announcement::Killing { .. }) && crash.how != Broken::NotStopped {
+        match announcement {
             // Only what it left behind is being killed; it had failed before.
-            return None;
+            Announcement::Killing { .. } if crash.how != Broken::NotStopped => return None,
+            Announcement::GivenUp { .. } if crash.how != Broken::NotKilled => return None,
+            _ => {}
         }
         // The next life may have been ordered already, but it has not been born.
         let stack = Arc::clone(self.born[place].as_ref().unwrap_or(&self.stack));
@@ -270,7 +273,7 @@ impl Driver {
         let crash = self.crash(place, record.invocation)?;
         let exit = match crash.how {
             Broken::Exited(exit) => Some(exit),
-            Broken::NotStarted(_) | Broken::NotStopped => None,
+            Broken::NotStarted(_) | Broken::NotStopped | Broken::NotKilled => None,
         };
         let (next, delay) = match crash.next {
             Next::Restart { delay } => ("restart", Some(delay)),

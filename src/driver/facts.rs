@@ -10,14 +10,14 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions};
 
-use super::life::{Alive, INSTANCE_VARIABLE, Leaf, number};
+use super::life::{self, Alive, Leaf, number};
 use super::wake::{Key, Kind, rearm};
 use super::worker::{Answer, Born};
-use super::{Driver, STILL_WAITING, STOP, Voice, words};
+use super::{Driver, LOOK_AGAIN, STILL_WAITING, STOP, Voice, words};
 use crate::config::Signal;
 use crate::error::{self, tell};
-use crate::linux::cgroup::AndContinue;
 use crate::linux::guardian::Guardian;
+use crate::linux::round::{AndContinue, Round};
 use crate::linux::spawn::Failure as Failed;
 use crate::linux::{pidfd, signals};
 use crate::output::Notice;
@@ -92,22 +92,31 @@ impl Driver {
         let instance = &self.stack.instances[at];
         let leaf = match leaf {
             Some(leaf) => Leaf::Cgroup(Arc::new(leaf)),
-            None => Leaf::Descendants { mark: format!("{INSTANCE_VARIABLE}={}", instance.name) },
+            None => Leaf::Descendants,
         };
-        let alive = Alive {
+        let mut alive = Alive {
             life,
             pid,
             main,
             leaf,
+            mark: life::mark(&self.run, &instance.name),
             counters: self.counters,
             exited: false,
             frozen: false,
+            stopped: Vec::new(),
+            asking: None,
+            asked: None,
+            killed: false,
+            said_outside: false,
+            said_unseen: false,
             events: None,
+            unwatched: false,
             felt: None,
             terminal: terminal.map(Arc::new),
         };
         if let Err(errno) = self.watch.add(alive.main.as_fd(), EventFlags::IN, Key::exit(life)) {
-            // SIGCHLD tells of the exit too; only its promptness is lost.
+            // SIGCHLD tells of the exit too, and lpm looks once a second.
+            alive.unwatched = true;
             self.complain("watch", errno);
         }
         self.by_pid.insert(number(pid), life.instance);
@@ -176,18 +185,20 @@ impl Driver {
         self.hand_in(Event::Exited { life, exit: words::exit(reaped.exit), usage, left });
     }
 
-    /// Arms the notification of the empty leaf, then looks; the other order would miss what happens between.
+    /// Arms the notification of the empty leaf, then looks; the other order would miss what happens between. Where the
+    /// notification cannot be armed, lpm looks again once a second.
     pub(super) fn watch_for_the_end(&mut self, id: InstanceId) -> u32 {
-        let Some(alive) = &mut self.lives[id.0 as usize] else { return 0 };
-        if alive.left() == 0 {
+        let at = id.0 as usize;
+        if self.left(at) == 0 {
             return 0;
         }
+        let Some(alive) = &self.lives[at] else { return 0 };
         // It stays readable, and would be reported for ever.
         self.watch.remove(alive.main.as_fd());
-        if self.watch_events(id).is_err() {
-            return 0;
+        if let Err(errno) = self.watch_events(id) {
+            tracing::warn!(%errno, "an empty leaf will be noticed late");
         }
-        self.lives[id.0 as usize].as_ref().map_or(0, Alive::left)
+        self.left(at)
     }
 
     /// Arms the notification of `cgroup.events`. It is one file and one descriptor, whichever of its facts is
@@ -196,8 +207,8 @@ impl Driver {
         let Some(alive) = &mut self.lives[id.0 as usize] else { return Ok(()) };
         if let (Leaf::Cgroup(leaf), None) = (&alive.leaf, &alive.events) {
             let fd = leaf.watch("cgroup.events")?;
-            let added = self.watch.add(&fd, EventFlags::PRI, Key::events(alive.life));
-            alive.events = added.is_ok().then_some(fd);
+            self.watch.add(&fd, EventFlags::PRI, Key::events(alive.life))?;
+            alive.events = Some(fd);
         }
         Ok(())
     }
@@ -215,15 +226,22 @@ impl Driver {
 
     /// The leaf may be empty, or stand still.
     pub(super) fn on_events(&mut self, id: InstanceId) {
-        let Some(alive) = &self.lives[id.0 as usize] else { return };
+        let at = id.0 as usize;
+        let Some(alive) = &mut self.lives[at] else { return };
         if let Some(events) = &alive.events {
             rearm(events);
         }
         let life = alive.life;
-        if alive.exited && alive.left() == 0 {
-            let usage = alive.usage();
+        let asked = alive.goes_on_asking(self.clock.now());
+        if let Err(errno) = asked {
+            self.complain_about(life, "signal", errno);
+        }
+        let Some(alive) = &self.lives[at] else { return };
+        let (exited, frozen) = (alive.exited, alive.frozen);
+        if exited && self.left(at) == 0 {
+            let usage = self.lives[at].as_ref().map(Alive::usage).unwrap_or_default();
             self.hand_in(Event::Emptied { life, usage });
-        } else if alive.frozen && alive.stands_still() {
+        } else if frozen && self.lives[at].as_ref().is_some_and(Alive::stands_still) {
             self.hand_in(Event::Frozen { life });
         }
     }
@@ -242,6 +260,16 @@ impl Driver {
         }
         if self.core.deadline().is_some_and(|deadline| deadline <= now) {
             self.hand_in(Event::TimePassed);
+        }
+        for at in 0..self.lives.len() {
+            let asking = self.lives[at].as_ref().and_then(|alive| alive.asking.as_ref());
+            if asking.is_some_and(|asking| asking.until <= now) {
+                self.on_events(InstanceId(at as u32));
+            }
+        }
+        if self.look.is_some_and(|due| due <= now) {
+            self.look = Some(now + LOOK_AGAIN);
+            self.look_again();
         }
         self.on_calls_due();
         if self.crashes.due.is_some_and(|due| due <= now) {
@@ -275,12 +303,15 @@ impl Driver {
                 let _ = rustix::process::waitid(WaitId::Pid(pid), options);
             }
         }
-        // Without cgroups an orphan's end is the only sign that an instance may be empty.
-        if self.ground.tree.is_none() {
-            for at in 0..self.lives.len() {
-                if self.lives[at].as_ref().is_some_and(|alive| alive.exited) {
-                    self.on_events(InstanceId(at as u32));
-                }
+        // The end, or the stop, of a process outside the leaves is told of in no other way.
+        for at in 0..self.lives.len() {
+            let alive = self.lives[at].as_ref();
+            if alive.is_some_and(|alive| {
+                alive.said_outside
+                    || !alive.stopped.is_empty()
+                    || (alive.exited && self.ground.tree.is_none())
+            }) {
+                self.on_events(InstanceId(at as u32));
             }
         }
     }
@@ -314,6 +345,7 @@ impl Driver {
         if rustix::termios::tcgetpgrp(terminal) == Ok(own) {
             hand_to(alive.pid);
         }
-        let _ = alive.signal_all(libc::SIGCONT, AndContinue::No);
+        let id = alive.life.instance;
+        self.ask_all(id.0 as usize, Round::new(libc::SIGCONT, AndContinue::No), false);
     }
 }

@@ -1,7 +1,9 @@
 //! One life as the driver holds it: the main process, the leaf, and what can be asked of and done to them.
 //!
-//! Where there are no cgroups the leaf is made up: the processes among our descendants that carry the
-//! instance's name in their environment. That is the best that can be had there, and no more.
+//! The leaf holds the processes of a life, but not all of them for certain: a process may move itself elsewhere
+//! (`su -`, `login`, `cgexec`, a job wrapper). So the main process is always reached through its pidfd too, and what
+//! is found outside every leaf ([`super::outside`]) gets the signals that are in force for its life. Where there are no
+//! cgroups, every process is found that way.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,13 +12,21 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::words;
-use crate::linux::cgroup::{AndContinue, Cgroup, Counters};
-use crate::linux::descendants;
+use crate::linux::cgroup::{Cgroup, Counters};
+use crate::linux::descendants::{Descendant, Mark};
 use crate::linux::pidfd::PidFd;
-use crate::supervisor::{Life, Usage};
+use crate::linux::round::{self, AndContinue, Round};
+use crate::supervisor::{Life, Time, Usage};
 
-/// The variable that tells whose a process is, where no cgroup does.
-pub(super) const INSTANCE_VARIABLE: &str = "LPM_INSTANCE";
+/// The variables that tell whose a process is where no cgroup does: the run, and the instance in it.
+pub(super) const RUN_VARIABLE: &str = "LPM_RUN";
+const INSTANCE_VARIABLE: &str = "LPM_INSTANCE";
+
+/// What the processes of an instance of a run carry in their environment.
+pub(super) fn mark(run: &str, instance: &str) -> Mark {
+    let assignments = vec![format!("{RUN_VARIABLE}={run}"), format!("{INSTANCE_VARIABLE}={instance}")];
+    Mark { assignments }
+}
 
 /// A life that has a process.
 pub(super) struct Alive {
@@ -24,15 +34,31 @@ pub(super) struct Alive {
     pub pid: Pid,
     pub main: PidFd,
     pub leaf: Leaf,
+    /// What tells its processes from others outside the leaf.
+    pub mark: Mark,
     /// What its leaf counts.
     pub counters: Counters,
     /// The main process was reaped.
     pub exited: bool,
     /// Told to stand still, on its own and not with the whole stack.
     pub frozen: bool,
+    /// Processes outside the leaf that were stopped by SIGSTOP because the life is frozen.
+    pub stopped: Vec<Descendant>,
+    /// A signal whose round is not finished: the leaf is being frozen for it.
+    pub asking: Option<Asking>,
+    /// The stop signal that is in force: a process that is found outside the leaf later gets it too.
+    pub asked: Option<Round>,
+    /// The life is being killed: a process that is found outside the leaf later is killed, too.
+    pub killed: bool,
+    /// People were told that processes are outside the leaf.
+    pub said_outside: bool,
+    /// People were told that the leaf cannot be looked at.
+    pub said_unseen: bool,
     /// `cgroup.events`, watched for its end or for its standing still; kept open so that the notification stays
     /// armed.
     pub events: Option<OwnedFd>,
+    /// The exit of the main process is not watched: there was no room in the epoll.
+    pub unwatched: bool,
     /// Watched for a ceiling that is felt.
     pub felt: Option<OwnedFd>,
     /// The master of its own terminal, which the log thread reads: for keys and sizes.
@@ -41,79 +67,114 @@ pub(super) struct Alive {
 
 /// Where the processes of a life are.
 pub(super) enum Leaf {
-    /// Shared with whoever looks at it, off the loop.
+    /// Shared with the threads that look at it, off the loop.
     Cgroup(Arc<Cgroup>),
-    Descendants {
-        mark: String,
-    },
+    /// Among our descendants.
+    Descendants,
+}
+
+/// A signal on its way to every process of a leaf.
+pub(super) struct Asking {
+    round: Round,
+    /// When the processes are let go, should they not all stand still by then.
+    pub until: Time,
+    /// It stays in force.
+    lasting: bool,
 }
 
 impl Alive {
-    /// Sends `signal` to every process, and SIGCONT if a stopped one is to act on it.
-    pub fn signal_all(&self, signal: i32, and_continue: AndContinue) -> Result<(), Errno> {
-        let main = (!self.exited).then_some((self.pid, &self.main));
-        match &self.leaf {
-            Leaf::Cgroup(leaf) => leaf.signal_all(signal, and_continue, main).map(|_| ()),
-            Leaf::Descendants { mark } => {
-                let told = main.map_or(Ok(()), |_| self.signal_main(signal, and_continue));
-                signal_marked(mark, signal, and_continue, main.map(|(pid, _)| pid));
-                told
-            }
+    /// Begins to send a signal to every process of the leaf, each of which gets it once; `lasting`: those found outside
+    /// the leaf later get it too. The leaf is frozen for it, and until all stand still, at the latest `until`,
+    /// [`Alive::goes_on_asking`] finds what was being forked. The first error does not keep other processes from being
+    /// asked.
+    pub fn ask(&mut self, mut round: Round, lasting: bool, until: Time) -> Result<(), Errno> {
+        let done = self.finish_asking();
+        let Leaf::Cgroup(leaf) = &self.leaf else { return done };
+        let frozen = leaf.freeze(true);
+        if !self.exited {
+            round.tell(self.pid, &self.main);
         }
+        round.look_until_none_is_new(leaf);
+        self.asking = Some(Asking { round, until, lasting });
+        done.and(frozen).and(self.goes_on_asking(Time::ZERO))
     }
 
-    /// Stops every process where it stands, or lets it go on. In a cgroup that takes effect soon and not at
-    /// once; without one it is done by SIGSTOP, which a process can see and a parent undo.
+    /// Looks once more for processes that have not got the signal, and lets all go if they stood still, or if it is
+    /// too late to wait for that.
+    pub fn goes_on_asking(&mut self, now: Time) -> Result<(), Errno> {
+        let (Some(asking), Leaf::Cgroup(leaf)) = (&mut self.asking, &self.leaf) else { return Ok(()) };
+        // Asked before the look: what stands still by then forks no more.
+        let still = leaf.frozen() == Ok(true) || leaf.populated() == Ok(false);
+        asking.round.look_until_none_is_new(leaf);
+        if still || asking.until <= now { self.finish_asking() } else { Ok(()) }
+    }
+
+    /// Lets the processes go that stand still for a signal.
+    pub fn finish_asking(&mut self) -> Result<(), Errno> {
+        let (Some(asking), Leaf::Cgroup(leaf)) = (self.asking.take(), &self.leaf) else { return Ok(()) };
+        let thawed = if self.frozen { Ok(()) } else { leaf.freeze(false) };
+        let outcome = asking.round.outcome().map(|_| ());
+        if asking.lasting {
+            self.asked = Some(asking.round);
+        }
+        thawed.and(outcome)
+    }
+
+    /// Stops every process of the leaf where it stands, or lets it run. Takes effect soon, not at once.
     pub fn freeze(&self, frozen: bool) -> Result<(), Errno> {
         match &self.leaf {
             Leaf::Cgroup(leaf) => leaf.freeze(frozen),
-            Leaf::Descendants { .. } => {
-                let signal = if frozen { libc::SIGSTOP } else { libc::SIGCONT };
-                self.signal_all(signal, AndContinue::No)
-            }
+            Leaf::Descendants => Ok(()),
         }
     }
 
-    /// Whether every process stands still, after it was told to. Without a cgroup nobody could tell, and it is
-    /// believed.
+    /// Whether every process stands still, after it was told to. What could not be looked at does not.
     pub fn stands_still(&self) -> bool {
-        match &self.leaf {
-            Leaf::Cgroup(leaf) => leaf.frozen().unwrap_or(false),
-            Leaf::Descendants { .. } => self.frozen,
-        }
+        let inside = match &self.leaf {
+            Leaf::Cgroup(leaf) => leaf.frozen() == Ok(true) || leaf.populated() == Ok(false),
+            Leaf::Descendants => true,
+        };
+        let still = |one: &Descendant| match Descendant::look(one.pid) {
+            Ok(Some(now)) => now.stopped || now.zombie || !now.is_same(one),
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        self.frozen && inside && self.stopped.iter().all(still)
     }
 
-    /// SIGKILL to everything.
-    pub fn kill(&self) -> Result<(), Errno> {
-        match &self.leaf {
-            Leaf::Cgroup(leaf) => leaf.kill(),
-            Leaf::Descendants { mark } => {
-                let killed = if self.exited { Ok(true) } else { self.main.send(libc::SIGKILL) };
-                signal_marked(mark, libc::SIGKILL, AndContinue::No, None);
-                killed.map(|_| ())
-            }
-        }
+    /// SIGKILL to everything in the leaf, and to the main process wherever it is. What is found outside later is
+    /// killed too.
+    pub fn kill(&mut self) -> Result<(), Errno> {
+        self.killed = true;
+        // The frozen die as well; what leaves the kernel later does so thawed.
+        let finished = self.finish_asking();
+        let inside = match &self.leaf {
+            Leaf::Cgroup(leaf) => round::kill(leaf),
+            Leaf::Descendants => Ok(()),
+        };
+        let main = if self.exited { Ok(true) } else { self.main.send(libc::SIGKILL) };
+        finished.and(inside).and(main.map(|_| ()))
     }
 
-    /// How many processes there are, the main one not counted once it was reaped.
-    pub fn left(&self) -> u32 {
+    /// How many processes are in the leaf; zombies are in no list of it.
+    ///
+    /// # Errors
+    /// It could not be looked at; a leaf is not empty because of that.
+    pub fn left_inside(&self) -> Result<u32, Errno> {
         match &self.leaf {
-            // Zombies are listed in no cgroup and keep none populated.
-            Leaf::Cgroup(leaf) => match leaf.populated() {
-                Ok(false) => 0,
-                Ok(true) => leaf.procs().map_or(1, |procs| procs.len().max(1) as u32),
-                // It could not be seen (EMFILE); a leaf is not empty because of that.
-                Err(_) => 1,
+            Leaf::Cgroup(leaf) => match leaf.populated()? {
+                false => Ok(0),
+                true => Ok(leaf.procs().map_or(1, |procs| procs.len().max(1) as u32)),
             },
-            Leaf::Descendants { mark } => descendants::marked(mark).len() as u32,
+            Leaf::Descendants => Ok(0),
         }
     }
 
-    /// Who is there.
-    pub fn pids(&self) -> Vec<Pid> {
+    /// The processes of the leaf, as far as they can be listed.
+    pub fn pids_inside(&self) -> Vec<Pid> {
         match &self.leaf {
             Leaf::Cgroup(leaf) => leaf.procs().unwrap_or_default(),
-            Leaf::Descendants { mark } => descendants::marked(mark).iter().map(|one| one.pid).collect(),
+            Leaf::Descendants => Vec::new(),
         }
     }
 
@@ -130,21 +191,8 @@ impl Alive {
     pub fn usage(&self) -> Usage {
         match &self.leaf {
             Leaf::Cgroup(leaf) => words::usage(&leaf.usage(self.counters)),
-            // Nobody counts; of the main process the kernel tells when it is reaped.
-            Leaf::Descendants { .. } => Usage::default(),
-        }
-    }
-}
-
-/// Signals everybody who carries the mark but `told`, who was told already, each through a pidfd after a
-/// second look.
-fn signal_marked(mark: &str, signal: i32, and_continue: AndContinue, told: Option<Pid>) {
-    for one in descendants::marked(mark).iter().filter(|one| Some(one.pid) != told) {
-        if let Ok(Some(pidfd)) = one.open() {
-            let _ = pidfd.send(signal);
-            if and_continue == AndContinue::Yes {
-                let _ = pidfd.send(libc::SIGCONT);
-            }
+            // Not counted; of the main process the kernel tells when it is reaped.
+            Leaf::Descendants => Usage::default(),
         }
     }
 }

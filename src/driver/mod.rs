@@ -14,20 +14,24 @@ pub mod ceilings;
 mod changes;
 mod crashes;
 mod facts;
+mod interpreter;
 mod launcher;
 mod life;
 mod manager;
 mod orders;
+mod outside;
 mod report;
 mod terminals;
 mod terms;
 mod texts;
+mod turns;
 mod wake;
 mod words;
 mod worker;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -40,8 +44,9 @@ use crate::config::{Sources, Stack};
 use crate::control::chronicle::Chronicle;
 use crate::control::inside::Inside;
 use crate::control::{self, server::Server};
+use crate::error::words;
 use crate::linux::cgroup::Counters;
-use crate::linux::descendants;
+use crate::linux::descendants::{self, Descendant};
 use crate::linux::guardian::Guardian;
 use crate::linux::notify::Notifier;
 use crate::linux::signals::Blocked;
@@ -56,6 +61,7 @@ use life::{Alive, number};
 use manager::Manager;
 use terminals::Terminals;
 use texts::{Change, Changed};
+use turns::Turns;
 use wake::{Clock, Key, Signals, Watch};
 use worker::{Nursery, Report, Worker};
 
@@ -73,6 +79,9 @@ const LAST_REPLIES: Duration = Duration::from_secs(2);
 
 /// How long the last line before lpm stops itself (Ctrl-Z) may take to be written.
 const BEFORE_STOPPING: Duration = Duration::from_millis(200);
+
+/// While something is expected to end or to stand still, lpm looks this often whether it has, whatever tells of it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the log is asked to tell: that everything was written.
 const LAST: u64 = 0;
@@ -119,6 +128,8 @@ pub struct Setup {
     pub control: Option<Control>,
     /// Called with a way to ask from inside lpm, before anything runs.
     pub meet: Box<dyn FnOnce(Inside) -> std::io::Result<()>>,
+    /// The run's own number, which its processes carry in their environment.
+    pub run: String,
     /// What only whoever started it knows of the stack.
     pub about: About,
     /// The text that the stack was made of, and how it is read again; without it nothing can be changed.
@@ -157,8 +168,8 @@ pub struct Run {
     pub core: Supervisor,
     /// The stack as it was in the end: what was added while it ran is in it.
     pub stack: Arc<Stack>,
-    /// Processes found outside every leaf after the end, and killed: number and name.
-    pub strays: Vec<(u32, String)>,
+    /// Processes found outside every leaf after the end.
+    pub strays: Vec<Stray>,
     /// From the first birth to the last leaf.
     pub took: Duration,
     /// Whose last life failed, whoever ended the stack first.
@@ -167,6 +178,17 @@ pub struct Run {
     pub never_up: Option<Vec<String>>,
     /// Hangs up on the clients when it is dropped: the last thing that is done.
     pub server: Option<Server>,
+}
+
+/// A process that was found outside every leaf after the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Its number.
+    pub pid: u32,
+    /// The kernel's name for it.
+    pub name: String,
+    /// Why it lives on; `None`: it was killed.
+    pub lives: Option<String>,
 }
 
 /// Runs the stack to its end.
@@ -208,6 +230,13 @@ struct Driver {
     /// What leaves count.
     counters: Counters,
     watch: Watch,
+    turns: Turns,
+    /// When to look again at what is expected to end.
+    look: Option<Duration>,
+    /// What the names of the leaves begin with, where there are leaves.
+    leaves: Option<Vec<u8>>,
+    /// The run's own number.
+    run: String,
     inbox: UnboundedReceiver<Message>,
     /// For threads that are started later.
     outbox: UnboundedSender<Message>,
@@ -288,6 +317,7 @@ impl Driver {
         let nursery = Nursery {
             tree: ground.tree.clone(),
             memory: ground.tree.as_ref().is_some_and(|tree| tree.has("memory")),
+            run: setup.run.clone(),
             streams: setup.streams,
             open_files: setup.open_files,
             ignore_hangup: setup.ignore_hangup,
@@ -328,6 +358,10 @@ impl Driver {
             labels,
             system,
             watch,
+            turns: Turns::default(),
+            look: None,
+            leaves: ground.tree.as_deref().and_then(outside::prefix_of_leaves),
+            run: setup.run,
             inbox,
             outbox,
             replaced: 0,
@@ -361,31 +395,51 @@ impl Driver {
         self.finish(began).await
     }
 
-    /// Waits for one thing to happen and deals with it.
+    /// Waits for one thing to happen and deals with it. Signals, messages, readiness and the timer have their turn
+    /// however busy the others are.
     async fn wait(&mut self) {
+        let timer = self.clock.sleep_until(self.due());
+        let woken = {
+            let signal = pin!(async { Woken::Signal(self.signals.next().await) });
+            let message = pin!(async { Woken::Message(self.inbox.recv().await) });
+            let ready = pin!(async { Woken::Ready(self.watch.ready().await) });
+            let timer = pin!(async {
+                timer.await;
+                Woken::Timer
+            });
+            self.turns.next([signal, timer, ready, message]).await
+        };
+        match woken {
+            Woken::Signal(signal) => self.on_signal(signal),
+            Woken::Message(message) => {
+                self.on_message(message.expect("the worker and the log thread hold their ends while we run"));
+            }
+            Woken::Ready(keys) => keys.into_iter().for_each(|key| self.on_ready(key)),
+            Woken::Timer => self.on_timer(),
+        }
+    }
+
+    /// When the loop is next to wake by itself.
+    fn due(&self) -> Option<Duration> {
         let manager = self.manager.as_ref().and_then(Manager::due);
-        let wake =
-            [self.core.deadline(), self.progress, self.stop_by, manager, self.calls.due(), self.crashes.due]
-                .into_iter()
-                .flatten()
-                .min();
-        let timer = self.clock.sleep_until(wake);
-        tokio::select! {
-            biased;
-            signal = self.signals.next() => self.on_signal(signal),
-            message = self.inbox.recv() => match message {
-                Some(Message::Worker(Report::Answered(answer))) => self.on_birth(answer),
-                Some(Message::Worker(Report::Guarded(guardian))) => self.on_guarded(guardian),
-                Some(Message::Worker(Report::Limited { part, leaf, done })) => self.on_limited(part, leaf.as_deref(), done),
-                Some(Message::Worker(Report::Finished)) => unreachable!("nobody told it to"),
-                Some(Message::Control(message)) => self.on_control(message),
-                Some(Message::Changed(number, change, changed)) => self.on_changed(number, change, changed),
-                Some(Message::Waiting(lines)) => lines.into_iter().for_each(|line| self.log.say(&self.system, line)),
-                Some(Message::Log(notice)) => self.on_notice(notice),
-                None => unreachable!("the worker and the log thread hold their ends while we run"),
-            },
-            ready = self.watch.ready() => for key in ready { self.on_ready(key) },
-            () = timer => self.on_timer(),
+        let asking =
+            self.lives.iter().flatten().filter_map(|alive| alive.asking.as_ref()).map(|one| one.until).min();
+        let own = [self.core.deadline(), self.progress, self.stop_by, self.look, asking, manager];
+        own.into_iter().chain([self.calls.due(), self.crashes.due]).flatten().min()
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Worker(Report::Answered(answer)) => self.on_birth(answer),
+            Message::Worker(Report::Guarded(guardian)) => self.on_guarded(guardian),
+            Message::Worker(Report::Limited { part, leaf, done }) => {
+                self.on_limited(part, leaf.as_deref(), done)
+            }
+            Message::Worker(Report::Finished) => unreachable!("the worker was not told to finish"),
+            Message::Control(message) => self.on_control(message),
+            Message::Changed(number, change, changed) => self.on_changed(number, change, changed),
+            Message::Waiting(lines) => lines.into_iter().for_each(|line| self.log.say(&self.system, line)),
+            Message::Log(notice) => self.on_notice(notice),
         }
     }
 
@@ -404,6 +458,10 @@ impl Driver {
         if self.core.is_tearing_down() && self.progress.is_none() {
             self.progress = Some(self.clock.now() + WAITING);
         }
+        self.look = match self.expects_something() {
+            true => self.look.or_else(|| Some(self.clock.now() + LOOK_AGAIN)),
+            false => None,
+        };
         self.go_on_rising();
         self.tell_manager();
     }
@@ -479,17 +537,43 @@ impl Driver {
         )
     }
 
-    /// Whoever is still below us, was not there before us and is in no leaf, was moved out by somebody.
-    fn end_strays(&self) -> Vec<(u32, String)> {
-        let stuck = self.lives.iter().flatten().map(|alive| alive.pid);
+    /// Kills what is still below us, was not there before us and is in no leaf: it was moved out, or its leaf could not
+    /// be emptied.
+    fn end_strays(&self) -> Vec<Stray> {
         let guardian = self.ground.guardian.iter().map(Guardian::pid);
-        let spared: Vec<_> = guardian.chain(stuck).chain(self.inherited.iter().copied()).collect();
+        let spared: Vec<_> = guardian.chain(self.inherited.iter().copied()).collect();
         if !descendants::have_children_besides(&spared) {
             return Vec::new();
         }
-        let strays = descendants::sweep(&spared).unwrap_or_default();
-        strays.into_iter().map(|one| (number(one.pid), one.name)).collect()
+        let swept = match descendants::sweep(&spared) {
+            Ok(swept) => swept,
+            Err(errno) => {
+                self.complain("look for processes outside the stack", errno);
+                return Vec::new();
+            }
+        };
+        // In a leaf that could not be emptied they were told of already, and the guardian waits for them.
+        let outside = |one: &Descendant| self.is_outside(one.pid).unwrap_or(true);
+        let stray = |one: Descendant, lives| Stray { pid: number(one.pid), name: one.name, lives };
+        let killed = swept.killed.into_iter().map(|one| stray(one, None));
+        let left = swept.left.into_iter().filter(|(one, _)| outside(one)).map(|(one, refused)| {
+            let why = match refused {
+                Some(errno) => words(errno),
+                None if one.uninterruptible => "uninterruptible sleep".to_owned(),
+                None => "it does not end".to_owned(),
+            };
+            stray(one, Some(why))
+        });
+        killed.chain(left).collect()
     }
+}
+
+/// What woke the loop.
+enum Woken {
+    Signal(i32),
+    Message(Option<Message>),
+    Ready(Vec<Key>),
+    Timer,
 }
 
 #[cfg(test)]
@@ -554,6 +638,7 @@ mod tests {
             preface: Vec::new(),
             control: None,
             meet: Box::new(|_| Ok(())),
+            run: "0".repeat(32),
             about: About::default(),
             texts: None,
             inherited: Vec::new(),
@@ -582,7 +667,7 @@ mod tests {
                 let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
                 stat.unwrap_or_default().contains(&format!(") {code} "))
             };
-            let pids = || self.lives[0].as_ref().expect("it lives").pids();
+            let pids = || self.pids(0);
             for _ in 0..20_000 {
                 let pids = pids();
                 if pids.len() == 2 && pids.iter().all(is) {

@@ -5,20 +5,27 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::life::{self, Alive};
+use super::life::{self, Alive, Leaf};
+use super::outside::Search;
 use super::worker::{self, Order};
 use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice, launcher};
 use crate::config::{Journal, Signal};
 use crate::error::words;
-use crate::linux::cgroup::AndContinue;
+use crate::linux::round::{self, AndContinue, Round};
 use crate::linux::{descendants, signals};
 use crate::output::screen::Screen;
 use crate::output::{Route, Source, SourceId, Stream, Treatment, announce};
 use crate::supervisor::{Action, Announcement, Event, Instance, Life, Recipients, State};
+
+/// How long a leaf may take to stand still for a signal. It takes much less than a millisecond, unless a process of it
+/// waits in the kernel, or for a CPU that its limit does not give it; the signal goes out then as well, and only what is
+/// forked at that very moment may miss it.
+const STANDING_STILL: Duration = Duration::from_millis(200);
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -39,12 +46,13 @@ impl Driver {
             Action::Freeze(life) => self.freeze_leaf(life),
             Action::Thaw(life) => self.thaw_leaf(life),
             Action::KillCgroup(life) => {
-                let killed = match self.alive(life) {
+                let killed = match self.alive_mut(life) {
                     Some(alive) => alive.kill(),
                     // Its birth is still on its way, but its leaf may be there.
                     None => self.kill_unborn(life),
                 };
-                if let Err(errno) = killed {
+                let outside = self.kill_outside(life);
+                if let Err(errno) = killed.and(outside) {
                     self.complain_about(life, "kill", errno);
                 }
             }
@@ -95,13 +103,41 @@ impl Driver {
         }
     }
 
-    fn send(&self, life: Life, signal: Signal, to: Recipients, and_continue: AndContinue) {
+    fn send(&mut self, life: Life, signal: Signal, to: Recipients, and_continue: AndContinue) {
         let Some(alive) = self.alive(life) else { return };
-        let sent = match to {
-            Recipients::All => alive.signal_all(signal.0, and_continue),
-            Recipients::Main => alive.signal_main(signal.0, and_continue),
+        match to {
+            // A stop, unlike a signal that a person sends, is meant for what is found later, too.
+            Recipients::All => {
+                let lasting = and_continue == AndContinue::Yes;
+                self.ask_all(life.instance.0 as usize, Round::new(signal.0, and_continue), lasting);
+            }
+            Recipients::Main => {
+                if let Err(errno) = alive.signal_main(signal.0, and_continue) {
+                    self.complain_about(life, "signal", errno);
+                }
+            }
+        }
+    }
+
+    /// Sends a signal to every process of a life, each of which gets it once.
+    pub(super) fn ask_all(&mut self, at: usize, round: Round, lasting: bool) {
+        let Some(alive) = &self.lives[at] else { return };
+        let life = alive.life;
+        let asked = match alive.leaf {
+            Leaf::Descendants => self.ask_descendants(at, round, lasting),
+            Leaf::Cgroup(_) => {
+                // Armed first: the leaf may stand still at once. Where that fails, the time is up soon.
+                let _ = self.watch_events(life.instance);
+                let grace = self.living_as(at).instances[at].policy.timeout_stop;
+                let until = self.clock.now() + STANDING_STILL.min(grace / 4);
+                let alive = self.lives[at].as_mut().expect("it is alive, as was just seen");
+                let asked = alive.ask(round, lasting, until);
+                let exited = alive.exited;
+                let outside = if exited && lasting { self.chase(at).map(|_| ()) } else { Ok(()) };
+                asked.and(outside)
+            }
         };
-        if let Err(errno) = sent {
+        if let Err(errno) = asked {
             self.complain_about(life, "signal", errno);
         }
     }
@@ -109,27 +145,62 @@ impl Driver {
     /// The notification is armed before the order is given, and one look follows: the kernel says nothing of a
     /// leaf that stood still already.
     fn freeze_leaf(&mut self, life: Life) {
+        let at = life.instance.0 as usize;
         if self.alive(life).is_none() {
             return;
         }
         let watched = self.watch_events(life.instance);
-        let Some(alive) = &mut self.lives[life.instance.0 as usize] else { return };
+        let Some(alive) = &mut self.lives[at] else { return };
         alive.frozen = true;
-        let done = watched.and_then(|()| alive.freeze(true));
-        if alive.stands_still() {
+        let done = alive.freeze(true);
+        let outside = self.stop_outside(at);
+        if self.lives[at].as_ref().is_some_and(Alive::stands_still) {
             self.told.push_back(Event::Frozen { life });
         }
-        if let Err(errno) = done {
+        if let Err(errno) = watched.and(done).and(outside) {
             self.complain_about(life, "freeze", errno);
         }
     }
 
     fn thaw_leaf(&mut self, life: Life) {
-        let alive = self.lives[life.instance.0 as usize].as_mut();
-        let Some(alive) = alive.filter(|alive| alive.life == life) else { return };
+        let Some(alive) = self.alive_mut(life) else { return };
         alive.frozen = false;
-        if let Err(errno) = alive.freeze(false) {
+        let thawed = alive.freeze(false);
+        let outside = self.continue_outside(life.instance.0 as usize);
+        if let Err(errno) = thawed.and(outside) {
             self.complain_about(life, "thaw", errno);
+        }
+    }
+
+    /// What is outside the leaf is killed now, and whenever more of it is found. As long as the main process lives
+    /// its descendants are searched for only where there is no leaf: they come to lpm with its end.
+    fn kill_outside(&mut self, life: Life) -> Result<(), Errno> {
+        let at = life.instance.0 as usize;
+        let Some(alive) = self.alive(life) else { return Ok(()) };
+        match alive.leaf {
+            Leaf::Cgroup(_) if !alive.exited => Ok(()),
+            Leaf::Cgroup(_) => self.chase(at).map(|_| ()),
+            Leaf::Descendants => {
+                let mut round = Round::new(libc::SIGKILL, AndContinue::No);
+                round.look_among(&self.outside(at, Search::All)?);
+                round.outcome().map(|_| ())
+            }
+        }
+    }
+
+    fn alive_mut(&mut self, life: Life) -> Option<&mut Alive> {
+        self.lives[life.instance.0 as usize].as_mut().filter(|alive| alive.life == life)
+    }
+
+    /// The processes of a life, as far as they can be listed: those in its leaf, those outside where there is none.
+    pub(super) fn pids(&self, at: usize) -> Vec<Pid> {
+        match &self.lives[at] {
+            Some(Alive { leaf: Leaf::Descendants, .. }) => {
+                let outside = self.outside(at, Search::All).unwrap_or_default();
+                outside.into_iter().map(|one| one.pid).collect()
+            }
+            Some(alive) => alive.pids_inside(),
+            None => Vec::new(),
         }
     }
 
@@ -140,7 +211,7 @@ impl Driver {
     pub(super) fn kill_unborn(&self, life: Life) -> Result<(), Errno> {
         let name = &self.stack.instances[life.instance.0 as usize].name;
         match self.ground.tree.as_ref().map(|tree| tree.app().child(name)) {
-            Some(Ok(leaf)) => leaf.kill(),
+            Some(Ok(leaf)) => round::kill(&leaf),
             Some(Err(Errno::NOENT)) | None => Ok(()),
             Some(Err(errno)) => Err(errno),
         }
@@ -180,14 +251,20 @@ impl Driver {
         }
     }
 
-    pub(super) fn freeze(&self, frozen: bool) {
-        match &self.ground.tree {
-            Some(tree) => drop(tree.app().freeze(frozen)),
-            None => {
-                // Who was stopped on its own stays so.
-                for alive in self.lives.iter().flatten().filter(|alive| !alive.frozen) {
-                    let _ = alive.freeze(frozen);
-                }
+    /// Stops the whole stack where it stands, or lets it run. An instance that was frozen on its own stays so.
+    pub(super) fn freeze(&mut self, frozen: bool) {
+        if let Some(tree) = &self.ground.tree {
+            if let Err(errno) = tree.app().freeze(frozen) {
+                self.complain(if frozen { "freeze" } else { "thaw" }, errno);
+            }
+            return;
+        }
+        for at in 0..self.lives.len() {
+            let Some(alive) = self.lives[at].as_ref().filter(|alive| !alive.frozen) else { continue };
+            let life = alive.life;
+            let done = if frozen { self.stop_outside(at) } else { self.continue_outside(at) };
+            if let Err(errno) = done {
+                self.complain_about(life, if frozen { "freeze" } else { "thaw" }, errno);
             }
         }
     }
@@ -259,7 +336,10 @@ impl Driver {
     }
 
     pub(super) fn announce(&mut self, announcement: &Announcement) {
-        let text = announce::wording(announcement, &self.stack);
+        let mut text = announce::wording(announcement, &self.stack);
+        if let Announcement::GivenUp { life } = announcement {
+            text = format!("{text}: {}", self.survivors(life.instance.0 as usize));
+        }
         let failed = self.note_crash(announcement);
         self.chronicle(announcement, &text, failed);
         if self.voice == Voice::OneOff {
@@ -290,11 +370,9 @@ impl Driver {
     /// asks for it waits with it (proc_pid_cmdline(5) needs the memory map's lock).
     pub(super) fn say_who_is_waited_for(&self) {
         const MOST: usize = 20;
-        let alive = self.lives.iter().flatten();
-        let waiting: Vec<_> = alive
-            .take(MOST)
-            .map(|alive| (self.stack.instances[alive.life.instance.0 as usize].name.clone(), alive.pids()))
-            .collect();
+        let alive = self.lives.iter().flatten().take(MOST).map(|alive| alive.life.instance.0 as usize);
+        let waiting: Vec<_> =
+            alive.map(|at| (self.stack.instances[at].name.clone(), self.pids(at))).collect();
         let outbox = self.outbox.clone();
         let look = move || {
             let line = |(name, pids): (String, Vec<Pid>)| {

@@ -1,6 +1,9 @@
 //! What is told of the stack: the core's values in the words of the control interface.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use rustix::process::Pid;
 
 use super::crashes::Found;
 use super::life::Leaf;
@@ -9,7 +12,8 @@ use super::{Driver, words};
 use crate::config::{self, ChangeKind, RestartWhen};
 use crate::control::{Depth, Survey, interface};
 use crate::linux::cgroup::{Cgroup, Counters};
-use crate::linux::{descendants, gauge};
+use crate::linux::descendants::{self, Mark};
+use crate::linux::gauge;
 use crate::output::announce;
 use crate::supervisor::{
     Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Life, Outcome, RestartReason, State,
@@ -20,7 +24,13 @@ use crate::supervisor::{
 enum Place {
     Nothing,
     Cgroup(Arc<Cgroup>, u32),
-    Descendants(String, u32),
+    /// What is in no leaf is searched for.
+    Descendants {
+        main: Option<Pid>,
+        session: Pid,
+        mark: Mark,
+        others: HashSet<Pid>,
+    },
 }
 
 impl Driver {
@@ -38,7 +48,12 @@ impl Driver {
                 let main = super::life::number(alive.pid);
                 match &alive.leaf {
                     Leaf::Cgroup(leaf) => Place::Cgroup(Arc::clone(leaf), main),
-                    Leaf::Descendants { mark } => Place::Descendants(mark.clone(), main),
+                    Leaf::Descendants => Place::Descendants {
+                        main: (!alive.exited).then_some(alive.pid),
+                        session: alive.pid,
+                        mark: alive.mark.clone(),
+                        others: self.others(place),
+                    },
                 }
             }
         };
@@ -228,15 +243,18 @@ fn measure(instance: &mut interface::Instance, leaf: &Place, counters: Counters,
             fill(&mut instance.usage, leaf, counters, depth);
             (depth == Depth::All).then(|| leaf.procs().unwrap_or_default())
         }
-        Place::Descendants(mark, _) => {
-            let all = descendants::marked(mark);
-            instance.usage.tasks = Some(all.len() as u64);
-            (depth == Depth::All).then(|| all.iter().map(|one| one.pid).collect())
+        Place::Descendants { main, session, mark, others } => {
+            let family = descendants::find();
+            let all = family.and_then(|family| descendants::members(&family, *main, *session, mark, others));
+            instance.usage.tasks = all.as_ref().ok().map(|all| all.len() as u64);
+            (depth == Depth::All)
+                .then(|| all.unwrap_or_default().iter().map(|one| one.pid).collect::<Vec<Pid>>())
         }
     };
     let main = match leaf {
         Place::Nothing => 0,
-        Place::Cgroup(_, main) | Place::Descendants(_, main) => *main,
+        Place::Cgroup(_, main) => *main,
+        Place::Descendants { session, .. } => super::life::number(*session),
     };
     instance.processes = pids.map(|pids| {
         let mut members = gauge::members(&pids);
@@ -301,6 +319,7 @@ fn state(instance: &Instance) -> (&'static str, Option<Time>) {
 fn reason(why: RestartReason) -> String {
     match why {
         RestartReason::Requested => "requested".to_owned(),
+        RestartReason::NotStarted => "cannot start".to_owned(),
         RestartReason::Ended { exit, outcome: why } => match (exit, why) {
             (Exit::Code(code), Outcome::Success | Outcome::ExitCode) => format!("exit code {code}"),
             (Exit::Code(code), why) => format!("exit code {code} ({})", outcome(why)),

@@ -5,7 +5,7 @@
 //! a channel, and what became of them comes back as messages, in the order of the orders. Births and
 //! removals share the thread, so a leaf is gone before its successor of the same name is made.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -17,6 +17,8 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::ceilings::{self, Setting};
+use super::interpreter;
+use super::life::RUN_VARIABLE;
 use crate::config::{Command, Instance, Limits, Stack};
 use crate::error::words;
 use crate::linux::cgroup::{Cgroup, Counters};
@@ -41,6 +43,8 @@ pub(super) struct Nursery {
     pub tree: Option<Arc<Tree>>,
     /// Whether a memory ceiling can be enforced, so that an OOM kill is to take the whole instance.
     pub memory: bool,
+    /// The run's own number, for the environment of what is born.
+    pub run: String,
     /// Where standard streams go.
     pub streams: Streams,
     /// What RLIMIT_NOFILE was before lpm raised its own.
@@ -183,20 +187,21 @@ struct Births {
     nursery: Nursery,
     /// What all inherit, ready for exec, and of which stack that is.
     base: Option<(Arc<Stack>, Environment)>,
-    null: Result<OwnedFd, Errno>,
 }
 
 impl Births {
     fn new(nursery: Nursery) -> Births {
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-        Births { nursery, base: None, null }
+        Births { nursery, base: None }
     }
 
     /// The environment that all instances of this stack share; made anew when the stack was changed.
     fn base(&mut self, stack: &Arc<Stack>) -> Environment {
         let known = self.base.take().filter(|(of, _)| Arc::ptr_eq(of, stack));
         let (_, environment) = self.base.insert(known.unwrap_or_else(|| {
+            let (name, run) = (OsString::from(RUN_VARIABLE), OsString::from(&self.nursery.run));
             let shared = stack.environment.iter().map(|(name, value)| (name, value));
+            // An lpm within a stack has a run of its own, and says so to its instances.
+            let shared = shared.filter(|(name, _)| *name != RUN_VARIABLE).chain([(&name, &run)]);
             (Arc::clone(stack), Environment::new(shared).unwrap_or_default())
         }));
         environment.clone()
@@ -226,7 +231,9 @@ impl Births {
         tracing::trace!(instance = instance.name, born = born.is_ok(), "birth");
         born.map_err(|failure| {
             self.remove(&instance.name);
-            (life, failure)
+            // A birth that was killed because it was not wanted any more did not fail.
+            let unwanted = failure.stage == Stage::Killed.to_string() && cancelled.load(Ordering::Acquire);
+            (life, if unwanted { self::cancelled() } else { failure })
         })
     }
 
@@ -270,7 +277,7 @@ impl Births {
         let (argv, script) = command_line(&instance.command).map_err(unusable)?;
         let directory = CString::new(instance.working_directory.as_os_str().as_bytes()).map_err(unusable)?;
 
-        let null = self.null.as_ref().map_err(|&errno| setup_failure("/dev/null", errno))?;
+        let null = null().map_err(|errno| setup_failure("/dev/null", errno))?;
         let pipe = |stream| match output::pipe() {
             Ok((read, write)) => Ok(((stream, read), write)),
             Err(error) => Err(setup_failure("output pipe", errno_of(&error))),
@@ -321,7 +328,7 @@ impl Births {
             ..Birth::new(&argv, &environment, stdio)
         };
         let child = spawn::spawn(&birth, leaf.as_ref().map(AsFd::as_fd))
-            .map_err(|failure| birth_failure(failure, leaf.as_ref()))?;
+            .map_err(|failure| birth_failure(failure, leaf.as_ref(), &argv[0], instance, &environment))?;
         let main = PidFd::from(child.pidfd);
         // Our copy of the slave is closed with this, so that the terminal ends with those who have it.
         let terminal = terminal.map(|pty| pty.master);
@@ -393,22 +400,56 @@ fn command_line(command: &Command) -> Result<(Vec<CString>, Option<CString>), st
     }
 }
 
-fn birth_failure(failure: spawn::Failure, leaf: Option<&Cgroup>) -> Failure {
+fn birth_failure(
+    failure: spawn::Failure,
+    leaf: Option<&Cgroup>,
+    program: &CStr,
+    instance: &Instance,
+    environment: &Environment,
+) -> Failure {
     let counters = Counters { memory: true, tasks: false };
     // The kernel says "no memory" or, of the arguments, "too long" for want of room under the ceiling.
     let at_the_ceiling = || leaf.is_some_and(|leaf| leaf.usage(counters).memory_max_hits > Some(0));
-    let kind = match (failure.stage, failure.errno) {
-        (Stage::Exec, Errno::NOENT) => FailureKind::NotFound,
+    let stage = failure.stage.to_string();
+    match (failure.stage, failure.errno) {
         (Stage::Killed, _) | (_, Errno::NOMEM | Errno::TOOBIG) if at_the_ceiling() => {
-            FailureKind::OutOfMemory
+            Failure { stage, reason: words(failure.errno), kind: FailureKind::OutOfMemory }
         }
-        _ => FailureKind::NotExecutable,
-    };
-    Failure { stage: failure.stage.to_string(), reason: words(failure.errno), kind }
+        (Stage::Killed, _) => Failure { stage, reason: "SIGKILL".to_owned(), kind: FailureKind::Passing },
+        (Stage::Exec, Errno::NOENT) => match interpreter::missing(program, instance, environment) {
+            Some(interpreter) => {
+                let reason = format!("its interpreter {interpreter} does not exist");
+                Failure { stage, reason, kind: FailureKind::NotExecutable }
+            }
+            None => Failure { stage, reason: words(failure.errno), kind: FailureKind::NotFound },
+        },
+        (_, errno) => setup_failure(&stage, errno),
+    }
 }
 
 fn setup_failure(stage: &str, errno: Errno) -> Failure {
-    Failure { stage: stage.to_owned(), reason: words(errno), kind: FailureKind::NotExecutable }
+    let kind = if passes(errno) { FailureKind::Passing } else { FailureKind::NotExecutable };
+    Failure { stage: stage.to_owned(), reason: words(errno), kind }
+}
+
+/// Whether what the kernel refused now it may grant in a moment: there was no process, memory, descriptor or room left
+/// just then, a program was being written, or a leaf of an earlier life had not been removed.
+fn passes(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::AGAIN
+            | Errno::NOMEM
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::BUSY
+            | Errno::TXTBSY
+            | Errno::NOSPC
+            | Errno::EXIST
+    )
+}
+
+fn null() -> Result<OwnedFd, Errno> {
+    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

@@ -38,7 +38,7 @@ use crate::control::inside::Inside;
 use crate::control::interface::Refusal;
 use crate::control::socket::Listening;
 use crate::driver::{
-    self, About, Control, Failed, Ground, Launcher, News, Read, Setup, Streams, Texts, Voice,
+    self, About, Control, Failed, Ground, Launcher, News, Read, Setup, Stray, Streams, Texts, Voice,
 };
 use crate::error::{Error, tell, words};
 use crate::journal::Journal;
@@ -47,7 +47,7 @@ use crate::linux::notify::Notifier;
 use crate::linux::scope::Scope;
 use crate::linux::tier::{Decision, Place, Tier};
 use crate::linux::tree::Tree;
-use crate::linux::{descendants, signals};
+use crate::linux::{descendants, reserve, signals};
 use crate::output::history::{BYTES_FOR_FOLLOWERS, BYTES_PER_INSTANCE, History};
 use crate::output::summary::{self, Row, Summary};
 use crate::output::{Layout, LogFiles};
@@ -155,7 +155,8 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         plan.summary.as_ref().map(|path| LastWord::open(around, path, "summary")).transpose()?;
     let report_file = plan.report.as_ref().map(|path| LastWord::open(around, path, "report")).transpose()?;
     let log_files = sinks::files(&stack, &plan)?;
-    let journal = sinks::journal(&stack, &plan)?;
+    let run = run_id()?;
+    let journal = sinks::journal(&stack, &plan, &run)?;
 
     let (mut place, mut tier) = (decision.place.clone(), decision.tier);
     if let Place::Scope { user } = place {
@@ -216,7 +217,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     let cannot = |error: io::Error| Error::new(format!("cannot start: {}", words(error)));
     rustix::process::set_child_subreaper(Some(own_pid())).map_err(|errno| cannot(errno.into()))?;
     let inherited = match descendants::have_children_besides(&[]) {
-        true => descendants::children(),
+        true => descendants::children().map_err(|errno| cannot(errno.into()))?,
         false => Vec::new(),
     };
     let tree = grow(&place, &directory)?;
@@ -296,6 +297,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             let _ = met.send(inside.clone());
             port.map_or(Ok(()), |port| port.serve(inside))
         }),
+        run,
         about,
         texts: Some((texts, sources)),
     };
@@ -315,9 +317,16 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if let Err(trouble) = left {
         tell(format_args!("lpm: {trouble}"));
     }
-    for (pid, name) in &run.strays {
+    for Stray { pid, name, lives } in &run.strays {
         let name = name.escape_debug();
-        tell(format_args!("lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed"));
+        match lives {
+            None => tell(format_args!(
+                "lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed"
+            )),
+            Some(why) => {
+                tell(format_args!("lpm: {pid} ({name}) is still running and cannot be killed: {why}"))
+            }
+        }
     }
     let mut rows: Vec<Row<'_>> = summary::rows(&run.stack, run.core.instances());
     for row in &mut rows {
@@ -494,6 +503,17 @@ fn ports(stack: &Stack) -> Option<String> {
     (!ports.is_empty()).then(|| format!("ports: {}", ports.join(", ")))
 }
 
+/// A number that no other run has.
+///
+/// # Errors
+/// /proc cannot be read.
+fn run_id() -> Result<String, Error> {
+    const UUID: &str = "/proc/sys/kernel/random/uuid";
+    let uuid = std::fs::read_to_string(UUID)
+        .map_err(|error| Error::new(format!("{UUID}: cannot be read: {}", words(error))))?;
+    Ok(uuid.chars().filter(char::is_ascii_hexdigit).collect())
+}
+
 fn own_pid() -> Pid {
     rustix::process::getpid()
 }
@@ -515,13 +535,14 @@ fn raise_open_files() -> Option<(u64, u64)> {
     let before = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: before.maximum, maximum: before.maximum };
     rustix::process::setrlimit(Resource::Nofile, raised).ok()?;
+    reserve::fill();
     let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
     Some((number(before.current), number(before.maximum)))
 }
 
 /// What lpm has open for itself, the guardian's birth included, and for each instance: its process, its leaf,
 /// its output (a pipe, or a terminal's master), and, while it ends, its leaf's notifications.
-const OWN_FILES: u64 = 32;
+const OWN_FILES: u64 = 32 + reserve::RESERVE as u64;
 const FILES_OF_INSTANCE: u64 = 4;
 
 /// The most and the fewest clients that there is to be room for.

@@ -30,6 +30,7 @@ pub(super) const LAST_ENTRIES: Duration = Duration::from_secs(2);
 pub(super) fn journal(
     stack: &Stack,
     plan: &Plan,
+    run: &str,
 ) -> Result<Option<(JournalSocket, journal::Identity)>, Error> {
     if plan.voice == Voice::OneOff || stack.routes().all(|route| route.journal == config::Journal::No) {
         return Ok(None);
@@ -40,11 +41,8 @@ pub(super) fn journal(
             "--log: the journal cannot be reached: {SOCKET}: {why} (does systemd-journald run?)"
         ))
     })?;
-    let run =
-        std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|error| Error::new(words(error)))?;
-    let run = run.chars().filter(char::is_ascii_hexdigit).collect();
     let root = stack.root.as_os_str().as_encoded_bytes().to_vec();
-    Ok(Some((socket, journal::Identity { stack: stack.name.clone(), run, root })))
+    Ok(Some((socket, journal::Identity { stack: stack.name.clone(), run: run.to_owned(), root })))
 }
 
 /// What goes to standard output.

@@ -8,7 +8,6 @@
 //! What it refuses: version 1; writing attributes of a cgroup it was not asked to write; moving anybody
 //! but the caller's own process.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +18,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::pidfd::PidFd;
+use super::reserve;
 
 /// A cgroup, held open.
 #[derive(Debug)]
@@ -105,12 +104,16 @@ impl Cgroup {
                 Err(Errno::EXIST) if existing == Existing::Accept => false,
                 result => result.map(|()| true)?,
             };
-        self.child(name).inspect_err(|_| {
-            // Made, and no descriptor left to open it with.
-            if made {
-                let _ = self.unlink(name);
+        // Not from the reserve: a birth can be refused.
+        match rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty()) {
+            Ok(directory) => Ok(Cgroup { directory }),
+            Err(errno) => {
+                if made {
+                    let _ = self.unlink(name);
+                }
+                Err(errno)
             }
-        })
+        }
     }
 
     /// A child that is there.
@@ -118,8 +121,12 @@ impl Cgroup {
     /// # Errors
     /// `ENOENT` if it is not.
     pub fn child(&self, name: &str) -> Result<Cgroup, Errno> {
-        let directory = rustix::fs::openat(&self.directory, one_component(name)?, DIRECTORY, Mode::empty())?;
-        Ok(Cgroup { directory })
+        self.directory_at(one_component(name)?)
+    }
+
+    fn directory_at(&self, path: &str) -> Result<Cgroup, Errno> {
+        let open = || rustix::fs::openat(&self.directory, path, DIRECTORY, Mode::empty());
+        reserve::with(open).map(|directory| Cgroup { directory })
     }
 
     /// The text of one file.
@@ -165,7 +172,8 @@ impl Cgroup {
     }
 
     fn file(&self, name: &str, access: OFlags) -> Result<OwnedFd, Errno> {
-        rustix::fs::openat(&self.directory, name, access | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        reserve::with(|| rustix::fs::openat(&self.directory, name, flags, Mode::empty()))
     }
 
     /// The controllers that may be enabled for its children (`cgroup.controllers`).
@@ -219,20 +227,38 @@ impl Cgroup {
     }
 
     /// The processes in it, ascending; not those of its children. Those of other PID namespaces, which
-    /// have no number here, are left out. Empty if it is gone.
+    /// have no number here, are left out. Empty if it is gone. A threaded cgroup lists threads alone (cgroup-v2.rst,
+    /// "Threads"), and their processes are the answer.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` for a threaded cgroup.
+    /// What reading says.
     pub fn procs(&self) -> Result<Vec<Pid>, Errno> {
         let mut text = Vec::new();
         match self.read_into("cgroup.procs", &mut text) {
+            Err(Errno::OPNOTSUPP) => return self.procs_of_threads(),
             Err(errno) if gone(errno) => return Ok(Vec::new()),
             result => result?,
         }
-        let numbers = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-        let mut list: Vec<Pid> = numbers.filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect();
-        // "Not sorted, and the same number may come more than once" (cgroup-v2.rst, cgroup.procs).
-        list.sort_unstable_by_key(|pid| pid.as_raw_pid());
+        Ok(pids(&text))
+    }
+
+    fn procs_of_threads(&self) -> Result<Vec<Pid>, Errno> {
+        let mut text = Vec::new();
+        match self.read_into("cgroup.threads", &mut text) {
+            Err(errno) if gone(errno) => return Ok(Vec::new()),
+            result => result?,
+        }
+        let mut list = Vec::new();
+        for thread in pids(&text) {
+            let status = match std::fs::read_to_string(format!("/proc/{}/status", thread.as_raw_pid())) {
+                // It has ended.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                status => status.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
+            };
+            let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+            list.extend(process.and_then(|number| Pid::from_raw(number.trim().parse().ok()?)));
+        }
+        list.sort_unstable_by_key(|pid: &Pid| pid.as_raw_pid());
         list.dedup();
         Ok(list)
     }
@@ -268,28 +294,16 @@ impl Cgroup {
         Ok(fd)
     }
 
-    /// SIGKILL for everybody in it and below, at once and against forks (`cgroup.kill`). Before Linux 5.14
-    /// by hand: freeze, kill each, thaw. Returns before they are dead; [`Events`] tells when.
+    /// SIGKILL for every process in it and below, at once and against forks (`cgroup.kill`, Linux 5.14). Returns before
+    /// they are dead; [`Events`] tells when.
     ///
     /// # Errors
     /// `EACCES`, `EOPNOTSUPP` for a threaded cgroup.
     pub fn kill(&self) -> Result<(), Errno> {
         match self.write("cgroup.kill", "1") {
-            // No such file, or no such cgroup?
-            Err(Errno::NOENT) if self.file("cgroup.procs", OFlags::RDONLY).is_ok() => self.kill_each(),
             Err(errno) if gone(errno) => Ok(()),
             result => result,
         }
-    }
-
-    /// Frozen processes do not fork, so that the list holds still, and die of SIGKILL all the same.
-    fn kill_each(&self) -> Result<(), Errno> {
-        self.freeze(true)?;
-        let result = self.signal_all(libc::SIGKILL, AndContinue::No, None);
-        self.freeze(false)?;
-        result?;
-        // What was forked before the freeze had taken hold everywhere.
-        self.signal_all(libc::SIGKILL, AndContinue::No, None).map(|_| ())
     }
 
     /// Stop everybody in it and below, or let them go on (`cgroup.freeze`). Takes effect soon, not at once.
@@ -316,78 +330,51 @@ impl Cgroup {
         }
     }
 
-    /// A signal to every process in it and below, and how many got it. `main` is the one whose pidfd is
-    /// known already; it is told first, and if it is alone, nothing else needs to be opened.
+    /// Walks over this cgroup and everything below it, parents first on the way in and last on the way out.
     ///
-    /// No number is trusted: each is opened, and signalled through its pidfd only if the list, read
-    /// *again*, still has it. A process that lives then has had that number all along, so it is the one
-    /// in the list. Repeated until nobody new is found, because who forks leaves a child that was in no
-    /// list; a fork bomb is not waited for, its end is `cgroup.kill`.
+    /// The processes of a leaf may have built it as deep and as wide as they like, so the walk does not recurse: it
+    /// holds one descriptor, finds its way up by `..`, and keeps names alone.
     ///
     /// # Errors
-    /// What opening says (`EMFILE`); one process that may not be signalled does not stop the round, and its
-    /// `EPERM` is told only if nobody could be.
-    pub fn signal_all(
-        &self,
-        signal: i32,
-        and_continue: AndContinue,
-        main: Option<(Pid, &PidFd)>,
-    ) -> Result<usize, Errno> {
-        let mut round = Round { signal, and_continue, told: HashSet::new(), reached: 0, denied: None };
-        if let Some((pid, pidfd)) = main {
-            round.tell(pid, pidfd);
-        }
-        self.signal_rest(&mut round)?;
-        match round.denied {
-            Some(errno) if round.reached == 0 => Err(errno),
-            _ => Ok(round.reached),
-        }
-    }
-
-    /// Everybody in it and below who was not told yet.
-    fn signal_rest(&self, round: &mut Round) -> Result<(), Errno> {
-        const ROUNDS: usize = 16;
-        const AT_ONCE: usize = 64;
-        for _ in 0..ROUNDS {
-            let mut new = self.procs()?;
-            new.retain(|pid| !round.told.contains(pid));
-            if new.is_empty() {
-                break;
+    /// The first error of `step`, which ends the walk; `E2BIG` above [`MOST_CGROUPS`]; what opening `..` says.
+    pub fn walk(&self, mut step: impl FnMut(Step<'_>) -> Result<(), Errno>) -> Result<(), Errno> {
+        let children = |cgroup: &Cgroup, step: &mut dyn FnMut(Step<'_>) -> Result<(), Errno>| {
+            step(Step::Into(cgroup))?;
+            match cgroup.children() {
+                Ok(names) => Ok(names),
+                Err(errno) => step(Step::Refused(errno)).map(|()| Vec::new()),
             }
-            let mut new = new.into_iter().peekable();
-            while new.peek().is_some() {
-                let mut opened = Vec::new();
-                while opened.len() < AT_ONCE
-                    && let Some(&pid) = new.peek()
-                {
-                    match PidFd::open(pid) {
-                        Ok(pidfd) => opened.extend(pidfd.map(|pidfd| (pid, pidfd))),
-                        // First those that could be opened; one descriptor must stay for the list itself, and
-                        // who has to make room for it is found again in the next round.
-                        Err(Errno::MFILE | Errno::NFILE) if opened.len() > 1 => {
-                            opened.pop();
-                            break;
+        };
+        // `None`: this cgroup itself.
+        let mut here: Option<Cgroup> = None;
+        let mut rest = children(self, &mut step)?;
+        let mut above: Vec<(String, Vec<String>)> = Vec::new();
+        let mut seen = 0;
+        loop {
+            if let Some(name) = rest.pop() {
+                match here.as_ref().unwrap_or(self).child(&name) {
+                    Ok(child) => {
+                        seen += 1;
+                        if seen > MOST_CGROUPS {
+                            return Err(Errno::TOOBIG);
                         }
-                        Err(errno) => return Err(errno),
+                        let below = children(&child, &mut step)?;
+                        above.push((name, std::mem::replace(&mut rest, below)));
+                        here = Some(child);
                     }
-                    new.next();
+                    Err(errno) if gone(errno) => {}
+                    Err(errno) => step(Step::Refused(errno))?,
                 }
-                let still = self.procs()?;
-                for (pid, pidfd) in &opened {
-                    if still.binary_search_by_key(&pid.as_raw_pid(), |pid| pid.as_raw_pid()).is_ok() {
-                        round.tell(*pid, pidfd);
-                    }
-                }
+                continue;
             }
+            let Some((name, siblings)) = above.pop() else { return Ok(()) };
+            here = match (&here, above.is_empty()) {
+                (Some(child), false) => Some(child.directory_at("..")?),
+                (_, true) | (None, _) => None,
+            };
+            step(Step::OutOf { parent: here.as_ref().unwrap_or(self), name: &name })?;
+            rest = siblings;
         }
-        for child in self.children()? {
-            match self.child(&child) {
-                Ok(child) => child.signal_rest(round)?,
-                Err(errno) if gone(errno) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
     }
 
     /// The names of its children. Empty if it is gone.
@@ -401,7 +388,7 @@ impl Cgroup {
             return Ok(Vec::new());
         }
         // A second descriptor, because this one's offset would be shared by all who use the handle.
-        let directory = match rustix::fs::openat(&self.directory, ".", DIRECTORY, Mode::empty()) {
+        let Cgroup { directory } = match self.directory_at(".") {
             Err(errno) if gone(errno) => return Ok(Vec::new()),
             result => result?,
         };
@@ -436,9 +423,11 @@ impl Cgroup {
             Err(errno) if gone(errno) => return Ok(()),
             child => child?,
         };
-        for grandchild in child.children()? {
-            child.remove(&grandchild)?;
-        }
+        child.walk(|step| match step {
+            Step::Into(_) => Ok(()),
+            Step::OutOf { parent, name } => retry_busy(|| parent.unlink(name)),
+            Step::Refused(errno) => Err(errno),
+        })?;
         if let Ok(events) = child.events() {
             // Its answer is in what rmdir says next.
             let _ = events.wait_empty(Some(50));
@@ -510,38 +499,25 @@ impl AsFd for Cgroup {
     }
 }
 
-/// One signal on its way to many.
-struct Round {
-    signal: i32,
-    and_continue: AndContinue,
-    told: HashSet<Pid>,
-    reached: usize,
-    denied: Option<Errno>,
+/// A step of a walk.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A cgroup, before anything below it.
+    Into(&'a Cgroup),
+    /// A cgroup by its name in its parent, after everything below it.
+    OutOf {
+        /// Where it is.
+        parent: &'a Cgroup,
+        /// What it is called there.
+        name: &'a str,
+    },
+    /// A cgroup that could not be opened or listed. The walk goes past it, unless this step is an error.
+    Refused(Errno),
 }
 
-impl Round {
-    fn tell(&mut self, pid: Pid, pidfd: &PidFd) {
-        self.told.insert(pid);
-        match pidfd.send(self.signal) {
-            Ok(true) => self.reached += 1,
-            Ok(false) => {}
-            Err(errno) => self.denied = Some(errno),
-        }
-        if self.and_continue == AndContinue::Yes {
-            // Whether it was stopped, nobody knows; that it could not be told was said above.
-            let _ = pidfd.send(libc::SIGCONT);
-        }
-    }
-}
-
-/// Whether SIGCONT follows, so that a stopped process can act on the signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AndContinue {
-    /// It does.
-    Yes,
-    /// It does not.
-    No,
-}
+/// The most cgroups that one walk visits. A process can make new ones as fast as they are visited, and no walk may last
+/// for ever.
+pub const MOST_CGROUPS: usize = 200_000;
 
 /// `cgroup.events`, held open. Wait for `POLLPRI` (`Interest::PRIORITY`) on it; *reading* is what arms
 /// the next notification, so ask first and wait then.
@@ -649,6 +625,12 @@ impl Mount {
         }
         Some(self.point.join(cgroup.strip_prefix(&self.root).ok()?))
     }
+
+    /// The reverse of [`locate`](Self::locate): how `/proc/PID/cgroup` names a cgroup that lies at `path`. `None` if
+    /// it lies outside the mount.
+    pub fn name_of(&self, path: &Path) -> Option<PathBuf> {
+        Some(self.root.join(path.strip_prefix(&self.point).ok()?))
+    }
 }
 
 /// Space, tab, newline and backslash are written as three octal digits there.
@@ -717,6 +699,16 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.trim_end().parse().ok()
 }
 
+/// The numbers in `cgroup.procs` or `cgroup.threads`, ascending.
+fn pids(text: &[u8]) -> Vec<Pid> {
+    let numbers = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let mut list: Vec<Pid> = numbers.filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect();
+    // "Not sorted, and the same number may come more than once" (cgroup-v2.rst, cgroup.procs).
+    list.sort_unstable_by_key(|pid| pid.as_raw_pid());
+    list.dedup();
+    list
+}
+
 /// A name, not a path: nothing here walks anywhere.
 fn one_component(name: &str) -> Result<&str, Errno> {
     match name {
@@ -743,7 +735,7 @@ fn retry_busy(mut attempt: impl FnMut() -> Result<(), Errno>) -> Result<(), Errn
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::linux::pidfd::Exit;
+    use crate::linux::pidfd::{Exit, PidFd};
     use crate::linux::spawn::tests::methods;
     use crate::linux::spawn::{Birth, Environment, Failure, Method, Stage, spawn_by};
     use std::ffi::CString;
@@ -805,8 +797,8 @@ pub(crate) mod tests {
         Ok((child.pid, PidFd::from(child.pidfd)))
     }
 
-    /// Wait until so many processes are there: they fork in their own time.
-    fn wait_for(cgroup: &Cgroup, count: usize) {
+    /// Waits until `count` processes are there: they fork in their own time.
+    pub(crate) fn wait_for(cgroup: &Cgroup, count: usize) {
         while cgroup.procs().unwrap().len() < count {
             let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
         }
@@ -861,47 +853,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn everybody_inside_gets_the_signal_once() {
-        let Some(place) = Place::new("everybody_inside_gets_the_signal_once") else { return };
-        let below = place.cgroup.create("below", Existing::Refuse).unwrap();
-        let (pid, pidfd) = start(&place.cgroup, "sleep 1000 & sleep 1000 & wait");
-        let (_, other) = start(&below, "exec sleep 1000");
-        wait_for(&place.cgroup, 3);
-        let reached = place.cgroup.signal_all(libc::SIGTERM, AndContinue::Yes, Some((pid, &pidfd)));
-        assert_eq!(reached, Ok(4));
-        let ended = Exit::Signal { signal: libc::SIGTERM, core: false };
-        assert_eq!(pidfd.wait().unwrap().exit, ended);
-        assert_eq!(other.wait().unwrap().exit, ended);
-        assert_eq!(place.cgroup.events().unwrap().wait_empty(None), Ok(true));
-        assert_eq!(place.cgroup.signal_all(libc::SIGTERM, AndContinue::Yes, None), Ok(0));
-    }
-
-    #[test]
-    fn a_stopped_process_can_act_on_the_signal() {
-        let Some(place) = Place::new("a_stopped_process_can_act_on_the_signal") else { return };
-        // The main process alone, which is the way without opening anything.
-        let (pid, pidfd) = start(&place.cgroup, "trap 'exit 3' TERM; kill -STOP $$; while :; do :; done");
-        while !std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap().contains(") T ") {
-            let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
-        }
-        assert_eq!(place.cgroup.signal_all(libc::SIGTERM, AndContinue::Yes, Some((pid, &pidfd))), Ok(1));
-        assert_eq!(pidfd.wait().unwrap().exit, Exit::Code(3));
-    }
-
-    #[test]
-    fn without_cgroup_kill_it_is_done_by_hand() {
-        let Some(place) = Place::new("without_cgroup_kill_it_is_done_by_hand") else { return };
-        let below = place.cgroup.create("below", Existing::Refuse).unwrap();
-        let (_, first) = start(&place.cgroup, "trap '' TERM; setsid sleep 1000 & setsid sleep 1000 & wait");
-        let (_, second) = start(&below, "exec sleep 1000");
-        wait_for(&place.cgroup, 3);
-        place.cgroup.kill_each().unwrap();
-        assert_eq!(place.cgroup.events().unwrap().wait_empty(None), Ok(true));
-        assert_eq!(first.wait().unwrap().exit, KILLED);
-        assert_eq!(second.wait().unwrap().exit, KILLED);
-    }
-
-    #[test]
     fn the_frozen_die_of_a_kill() {
         let Some(place) = Place::new("the_frozen_die_of_a_kill") else { return };
         let (_, pidfd) = start(&place.cgroup, "exec sleep 1000");
@@ -934,6 +885,59 @@ pub(crate) mod tests {
         assert_eq!(place.cgroup.remove("../a"), Err(Errno::INVAL));
     }
 
+    /// Chains of cgroups, each in the one before.
+    fn deep(parent: &Cgroup, name: &str, depth: usize) {
+        let mut here = parent.create(name, Existing::Refuse).unwrap();
+        for _ in 1..depth {
+            here = here.create("d", Existing::Refuse).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_deep_and_wide_tree_is_walked_and_removed_with_a_small_stack() {
+        let Some(place) = Place::new("a_deep_and_wide_tree_is_walked_and_removed_with_a_small_stack") else {
+            return;
+        };
+        deep(&place.cgroup, "leaf", 1000);
+        let leaf = place.cgroup.child("leaf").unwrap();
+        for number in 0..300 {
+            leaf.create(&number.to_string(), Existing::Refuse).unwrap();
+        }
+        let walk = move || {
+            let (mut seen, mut left) = (0, 0);
+            leaf.walk(|step| {
+                match step {
+                    Step::Into(_) => seen += 1,
+                    Step::OutOf { .. } => left += 1,
+                    Step::Refused(errno) => return Err(errno),
+                }
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!((seen, left), (1300, 1299));
+            assert_eq!(place.cgroup.remove("leaf"), Ok(()));
+            assert_eq!(place.cgroup.children(), Ok(Vec::new()));
+        };
+        // The stack of the thread that removes leaves.
+        std::thread::Builder::new().stack_size(256 << 10).spawn(walk).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn a_walk_survives_what_is_removed_under_it() {
+        let Some(place) = Place::new("a_walk_survives_what_is_removed_under_it") else { return };
+        deep(&place.cgroup, "leaf", 8);
+        let (mut seen, mut removed) = (0, false);
+        let walked = place.cgroup.walk(|step| {
+            seen += usize::from(matches!(step, Step::Into(_)));
+            if seen == 9 && !removed {
+                removed = true;
+                place.cgroup.remove("leaf").unwrap();
+            }
+            Ok(())
+        });
+        assert_eq!((walked, seen), (Ok(()), 9));
+    }
+
     #[test]
     fn who_stays_keeps_his_cgroup() {
         let Some(place) = Place::new("who_stays_keeps_his_cgroup") else { return };
@@ -961,7 +965,6 @@ pub(crate) mod tests {
         assert_eq!(leaf.freeze(true), Ok(()));
         assert_eq!(leaf.frozen(), Ok(false));
         assert_eq!(leaf.children(), Ok(Vec::new()));
-        assert_eq!(leaf.signal_all(libc::SIGKILL, AndContinue::Yes, None), Ok(0));
         let all = Counters { memory: true, tasks: true };
         assert_eq!(leaf.usage(all), Usage::default());
         assert_eq!(leaf.remove("x"), Ok(()));
@@ -1013,7 +1016,7 @@ pub(crate) mod tests {
         let script = "i=0; while [ $i -lt 800 ]; do sleep 1000 & i=$((i+1)); done; exec sleep 1000";
         let (_, pidfd) = start(&place.cgroup, script);
         wait_for(&place.cgroup, 801);
-        assert_eq!(place.cgroup.signal_all(libc::SIGTERM, AndContinue::No, None), Ok(801));
+        place.cgroup.kill().unwrap();
         pidfd.wait().unwrap();
         assert_eq!(place.cgroup.events().unwrap().wait_empty(None), Ok(true));
     }

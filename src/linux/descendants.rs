@@ -1,20 +1,26 @@
-//! Who descends from this process, found through /proc: all there is without a cgroup, and the last look
-//! before lpm returns.
+//! Processes that descend from this one, found through /proc: all there is without a cgroup, what finds a process that
+//! left its leaf, and the last look before lpm ends.
 //!
-//! Best effort by nature: a list is old when it is read. Everybody in it is opened and looked at again
-//! before a signal goes out, and the search is repeated until nobody is found. With lpm as the subreaper
-//! (`PR_SET_CHILD_SUBREAPER`) nobody falls out of the family by losing a parent; which instance an orphan in
-//! a session of its own came from is not to be known.
+//! Best effort by nature: a list is old when it is read. Each process in it is opened and looked at again before a
+//! signal goes out. With lpm as the subreaper (`PR_SET_CHILD_SUBREAPER`) no process falls out of the family by losing
+//! its parent.
+//!
+//! A process that could not be looked at is an error here and never one that is gone.
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
+use procfs::FromRead;
 use procfs::process::{Process, Stat};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::pidfd::PidFd;
+use super::reserve;
 
 /// A process below ours, as it was when it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +35,10 @@ pub struct Descendant {
     pub name: String,
     /// Dead, and not reaped yet.
     pub zombie: bool,
+    /// In uninterruptible sleep (state D): no signal ends it before it wakes.
+    pub uninterruptible: bool,
+    /// Stopped by a signal (state T).
+    pub stopped: bool,
     /// Since boot, in clock ticks: with the number, an identity.
     started: u64,
 }
@@ -39,14 +49,27 @@ impl Descendant {
             pid: Pid::from_raw(stat.pid)?,
             parent: Pid::from_raw(stat.ppid)?,
             session: stat.session,
-            zombie: stat.state == 'Z',
+            zombie: matches!(stat.state, 'Z' | 'X'),
+            uninterruptible: stat.state == 'D',
+            stopped: stat.state == 'T',
             name: stat.comm,
             started: stat.starttime,
         })
     }
 
-    fn look(pid: Pid) -> Option<Descendant> {
-        Descendant::new(Process::new(pid.as_raw_pid()).ok()?.stat().ok()?)
+    /// What /proc says of a process now; `None` if it is gone.
+    ///
+    /// # Errors
+    /// What opening says (`EMFILE`).
+    pub fn look(pid: Pid) -> Result<Option<Descendant>, Errno> {
+        let Some(mut file) = open(pid, "stat")? else { return Ok(None) };
+        let mut text = Vec::new();
+        match file.read_to_end(&mut text) {
+            Ok(_) => {}
+            Err(error) if is_gone(errno(&error)) => return Ok(None),
+            Err(error) => return Err(errno(&error)),
+        }
+        Ok(Stat::from_read(text.as_slice()).ok().and_then(Descendant::new))
     }
 
     /// The process itself, if it is still that: opened first, then looked at again. Who its parent is does
@@ -56,20 +79,25 @@ impl Descendant {
     /// `EMFILE`.
     pub fn open(&self) -> Result<Option<PidFd>, Errno> {
         let Some(pidfd) = PidFd::open(self.pid)? else { return Ok(None) };
-        let same = Descendant::look(self.pid).is_some_and(|now| now.started == self.started);
+        let same = Descendant::look(self.pid)?.is_some_and(|now| now.started == self.started);
         Ok(same.then_some(pidfd))
+    }
+
+    /// Whether it is the same process as another one that was found at another time.
+    pub fn is_same(&self, other: &Descendant) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
     }
 }
 
 /// All of them, parents before their children.
 ///
 /// # Errors
-/// `/proc` cannot be read.
-pub fn find() -> io::Result<Vec<Descendant>> {
+/// /proc cannot be read, `EMFILE`.
+pub fn find() -> Result<Vec<Descendant>, Errno> {
     let mut children: HashMap<Pid, Vec<Descendant>> = HashMap::new();
-    // Who ends while we read is left out.
-    for process in procfs::process::all_processes().map_err(io::Error::other)?.flatten() {
-        if let Some(found) = process.stat().ok().and_then(Descendant::new) {
+    for pid in numbers()? {
+        // What has ended since is left out.
+        if let Some(found) = Descendant::look(pid)? {
             children.entry(found.parent).or_default().push(found);
         }
     }
@@ -82,61 +110,177 @@ pub fn find() -> io::Result<Vec<Descendant>> {
     Ok(family)
 }
 
-/// Those of `family` that belong to one main process: itself, whom it descends to, and who is in its session.
-pub fn members(family: &[Descendant], main: Pid) -> Vec<&Descendant> {
-    let mut pids = vec![main];
-    let mut members = Vec::new();
-    for one in family {
-        if one.pid == main || one.session == main.as_raw_pid() || pids.contains(&one.parent) {
-            pids.push(one.pid);
-            members.push(one);
-        }
+/// The numbers of all processes that can be seen.
+fn numbers() -> Result<Vec<Pid>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = reserve::with(|| rustix::fs::open("/proc", flags, Mode::empty()))?;
+    let mut numbers = Vec::new();
+    for entry in rustix::fs::Dir::new(proc)? {
+        let number = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok());
+        numbers.extend(number.and_then(Pid::from_raw));
     }
-    members
+    Ok(numbers)
 }
 
-/// SIGKILL for everybody in the family who is not spared (nor below one who is), and reap those who come
-/// to us, until nobody is found. Returns whom it met alive. Gives up on who does not die within some seconds,
-/// in the kernel's hands (state D).
+/// How the processes of one life are told from others where no cgroup tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Assignments that its processes were all executed with. They name run and instance, so that an instance of
+    /// the same name in a stack within the stack is another one.
+    pub assignments: Vec<String>,
+}
+
+impl Mark {
+    /// Whether the environment that a process was executed with has all assignments. `None` if it cannot be read: of
+    /// another user, or gone.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    fn is_on(&self, pid: Pid) -> Result<Option<bool>, Errno> {
+        let Some(mut file) = open(pid, "environ")? else { return Ok(None) };
+        // Bounded by the kernel: arguments and environment together have less than 6 MiB (execve(2)).
+        let mut environment = Vec::new();
+        if file.read_to_end(&mut environment).is_err() {
+            return Ok(None);
+        }
+        let entries: HashSet<&[u8]> = environment.split(|&byte| byte == 0).collect();
+        Ok(Some(self.assignments.iter().all(|one| entries.contains(one.as_bytes()))))
+    }
+}
+
+/// The processes of `family`, zombies aside, that belong to one life: its main process, those in the session that
+/// this leads or led, those that carry `mark`, and what descends from any of them. Processes in `others`, and what
+/// descends from those, belong to other lives. `main`: while it was not reaped; from then on its number, the session's,
+/// may be another process's.
 ///
 /// # Errors
-/// `/proc` cannot be read, or `EMFILE`.
-pub fn sweep(spared: &[Pid]) -> io::Result<Vec<Descendant>> {
-    const ROUNDS: usize = 8;
-    const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
-    let mut met: Vec<Descendant> = Vec::new();
-    for _ in 0..ROUNDS {
-        let family = find()?;
-        let spared: Vec<Pid> = spared
-            .iter()
-            .flat_map(|&pid| members_below(&family, pid))
-            .chain(spared.iter().copied())
-            .collect();
-        let mut opened = Vec::new();
-        for one in family.iter().filter(|one| !spared.contains(&one.pid)) {
-            let Some(pidfd) = one.open()? else { continue };
+/// `EMFILE`.
+pub fn members(
+    family: &[Descendant],
+    main: Option<Pid>,
+    session: Pid,
+    mark: &Mark,
+    others: &HashSet<Pid>,
+) -> Result<Vec<Descendant>, Errno> {
+    let (mut pids, mut foreign) = (HashSet::new(), HashSet::new());
+    let mut members = Vec::new();
+    let reused = main.is_none() && family.iter().any(|one| one.pid == session);
+    // Parents come before their children.
+    for one in family {
+        if others.contains(&one.pid) || foreign.contains(&one.parent) {
+            foreign.insert(one.pid);
+            continue;
+        }
+        let in_session = one.session == session.as_raw_pid() && !reused;
+        let known = Some(one.pid) == main || in_session || pids.contains(&one.parent);
+        if known || (!one.zombie && mark.is_on(one.pid)? == Some(true)) {
+            pids.insert(one.pid);
             if !one.zombie {
-                // Somebody else's, by now; the others are not to suffer for it.
-                let _ = pidfd.send(libc::SIGKILL);
-                if !met.iter().any(|old| (old.pid, old.started) == (one.pid, one.started)) {
-                    met.push(one.clone());
+                members.push(one.clone());
+            }
+        }
+    }
+    Ok(members)
+}
+
+/// How long a sweep waits for what it killed.
+const SWEEP: Duration = Duration::from_secs(4);
+
+/// What a sweep met.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Processes that were alive, and are dead now.
+    pub killed: Vec<Descendant>,
+    /// Processes that live on, and why: what the kernel said to the signal, or nothing where they did not die of it
+    /// in time.
+    pub left: Vec<(Descendant, Option<Errno>)>,
+}
+
+/// SIGKILL for every process of the family that is not spared (nor below one that is), again and again until none is
+/// found, and reaps those that come to us. Gives up after some seconds.
+///
+/// # Errors
+/// /proc cannot be read, or `EMFILE`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounds the wait for the kernel, after the last event of the run"
+)]
+pub fn sweep(spared: &[Pid]) -> Result<Swept, Errno> {
+    // Orphans of what was just killed come to us as zombies.
+    const LAST_ROUNDS: usize = 3;
+    let until = Instant::now() + SWEEP;
+    let mut last_rounds = LAST_ROUNDS;
+    let mut met: Vec<(Descendant, Option<Errno>)> = Vec::new();
+    loop {
+        let family = find()?;
+        let spared: HashSet<Pid> = spared.iter().flat_map(|&pid| members_below(&family, pid)).collect();
+        let mut opened = Vec::new();
+        let mut left = false;
+        for one in family.iter().filter(|one| !spared.contains(&one.pid)) {
+            let Some(pidfd) = reserve::with(|| one.open())? else { continue };
+            if !one.zombie {
+                let refused = pidfd.send(libc::SIGKILL).err();
+                left = true;
+                match met.iter_mut().find(|(known, _)| known.is_same(one)) {
+                    Some((_, why)) => *why = refused,
+                    None => met.push((one.clone(), refused)),
                 }
             }
             opened.push(pidfd);
+            // Those further down come in a later round; descriptors are few.
+            if opened.len() == 64 {
+                break;
+            }
         }
         if opened.is_empty() {
             break;
         }
-        for pidfd in opened {
-            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&PATIENCE));
+        for pidfd in &opened {
+            let rest = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(250));
+            let rest = Timespec { tv_sec: 0, tv_nsec: i64::from(rest.subsec_nanos()) };
+            let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&rest));
             // ECHILD: its own parent reaps it, or we do once that is dead, in the next round.
             let _ = pidfd.reap();
         }
+        last_rounds = if left { LAST_ROUNDS } else { last_rounds - 1 };
+        if Instant::now() >= until || last_rounds == 0 {
+            break;
+        }
     }
-    Ok(met)
+    let family = find()?;
+    let lives = |one: &Descendant| family.iter().any(|now| now.is_same(one) && !now.zombie);
+    let (left, killed): (Vec<_>, Vec<_>) = met.into_iter().partition(|(one, _)| lives(one));
+    Ok(Swept { killed: killed.into_iter().map(|(one, _)| one).collect(), left })
 }
 
-/// Whether we have children besides those named. Far cheaper than [`find`], and nobody can be below us
+/// Our own children that the kernel lists for the main thread: those it started, and orphans, which come to the first
+/// thread that lives. `None` if the kernel does not tell (without CONFIG_PROC_CHILDREN).
+///
+/// # Errors
+/// `EMFILE`.
+pub fn orphans() -> Result<Option<Vec<Pid>>, Errno> {
+    let own = rustix::process::getpid();
+    let Some(mut file) = open(own, &format!("task/{}/children", own.as_raw_pid()))? else { return Ok(None) };
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(|error| errno(&error))?;
+    Ok(Some(text.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()))
+}
+
+/// The cgroup that a process is in, as its `/proc/PID/cgroup` names it for version 2; `None` if it is gone.
+///
+/// # Errors
+/// `EMFILE`.
+pub fn cgroup_of(pid: Pid) -> Result<Option<Vec<u8>>, Errno> {
+    let Some(mut file) = open(pid, "cgroup")? else { return Ok(None) };
+    let mut text = Vec::new();
+    if file.read_to_end(&mut text).is_err() {
+        return Ok(None);
+    }
+    let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"));
+    Ok(line.map(<[u8]>::to_vec))
+}
+
+/// Whether we have children besides those named. Far cheaper than [`find`], and no process can be below us
 /// without one, since orphans come to us.
 pub fn have_children_besides(spared: &[Pid]) -> bool {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return true };
@@ -155,20 +299,32 @@ pub fn have_children_besides(spared: &[Pid]) -> bool {
 }
 
 /// Our children, as they are now.
-pub fn children() -> Vec<Pid> {
+///
+/// # Errors
+/// /proc cannot be read, `EMFILE`.
+pub fn children() -> Result<Vec<Pid>, Errno> {
     let own = rustix::process::getpid();
-    find().unwrap_or_default().into_iter().filter(|one| one.parent == own).map(|one| one.pid).collect()
+    Ok(find()?.into_iter().filter(|one| one.parent == own).map(|one| one.pid).collect())
 }
 
-/// Those of the family, zombies aside, whose environment held the assignment `mark` at their `execve`. That
-/// is what tells whose an orphan in a session of its own is, unless it was given another environment.
-pub fn marked(mark: &str) -> Vec<Descendant> {
-    let has_mark = |one: &Descendant| {
-        let environment =
-            std::fs::read(format!("/proc/{}/environ", one.pid.as_raw_pid())).unwrap_or_default();
-        environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
-    };
-    find().unwrap_or_default().into_iter().filter(|one| !one.zombie && has_mark(one)).collect()
+/// A file of a process in /proc; `None` if the process is gone, or its file is not for us.
+fn open(pid: Pid, name: &str) -> Result<Option<File>, Errno> {
+    let path = format!("/proc/{}/{name}", pid.as_raw_pid());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    match reserve::with(|| rustix::fs::open(&path, flags, Mode::empty())) {
+        Ok(fd) => Ok(Some(File::from(fd))),
+        Err(Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(errno) if is_gone(errno) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::SRCH)
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// Its command line for people, blanks between the words; the kernel's name for it in brackets if it has
@@ -181,11 +337,11 @@ pub fn command_line(pid: Pid) -> String {
     }
 }
 
-fn members_below(family: &[Descendant], top: Pid) -> Vec<Pid> {
-    let mut pids = vec![top];
+fn members_below(family: &[Descendant], top: Pid) -> HashSet<Pid> {
+    let mut pids = HashSet::from([top]);
     for one in family {
         if pids.contains(&one.parent) {
-            pids.push(one.pid);
+            pids.insert(one.pid);
         }
     }
     pids
@@ -199,7 +355,21 @@ mod tests {
 
     fn one(pid: i32, parent: i32, session: i32) -> Descendant {
         let [pid, parent] = [pid, parent].map(|raw| Pid::from_raw(raw).unwrap());
-        Descendant { pid, parent, session, name: String::new(), zombie: false, started: 0 }
+        Descendant {
+            pid,
+            parent,
+            session,
+            name: String::new(),
+            zombie: false,
+            uninterruptible: false,
+            stopped: false,
+            started: 0,
+        }
+    }
+
+    /// A mark that no process of these tests carries.
+    fn unmarked() -> Mark {
+        Mark { assignments: vec!["LPM_TEST_MARK=none".to_owned()] }
     }
 
     #[test]
@@ -212,9 +382,14 @@ mod tests {
             one(13, 1, 10),
             one(30, 1, 30),
         ];
-        let pids: Vec<i32> =
-            members(&family, Pid::from_raw(10).unwrap()).iter().map(|one| one.pid.as_raw_pid()).collect();
-        assert_eq!(pids, [10, 11, 12, 13]);
+        let main = Pid::from_raw(10).unwrap();
+        let found = |others: &[i32]| -> Vec<i32> {
+            let others = others.iter().map(|&raw| Pid::from_raw(raw).unwrap()).collect();
+            let members = members(&family, Some(main), main, &unmarked(), &others).unwrap();
+            members.iter().map(|one| one.pid.as_raw_pid()).collect()
+        };
+        assert_eq!(found(&[]), [10, 11, 12, 13]);
+        assert_eq!(found(&[11]), [10, 13], "what another life has, and what is below it");
     }
 
     #[test]
@@ -228,7 +403,8 @@ mod tests {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let grandchild = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
         let family = find().unwrap();
-        let found = members(&family, Pid::from_child(&child));
+        let main = Pid::from_child(&child);
+        let found = members(&family, Some(main), main, &unmarked(), &HashSet::new()).unwrap();
         assert_eq!(
             found.iter().map(|one| one.pid).collect::<Vec<_>>(),
             [Pid::from_child(&child), grandchild]
@@ -281,8 +457,9 @@ mod tests {
             .spawn()
             .unwrap();
         BufReader::new(spared.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
-        let met = sweep(&[Pid::from_child(&spared)]).unwrap();
-        assert!(met.iter().any(|one| one.pid == Pid::from_child(&child)));
+        let swept = sweep(&[Pid::from_child(&spared)]).unwrap();
+        assert_eq!(swept.left, []);
+        assert!(swept.killed.iter().any(|one| one.pid == Pid::from_child(&child)));
         let left: Vec<Pid> = find().unwrap().into_iter().map(|one| one.pid).collect();
         assert!(left.contains(&Pid::from_child(&spared)));
         assert_eq!(left.len(), 2, "the spared one and its child");

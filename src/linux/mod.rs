@@ -13,6 +13,8 @@ pub mod journal;
 pub mod notify;
 pub mod pidfd;
 pub mod pty;
+pub mod reserve;
+pub mod round;
 pub mod scope;
 pub mod service;
 pub mod signals;

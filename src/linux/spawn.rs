@@ -334,6 +334,7 @@ pub fn spawn_by(method: Method, birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>
     };
     let mut plan = scratch.lay_out(birth);
     let auto = method == Method::Auto;
+    let mut killed = false;
     if method == Method::Clone3 || (auto && !REFUSED.load(Relaxed)) {
         match deliver(&mut plan, Call::Clone3 { cgroup }, &scratch.stack) {
             // ENOSYS and EPERM are what seccomp filters answer, E2BIG a kernel without the cgroup field
@@ -342,12 +343,21 @@ pub fn spawn_by(method: Method, birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>
                 stage: Stage::Clone,
                 errno: Errno::NOSYS | Errno::PERM | Errno::TOOBIG | Errno::INVAL,
             }) if auto => {}
+            // Where `cgroup.kill` was ever written to a cgroup that we are in, the kernel takes every child that is
+            // born into another one for a child that was forked during the kill, and kills it (kernel/cgroup/cgroup.c,
+            // `kill_seq`). A child that goes there by itself is spared. One that was killed for another reason is
+            // killed again.
+            Err(Failure { stage: Stage::Killed, .. }) if auto && cgroup.is_some() => killed = true,
             result => return result,
         }
     }
     plan.cgroup = cgroup.map_or(-1, |cgroup| cgroup.as_raw_fd());
     let result = deliver(&mut plan, Call::Clone, &scratch.stack);
-    if auto && !matches!(result, Err(Failure { stage: Stage::Clone, .. })) {
+    let works = match killed {
+        true => result.is_ok(),
+        false => !matches!(result, Err(Failure { stage: Stage::Clone, .. })),
+    };
+    if auto && works {
         REFUSED.store(true, Relaxed);
     }
     result

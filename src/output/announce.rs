@@ -83,9 +83,7 @@ pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
         Announcement::Killing { timeout, .. } => {
             format!("not gone after {}, sending SIGKILL", format_duration(*timeout))
         }
-        Announcement::GivenUp { .. } => {
-            "still there after SIGKILL (uninterruptible sleep?), going on without it".to_owned()
-        }
+        Announcement::GivenUp { .. } => "not gone after SIGKILL; the stack does not wait for it".to_owned(),
         Announcement::OomKill { life, kills } => {
             let processes = counted(*kills, "process", "processes");
             format!("oom-kill: {}, {processes} killed", which_ceiling(of(life.instance), stack))
@@ -171,6 +169,7 @@ pub fn exit(exit: Exit) -> String {
 pub fn restart_reason(why: RestartReason) -> String {
     match why {
         RestartReason::Requested => "on request".to_owned(),
+        RestartReason::NotStarted => "after a failed start".to_owned(),
         RestartReason::Ended { outcome: Outcome::OomKill, .. } => "after oom-kill".to_owned(),
         RestartReason::Ended { exit: Exit::Code(code), .. } => format!("after exit code {code}"),
         RestartReason::Ended { exit: Exit::Signal { signal, core: true }, .. } => {

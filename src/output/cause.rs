@@ -7,7 +7,7 @@
 use super::announce::{self, cannot_start, counted, tasks_ceiling, which_ceiling};
 use crate::config::quantity::{format_duration, format_size};
 use crate::config::{Instance, Signal, Stack};
-use crate::supervisor::{Broken, Crash, Exit, FailureKind, Outcome, policy};
+use crate::supervisor::{Broken, Crash, Exit, FailureKind, KILL_PATIENCE, Outcome, policy};
 
 /// Why a life failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub fn cause(crash: &Crash, instance: &Instance, stack: &Stack, missing: Option<
             (cannot_start(instance, stack, failure), missing)
         }
         Broken::NotStopped => (not_stopped(crash, instance), None),
+        Broken::NotKilled => (format!("not gone {} after SIGKILL", format_duration(KILL_PATIENCE)), None),
         Broken::Exited(exit) => exited(crash, *exit, instance, stack, missing),
     };
     if let (Broken::Exited(Exit::Signal { core: true, .. }), Some(pid)) = (&crash.how, crash.pid) {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::announce::{cpu_time, exit};
 use crate::config::quantity::{format_memory, format_size};
 use crate::config::{Ceiling, Stack};
-use crate::supervisor::{Instance, Outcome};
+use crate::supervisor::{Exit, Instance, Main, Outcome, State};
 
 /// The run as a JSON object (`--summary FILE`); the fields are documented in `docs/summary.md`.
 #[derive(Debug, Serialize)]
@@ -66,9 +66,14 @@ impl<'a> Row<'a> {
     /// What became of one instance.
     fn new(stack: &'a Stack, instance: &Instance) -> Row<'a> {
         let spec = &stack.instances[instance.id.0 as usize];
-        let (code, signal) = match instance.exit {
-            Some(crate::supervisor::Exit::Code(code)) => (Some(code), None),
-            Some(crate::supervisor::Exit::Signal { signal, .. }) => (None, Some(signal.to_string())),
+        // An exit that is known may be an earlier life's.
+        let how = match instance.state {
+            State::Stuck { main: Main::Alive { .. } | Main::NotYet, .. } => None,
+            _ => instance.exit,
+        };
+        let (code, signal) = match how {
+            Some(Exit::Code(code)) => (Some(code), None),
+            Some(Exit::Signal { signal, .. }) => (None, Some(signal.to_string())),
             None => (None, None),
         };
         let usage = &instance.usage;
@@ -90,7 +95,13 @@ impl<'a> Row<'a> {
             oom_kills: usage.oom_kills,
             tasks_refused: usage.tasks_refused,
             failure: None,
-            ended: match (instance.exit, instance.outcome) {
+            ended: match (how, instance.outcome) {
+                _ if matches!(instance.state, State::Stuck { main: Main::Alive { .. }, .. }) => {
+                    "still running".to_owned()
+                }
+                _ if matches!(instance.state, State::Stuck { main: Main::NotYet, .. }) => {
+                    "start hangs".to_owned()
+                }
                 (_, Some(Outcome::OomKill)) => "oom-kill".to_owned(),
                 (_, Some(Outcome::Resources)) => "could not start".to_owned(),
                 (Some(how), _) => exit(how).replace("exited with code", "code").replace("terminated by ", ""),

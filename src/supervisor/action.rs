@@ -126,6 +126,8 @@ impl Outcome {
 pub enum RestartReason {
     /// Somebody asked for it.
     Requested,
+    /// By policy, since the life before could not be started for a passing reason.
+    NotStarted,
     /// By policy, since the life before ended.
     Ended {
         /// How.
@@ -179,7 +181,7 @@ pub enum Announcement {
         /// After how long.
         timeout: Duration,
     },
-    /// Not even SIGKILL ended it in time; lpm goes on without it.
+    /// Not even SIGKILL ended it in time; the stack does not wait for it.
     GivenUp {
         /// Whose.
         life: Life,

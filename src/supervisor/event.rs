@@ -169,6 +169,9 @@ pub enum FailureKind {
     NotFound,
     /// The command cannot be executed, or its surroundings cannot be set up: 126.
     NotExecutable,
+    /// The kernel had no room for it just then (processes, memory, descriptors, a file that was being written): 126,
+    /// and worth another try, so that the restart rule decides as after a run that failed.
+    Passing,
     /// The ceiling itself killed the exec: 137.
     OutOfMemory,
     /// The order was withdrawn before it was carried out: no failure of the instance.

@@ -178,6 +178,8 @@ pub enum Broken {
     NotStarted(Failure),
     /// It, or what it had left behind, did not end in time when it was asked to, and was killed.
     NotStopped,
+    /// Not even SIGKILL ended it in time.
+    NotKilled,
 }
 
 /// What comes after a life that failed.
@@ -362,8 +364,10 @@ impl Instance {
 
     /// What a restart by policy comes of, once a life has ended.
     pub(super) fn reason(&self) -> Option<RestartReason> {
-        let (exit, outcome) = (self.exit?, self.outcome?);
-        Some(RestartReason::Ended { exit, outcome })
+        match self.outcome? {
+            Outcome::Resources => Some(RestartReason::NotStarted),
+            outcome => Some(RestartReason::Ended { exit: self.exit?, outcome }),
+        }
     }
 
     /// When it wants to hear `TimePassed`.

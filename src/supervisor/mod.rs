@@ -309,10 +309,23 @@ impl Supervisor {
         }
         match then {
             Some(then) => self.settle(now, at, then),
-            // What cannot be started now cannot be started in a moment either: no restart, whatever the policy.
-            None => {
+            None => self.judge_failed_start(now, at, kind),
+        }
+    }
+
+    /// What was refused for a passing reason is tried again where the policy restarts what fails. What cannot be
+    /// started for another reason cannot be started in a moment either: no restart, whatever the policy.
+    fn judge_failed_start(&mut self, now: Time, at: usize, kind: FailureKind) {
+        let passes = kind == FailureKind::Passing;
+        let again = passes && policy::wants_another_try(&self.instances[at].policy.restart);
+        match self.verdict(now, at, again, false, RestartReason::NotStarted) {
+            Verdict::Restart { delay } => {
+                self.instances[at].crash.iter_mut().for_each(|crash| crash.next = Next::Restart { delay });
+                self.settle(now, at, Then::Restart { delay });
+            }
+            Verdict::Down { clean } => {
                 self.settle(now, at, Then::Rest);
-                self.judge(now, at, policy::failure_code(kind), false);
+                self.judge(now, at, policy::failure_code(kind), clean);
             }
         }
     }
@@ -326,7 +339,9 @@ impl Supervisor {
                 let outcome = policy::outcome_unasked(exit, &usage);
                 self.ended(at, life, exit, outcome, usage);
                 let restarts = self.instances[at].restarts;
-                let verdict = self.verdict(now, at, exit, outcome);
+                let again = policy::wants_restart(&self.instances[at].policy.restart, exit);
+                let why = RestartReason::Ended { exit, outcome };
+                let verdict = self.verdict(now, at, again, policy::code(exit) == 0, why);
                 if outcome != Outcome::Success {
                     let next = match verdict {
                         Verdict::Restart { delay } => Next::Restart { delay },
@@ -517,6 +532,7 @@ impl Supervisor {
                 }
                 State::StopSigkill { main, then, .. } => {
                     self.instances[at].timed_out();
+                    self.note_not_killed(now, at, main, then);
                     self.enter(now, at, State::Stuck { invocation: life.invocation, main, then });
                     self.announce(Announcement::GivenUp { life });
                 }
@@ -634,10 +650,23 @@ impl Supervisor {
 
     /// What went wrong first is what went wrong.
     fn note_timeout(&mut self, now: Time, at: usize, main: Main, then: Then) {
-        let instance = &mut self.instances[at];
-        if instance.has_crashed() {
-            return;
+        if !self.instances[at].has_crashed() {
+            self.note_unended(now, at, Broken::NotStopped, main, then);
         }
+    }
+
+    /// That a life outlived SIGKILL is worse than that it outlived its stop timeout.
+    fn note_not_killed(&mut self, now: Time, at: usize, main: Main, then: Then) {
+        let instance = &mut self.instances[at];
+        let invocation = instance.invocations;
+        match instance.crash.as_mut().filter(|crash| crash.invocation == invocation) {
+            Some(crash) if crash.how == Broken::NotStopped => crash.how = Broken::NotKilled,
+            Some(_) => {}
+            None => self.note_unended(now, at, Broken::NotKilled, main, then),
+        }
+    }
+
+    fn note_unended(&mut self, now: Time, at: usize, how: Broken, main: Main, then: Then) {
         let pid = match main {
             Main::Alive { pid } => Some(pid),
             Main::NotYet | Main::Gone => None,
@@ -647,7 +676,7 @@ impl Supervisor {
             Then::Start => Next::Restart { delay: Duration::ZERO },
             Then::Restart { delay } => Next::Restart { delay },
         };
-        instance.note_crash(now, Broken::NotStopped, pid, next);
+        self.instances[at].note_crash(now, how, pid, next);
     }
 
     fn leaf_empty(&mut self, now: Time, at: usize, life: Life, then: Then) {
@@ -698,11 +727,11 @@ impl Supervisor {
 
     // ---- policy
 
-    /// What an unasked exit leads to.
-    fn verdict(&mut self, now: Time, at: usize, exit: Exit, outcome: Outcome) -> Verdict {
+    /// What an unasked end leads to. `again`: the policy asks for a restart; `clean`: it ended well.
+    fn verdict(&mut self, now: Time, at: usize, again: bool, clean: bool, why: RestartReason) -> Verdict {
         let instance = &mut self.instances[at];
-        if !policy::wants_restart(&instance.policy.restart, exit) {
-            return Verdict::Down { clean: policy::code(exit) == 0 };
+        if !again {
+            return Verdict::Down { clean };
         }
         let id = instance.id;
         if instance.start_limit_hit(now) {
@@ -718,7 +747,6 @@ impl Supervisor {
         instance.streak = instance.streak.saturating_add(1);
         instance.restarts = instance.restarts.saturating_add(1);
         let restarts = instance.restarts;
-        let why = RestartReason::Ended { exit, outcome };
         self.announce(Announcement::RestartIn { instance: id, delay, restarts, why });
         Verdict::Restart { delay }
     }

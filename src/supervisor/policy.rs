@@ -33,7 +33,7 @@ pub fn signal_code(signal: Signal) -> u8 {
 pub fn failure_code(kind: FailureKind) -> u8 {
     match kind {
         FailureKind::NotFound => 127,
-        FailureKind::NotExecutable => 126,
+        FailureKind::NotExecutable | FailureKind::Passing => 126,
         FailureKind::OutOfMemory => 137,
         FailureKind::Cancelled => 0,
     }
@@ -65,6 +65,14 @@ pub fn outcome_asked(exit: Exit, usage: &Usage, stop_signal: Signal, timed_out: 
         _ if timed_out => Outcome::Timeout,
         Exit::Signal { signal, .. } if signal == stop_signal => Outcome::Success,
         _ => outcome_unasked(exit, usage),
+    }
+}
+
+/// Whether an instance that could not be started for a passing reason is tried again.
+pub fn wants_another_try(restart: &Restart) -> bool {
+    match restart.when {
+        RestartWhen::No => false,
+        RestartWhen::OnFailure | RestartWhen::Always => true,
     }
 }
 

@@ -262,8 +262,13 @@ fn lie() -> impl Strategy<Value = Lie> {
             tasks_refused: refused,
         })
     };
-    let kinds =
-        [FailureKind::NotFound, FailureKind::NotExecutable, FailureKind::OutOfMemory, FailureKind::Cancelled];
+    let kinds = [
+        FailureKind::NotFound,
+        FailureKind::NotExecutable,
+        FailureKind::Passing,
+        FailureKind::OutOfMemory,
+        FailureKind::Cancelled,
+    ];
     let failure = prop::sample::select(kinds.to_vec()).prop_map(|kind| Failure {
         stage: "exec".into(),
         reason: "no".into(),

@@ -1543,6 +1543,45 @@ mod requests {
     }
 
     #[test]
+    fn a_start_that_was_refused_for_a_passing_reason_is_tried_again_as_the_policy_says() {
+        let mut world = World::up("web:restart=on-failure,delay-ms=100,delay-max-ms=100 worker");
+        let healthy = world.programs[0].spawn;
+        world.programs[0].spawn = Spawn::Fails(FailureKind::Passing, ms(1));
+        world.exits("web", Exit::Code(1));
+        world.pass(ms(150));
+        assert!(matches!(world.core.instances()[0].state, State::RestartWait { .. }));
+        assert_eq!(world.core.instances()[0].outcome, Some(Outcome::Resources));
+        assert_eq!(world.core.instances()[0].restarts, 2);
+        assert!(!world.core.is_tearing_down());
+        world.programs[0].spawn = healthy;
+        world.pass(ms(200));
+        assert!(matches!(world.core.instances()[0].state, State::Running { .. }));
+        assert_eq!(world.core.instances()[0].outcome, None);
+        assert_eq!(
+            world.core.instances()[0].last_restart.map(|last| last.why),
+            Some(crate::supervisor::RestartReason::NotStarted)
+        );
+    }
+
+    #[test]
+    fn a_start_that_was_refused_for_a_passing_reason_ends_the_stack_without_a_restart() {
+        let mut world = World::new("web:passing worker");
+        world.tell(Event::Begin);
+        world.run();
+        assert!(world.story().contains("exit 126"), "{}", world.story());
+    }
+
+    #[test]
+    fn starts_that_are_refused_again_and_again_reach_the_start_limit() {
+        let mut world = World::new("web:passing,restart=always,burst=3,interval-ms=60000 worker");
+        world.tell(Event::Begin);
+        world.run();
+        assert_eq!(world.core.instances()[0].invocations, 3);
+        assert_eq!(world.core.instances()[0].outcome, Some(Outcome::StartLimitHit));
+        assert!(world.story().contains("exit 126"), "{}", world.story());
+    }
+
+    #[test]
     fn a_restart_that_does_not_come_up_has_failed_and_ends_the_stack() {
         let mut world = World::up("web worker");
         world.programs[0].spawn = Spawn::Fails(crate::supervisor::FailureKind::NotFound, ms(1));

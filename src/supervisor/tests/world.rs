@@ -731,7 +731,7 @@ impl World {
             A::OomKill { life, kills } => format!("{} OOM kills: {kills}", self.called(*life)),
             A::TasksRefused { life } => format!("{} refused a fork", self.called(*life)),
             A::RestartIn { instance, delay, restarts, why } => {
-                assert!(matches!(why, RestartReason::Ended { .. }), "a delay is policy's");
+                assert_ne!(*why, RestartReason::Requested, "a delay is policy's");
                 format!("{} restarts in {delay:?}, no. {restarts}", self.name(*instance))
             }
             A::StartLimitHit { instance } => format!("{} hit the start limit", self.name(*instance)),
@@ -860,6 +860,7 @@ pub fn describe(word: &str) -> (String, Policy, Program) {
             "spawn-hangs" => program.spawn = Spawn::Hangs,
             "spawn-hangs-forever" => program.spawn = Spawn::HangsForever,
             "not-found" => program.spawn = Spawn::Fails(FailureKind::NotFound, SPAWN_TAKES),
+            "passing" => program.spawn = Spawn::Fails(FailureKind::Passing, SPAWN_TAKES),
             "not-executable" => program.spawn = Spawn::Fails(FailureKind::NotExecutable, SPAWN_TAKES),
             "not-found-after-ms" => program.spawn = Spawn::Fails(FailureKind::NotFound, ms(number())),
             "exec-oom" => program.spawn = Spawn::Fails(FailureKind::OutOfMemory, SPAWN_TAKES),
