@@ -136,11 +136,10 @@ fn a_name_of_the_greatest_length_has_its_leaf() {
     assert!(ended.err.starts_with("lpm: Procfile:1: "), "{}", ended.err);
 }
 
-/// The place is taken away while it runs: nothing to be proud of, but it ends.
 #[test]
-fn a_leaf_moved_out_of_its_place_is_swept_up() {
-    if !is_root() || !has_cgroups("a_leaf_moved_out_of_its_place_is_swept_up") {
-        return eprintln!("skipped a_leaf_moved_out_of_its_place_is_swept_up: root moves processes");
+fn an_orphan_that_is_moved_out_of_its_leaf_is_stopped() {
+    if !is_root() || !has_cgroups("an_orphan_that_is_moved_out_of_its_leaf_is_stopped") {
+        return eprintln!("skipped an_orphan_that_is_moved_out_of_its_leaf_is_stopped: root moves processes");
     }
     let stack =
         Stack::with("moved", "a: mkfifo go; (setsid sh -c 'echo up; read x < go' &) ; exec sleep 1001\n");
@@ -154,8 +153,8 @@ fn a_leaf_moved_out_of_its_place_is_swept_up() {
     let above = app.parent().and_then(|own| own.parent()).expect("it is in a mount");
     std::fs::write(above.join("cgroup.procs"), pid.to_string()).expect("root may");
     let ended = run.signal(Signal::TERM).ends().by(Signal::TERM);
-    let said = format!("lpm: {pid} (sh) was outside every cgroup of the stack, and was killed\n");
-    assert!(ended.err.contains(&said), "{}", ended.err);
+    let said = format!("a.1    | outside its cgroup: {pid} (sh)\n");
+    assert!(ended.out.contains(&said), "{}", ended.out);
 }
 
 fn pipe_at(stack: &Stack, path: &str) {

@@ -206,7 +206,7 @@ fn which_lines_is_a_choice_too() {
     let script = "echo '<3>no disk'; echo GET /a; echo GET /b >&2; echo up; exec sleep 1000";
     let stack = Stack::with("sieve", &format!("web: {script}\n"));
     let mut run = stack.lpm(&["start", "--split-stderr"]).pipes();
-    run.wait_for("| up\n").wait_for("! GET /b\n");
+    run.wait_for_all(&["| up\n", "! GET /b\n"]);
     let shown = |arguments: &[&str]| {
         let all = [&["--no-prefix", "web"][..], arguments].concat();
         logs(&stack, &all).with_code(0).out

@@ -438,6 +438,17 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// Waits until it has printed all of these, in any order.
+    #[track_caller]
+    pub fn wait_for_all(&mut self, texts: &[&str]) -> &mut Self {
+        let deadline = now() + PATIENCE;
+        while let Some(missing) = texts.iter().find(|text| !self.out().contains(**text)) {
+            let said = self.out();
+            assert!(self.read(deadline), "{missing:?} does not come:\n{said}");
+        }
+        self
+    }
+
     /// Waits until its terminal, of 24 lines and 80 columns, shows `text`.
     #[track_caller]
     pub fn sees(&mut self, text: &str) -> &mut Self {
@@ -657,7 +668,8 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn cgroup_mount() -> Option<&'static Path> {
+/// Where cgroup2 is mounted, if it is.
+pub fn cgroup_mount() -> Option<&'static Path> {
     static MOUNT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
         let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;

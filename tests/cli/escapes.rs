@@ -1,0 +1,160 @@
+//! Processes that leave the cgroup they were born in: they are stopped, killed, frozen and waited for all the same.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::stack::{PATIENCE, Stack, cgroup_mount, has_cgroups, is_root, now, wait_readable};
+
+/// A stack with `script` below a line that moves its shell out of its leaf; `None`, and says so, where it cannot.
+fn escaping(test: &str, name: &str, script: &str) -> Option<Stack> {
+    if !is_root() || !has_cgroups(test) {
+        eprintln!("skipped {test}: root moves processes, where there are cgroups");
+        return None;
+    }
+    let mount = cgroup_mount().expect("there are cgroups").display().to_string();
+    let leave = format!("echo $$ > {mount}/cgroup.procs");
+    Some(
+        Stack::new(name)
+            .program("leave", &format!("#!/bin/sh\n{leave}\n{script}\n"))
+            .file("Procfile", "a: exec ./leave\nb: echo b is up; exec sleep 1000\n"),
+    )
+}
+
+const STUBBORN: &str = "trap '' TERM; echo up; exec sleep 7771";
+
+#[test]
+fn a_main_process_that_left_its_leaf_does_not_outlive_a_stop() {
+    let name = "a_main_process_that_left_its_leaf_does_not_outlive_a_stop";
+    let Some(stack) = escaping(name, "escaped-stop", STUBBORN) else { return };
+    let mut run = stack.lpm(&["start", "-t", "200ms"]).pipes();
+    run.wait_for("a.1    | up").signal(Signal::TERM);
+    let ended = run.ends().by(Signal::TERM);
+    assert!(ended.out.contains("a.1    | not gone after 200ms, sending SIGKILL"), "{}", ended.out);
+    assert!(ended.out.contains("a.1    | terminated by SIGKILL"), "{}", ended.out);
+    assert!(!ended.err.contains("never ran"), "{}", ended.err);
+}
+
+#[test]
+fn a_main_process_that_left_its_leaf_does_not_outlive_a_second_signal() {
+    let name = "a_main_process_that_left_its_leaf_does_not_outlive_a_second_signal";
+    let Some(stack) = escaping(name, "escaped-twice", STUBBORN) else { return };
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for("a.1    | up").signal(Signal::INT).wait_for("sending SIGTERM to all");
+    run.signal(Signal::INT);
+    // Within a moment of the first it is the same signal, sent twice.
+    while !run.out().contains("sending SIGKILL to all") && !run.has_ended() {
+        run.signal(Signal::INT);
+        wait_readable(&[], Duration::from_millis(20));
+    }
+    run.ends().by(Signal::INT);
+}
+
+#[test]
+fn a_main_process_that_left_its_leaf_is_killed_and_restarted() {
+    let name = "a_main_process_that_left_its_leaf_is_killed_and_restarted";
+    let Some(stack) = escaping(name, "escaped-kill", STUBBORN) else { return };
+    let mut run = stack.lpm(&["start", "-t", "200ms"]).pipes();
+    run.wait_for("a.1    | up");
+    stack.tells(&["restart", "a"]).with_code(0);
+    run.wait_for("a.1    | up");
+    assert_eq!(sleeps(&stack), 1);
+    stack.tells(&["kill", "a"]).with_code(0);
+    assert_eq!(sleeps(&stack), 0);
+    run.stops().by(Signal::TERM);
+}
+
+fn sleeps(stack: &Stack) -> usize {
+    stack.processes().iter().filter(|(_, line)| line.starts_with("sleep 7771")).count()
+}
+
+#[test]
+fn what_a_main_process_left_elsewhere_is_asked_and_waited_for() {
+    let name = "what_a_main_process_left_elsewhere_is_asked_and_waited_for";
+    // It handles the signal in its own time, in a session of its own, and is an orphan by then.
+    let script = "setsid sh -c 'trap \"echo cleaning; sleep .2; echo clean; exit\" TERM; echo up; sleep 1000 & wait' &\n\
+                  exec sleep 1000";
+    let Some(stack) = escaping(name, "escaped-daemon", script) else { return };
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for("a.1    | up");
+    let ended = stack.tells(&["stop", "a"]).with_code(0);
+    assert_eq!(ended.err, "");
+    run.wait_for_all(&["| outside its cgroup: ", "| clean\n"]);
+    run.stops().by(Signal::TERM);
+}
+
+#[test]
+fn what_cannot_be_told_whose_it_is_is_killed_at_the_end() {
+    let name = "what_cannot_be_told_whose_it_is_is_killed_at_the_end";
+    let script = "env -i setsid sh -c 'echo $$ >pid; exec sleep 7772' &\n\
+                  until [ -s pid ]; do sleep .01; done; echo up; exec sleep 1000";
+    let Some(stack) = escaping(name, "escaped-stranger", script) else { return };
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for("a.1    | up");
+    let pid = std::fs::read_to_string(stack.path().join("pid")).expect("it was written");
+    let ended = run.stops().by(Signal::TERM);
+    let said = format!("lpm: {} (sleep) was outside every cgroup of the stack, and was killed\n", pid.trim());
+    assert!(ended.err.contains(&said), "{}", ended.err);
+    assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists());
+}
+
+/// The state of the process whose command line begins like this: `S`, `T`.
+fn state(stack: &Stack, command: &str) -> Option<char> {
+    let pid = stack.processes().iter().find(|(_, line)| line.starts_with(command))?.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[test]
+fn a_main_process_that_left_its_leaf_is_frozen_and_thawed() {
+    let name = "a_main_process_that_left_its_leaf_is_frozen_and_thawed";
+    let Some(stack) = escaping(name, "escaped-freeze", "echo up; exec sleep 7773") else { return };
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for("a.1    | up");
+    for _ in 0..2 {
+        stack.tells(&["freeze", "a"]).with_code(0);
+        assert_eq!(state(&stack, "sleep 7773"), Some('T'));
+        stack.tells(&["thaw", "a"]).with_code(0);
+        let deadline = now() + PATIENCE;
+        while state(&stack, "sleep 7773") != Some('S') {
+            assert!(now() < deadline, "it stays stopped");
+        }
+    }
+    stack.tells(&["freeze", "a"]).with_code(0);
+    let ended = run.stops().by(Signal::TERM);
+    assert!(ended.out.contains("| outside its cgroup, and stopped by SIGSTOP: "), "{}", ended.out);
+}
+
+#[test]
+fn freezing_answers_although_the_leaf_was_removed() {
+    let name = "freezing_answers_although_the_leaf_was_removed";
+    let Some(stack) = escaping(name, "escaped-removed", "echo up; exec sleep 7774") else { return };
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for("a.1    | up");
+    let leaf = stack.cgroups().into_iter().find(|path| path.ends_with("app/a.1")).expect("its leaf");
+    std::fs::remove_dir(leaf).expect("it is empty");
+    stack.tells(&["freeze", "a"]).with_code(0);
+    assert_eq!(state(&stack, "sleep 7774"), Some('T'));
+    run.stops().by(Signal::TERM);
+}
+
+#[test]
+fn a_stack_starts_in_a_cgroup_that_was_killed_once() {
+    let name = "a_stack_starts_in_a_cgroup_that_was_killed_once";
+    if !is_root() || !has_cgroups(name) {
+        return eprintln!("skipped {name}: root makes cgroups, where there are any");
+    }
+    let stack = Stack::with("killed-cgroup", "a: echo up; exec sleep 1000\n");
+    let place = cgroup_mount().expect("there are cgroups").join(format!("lpm-test-{}", stack.mark()));
+    std::fs::create_dir(&place).expect("root may");
+    if std::fs::write(place.join("cgroup.kill"), "1").is_err() {
+        std::fs::remove_dir(&place).expect("it is empty");
+        return eprintln!("skipped {name}: no cgroup.kill");
+    }
+    let script = format!("echo $$ > {}/cgroup.procs; exec $LPM start", place.display());
+    let mut run = stack.shell(&script).pipes();
+    run.wait_for("a.1    | up").signal(Signal::TERM);
+    run.ends_leaving_something().by(Signal::TERM);
+    std::fs::remove_dir(&place).expect("nothing is left in it");
+}
