@@ -7,6 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::cli::Origins;
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
+use crate::output::zone;
 use crate::view::Look;
 
 /// The columns of what has no width of its own.
@@ -60,7 +61,7 @@ pub fn of_stderr() -> Look {
 
 /// The machine's time zone.
 pub fn zone() -> TimeZone {
-    TimeZone::system()
+    zone::of_the_machine()
 }
 
 /// Now, µs since the epoch.

@@ -148,5 +148,5 @@ fn moment(since: u64) -> String {
     let Ok(then) = jiff::Timestamp::from_second(i64::try_from(since).unwrap_or(0)) else {
         return "an unknown time".to_owned();
     };
-    then.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    then.to_zoned(super::look::zone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

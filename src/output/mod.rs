@@ -63,7 +63,7 @@ pub mod terminal;
 #[cfg(test)]
 mod tests;
 mod waiting;
-mod zone;
+pub mod zone;
 
 use std::collections::VecDeque;
 use std::io;
