@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench lines`. Figures of one run belong together; the machine moves them by more than the code does.
 
+#![expect(clippy::disallowed_methods, reason = "a bench that can make no thread has failed")]
+
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::thread;

@@ -126,9 +126,21 @@ pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     text
 }
 
+/// The longest name, in bytes, for which a near one is looked for: each candidate costs the product of both lengths.
+const LONGEST_GUESSED: usize = 64;
+
+/// The most known names that are looked at for a near one.
+const MOST_GUESSED: usize = 20_000;
+
 /// The known name that `name` was most likely meant to be, by edit distance; `None` when nothing is near.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.into_iter().filter_map(|candidate| Some((nearness(name, candidate)?, candidate)));
+    if name.len() > LONGEST_GUESSED {
+        return None;
+    }
+    let near = known
+        .into_iter()
+        .take(MOST_GUESSED)
+        .filter_map(|candidate| Some((nearness(name, candidate)?, candidate)));
     near.min_by_key(|&(distance, _)| distance).map(|(_, candidate)| candidate)
 }
 
@@ -186,5 +198,8 @@ mod tests {
         assert_eq!(nearest("memory_max", known), Some("memory-max"));
         assert_eq!(nearest("colour", known), None);
         assert_eq!(nearest("x", ["db"]), None);
+        let long = "n".repeat(LONGEST_GUESSED);
+        assert_eq!(nearest(&long[1..], [long.as_str()]), Some(long.as_str()));
+        assert_eq!(nearest(&format!("{long}m"), [long.as_str()]), None);
     }
 }

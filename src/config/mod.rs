@@ -31,7 +31,7 @@ pub use assignment::{assignments, check_target};
 pub use difference::{Change, ChangeKind, StackChange, counts, merge, stack_change};
 pub use environment::{SCRUBBED, environment_of};
 pub use error::{Diagnostic, Place, Severity};
-pub use matching::{NoSuch, matching, names};
+pub use matching::{Meant, NoSuch, Selection, distinct, matching, meant};
 pub use options::{Assignment, Given, Options};
 pub use procfile::choose_procfile;
 pub use stack::*;
@@ -39,7 +39,7 @@ pub use stack::*;
 use environment::{Merged, Precedence, Variables, port_variable};
 use error::quote;
 use manifest::Manifest;
-use matching::{fits, is_pattern};
+use matching::{Pattern, is_pattern};
 use options::{Target, unknown};
 use procfile::Entry;
 use settings::{Layers, Resolved, word};
@@ -444,10 +444,11 @@ impl<'a> Assembly<'a> {
                 *known = count.max(*known);
             };
             if is_pattern(name) {
+                let pattern = Pattern::new(name);
                 let mut found = false;
                 for (process, entry) in self.entries.iter().enumerate() {
-                    let instance = |number| fits(name, &format!("{}.{number}", entry.name));
-                    if fits(name, entry.name) || (1..=count(process)).any(instance) {
+                    let instance = |number| pattern.fits(&format!("{}.{number}", entry.name));
+                    if pattern.fits(entry.name) || (1..=count(process)).any(instance) {
                         found = true;
                         ask(process, count(process));
                     }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::chronicle::Chronicle;
 use super::connection::Connection;
 use super::interface::Refusal;
+use super::readers::Readers;
 use super::{Answer, Ask, Call, Message};
 use crate::output::history::History;
 use crate::supervisor::Client;
@@ -31,6 +32,8 @@ pub struct Desk {
 /// The desk as the connections see it.
 pub(super) struct Counter {
     pub(super) desk: Desk,
+    /// For what may wait.
+    pub(super) readers: Readers,
     next: AtomicU64,
     finishing: watch::Receiver<bool>,
     following: mpsc::WeakSender<()>,
@@ -71,7 +74,7 @@ impl Counter {
         finishing: watch::Receiver<bool>,
         following: mpsc::WeakSender<()>,
     ) -> Counter {
-        Counter { desk, next: AtomicU64::new(FIRST_CLIENT), finishing, following }
+        Counter { desk, readers: Readers::new(), next: AtomicU64::new(FIRST_CLIENT), finishing, following }
     }
 
     /// Asks the loop, and waits for its answer as long as the client does.

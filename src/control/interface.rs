@@ -412,9 +412,6 @@ pub struct LogsParameters {
     /// Only those that say they are as bad as this: `err`, `warning`, …, or 0 to 7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
-    /// Only those that this regular expression matches; in small letters it means capitals too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grep: Option<String>,
     /// And those that come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow: Option<bool>,

@@ -25,6 +25,7 @@ pub mod frames;
 pub mod inside;
 pub mod interface;
 pub mod metrics;
+mod readers;
 pub mod scrape;
 pub mod server;
 mod service;

@@ -20,9 +20,6 @@ use super::service;
 /// How long the last words may take to reach those who follow something.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The most threads that look at processes at a time.
-const MOST_READERS: usize = 4;
-
 /// How long nobody is accepted after the kernel had no descriptor left.
 const OUT_OF_FILES: Duration = Duration::from_millis(100);
 
@@ -39,11 +36,7 @@ impl Server {
     /// What the kernel says to a thread, an epoll, an eventfd.
     pub fn start(listener: &OwnedFd, desk: Desk) -> io::Result<Server> {
         let (finish, finishing) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .max_blocking_threads(MOST_READERS)
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let listener = {
             let _inside = runtime.enter();
             UnixListener::from_std(listener.try_clone()?.into())?

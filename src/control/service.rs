@@ -20,7 +20,7 @@ use super::metrics::{Format, metrics};
 use super::sieve::Sieve;
 use super::wire::{Call, Failure, put, put_reply};
 use super::{Answer, Ask, Depth, Survey, Verb};
-use crate::config::{self, Signal};
+use crate::config::{self, Selection, Signal};
 use crate::output::history::{self, Origin};
 use crate::output::json as line_json;
 
@@ -140,7 +140,7 @@ async fn ours(
     let ask = match (method, verb) {
         (_, Some(verb)) => {
             let Named { names, wait } = call.parameters()?;
-            Ask::Do { verb, names: names.unwrap_or_default(), wait: wait.unwrap_or(true) }
+            Ask::Do { verb, names: bounded(names)?, wait: wait.unwrap_or(true) }
         }
         ("Status", None) => {
             let StatusParameters { names, detail, usage } = call.parameters()?;
@@ -149,7 +149,7 @@ async fn ours(
                 (_, Some(true)) => Depth::Usage,
                 _ => Depth::List,
             };
-            Ask::Status { names: names.unwrap_or_default(), depth }
+            Ask::Status { names: bounded(names)?, depth }
         }
         ("Signal", None) => {
             let SignalParameters { names, signal, main } = call.parameters()?;
@@ -158,14 +158,16 @@ async fn ours(
             if names.is_empty() {
                 return Err(Failure::invalid_parameter("names").into());
             }
-            Ask::Signal { names, signal, main: main.unwrap_or(false) }
+            Ask::Signal { names: bounded(Some(names))?, signal, main: main.unwrap_or(false) }
         }
         ("Scale", None) => {
             let ScaleParameters { counts, wait } = call.parameters()?;
+            few_enough(counts.len(), config::MOST_INSTANCES as usize, "process types")?;
             Ask::Scale { counts, wait: wait.unwrap_or(true) }
         }
         ("Set", None) => {
             let SetParameters { name, settings } = call.parameters()?;
+            few_enough(settings.len(), MOST_SETTINGS, "settings")?;
             Ask::Set { name, settings }
         }
         ("Reload", None) => {
@@ -178,9 +180,9 @@ async fn ours(
         }
         ("Metrics", None) => {
             let MetricsParameters { names } = call.parameters()?;
-            let ask = Ask::Status { names: names.unwrap_or_default(), depth: Depth::Usage };
+            let ask = Ask::Status { names: bounded(names)?, depth: Depth::Usage };
             if let Answer::Survey(survey) = desk.ask(connection, ask).await? {
-                let text = metrics(&taken(survey).await?, Format::OpenMetrics);
+                let text = metrics(&taken(survey, connection, desk).await?, Format::OpenMetrics);
                 put_reply(out, &MetricsReply { text }, false);
             }
             return Ok(());
@@ -192,7 +194,7 @@ async fn ours(
         _ => return Err(Failure::method_not_found(&call.method).into()),
     };
     match (desk.ask(connection, ask).await?, method) {
-        (Answer::Survey(survey), _) => put_reply(out, &taken(survey).await?, false),
+        (Answer::Survey(survey), _) => put_reply(out, &taken(survey, connection, desk).await?, false),
         // Asked for by `attach` alone.
         (Answer::Seat(_), _) => return Err(Failure::method_not_found(&call.method).into()),
         (Answer::Done { .. }, "Down") => put_reply(out, &json!({}), false),
@@ -208,13 +210,37 @@ async fn ours(
     Ok(())
 }
 
+/// The most settings of one call. There are about 40 keys.
+const MOST_SETTINGS: usize = 1000;
+
+/// The names of a call, each once; refuses more than a question may hold.
+fn bounded(names: Option<Vec<String>>) -> Result<Vec<String>, Refusal> {
+    config::distinct(names.unwrap_or_default())
+        .map_err(|message| Refusal::Invalid { messages: vec![message] })
+}
+
+fn few_enough(count: usize, most: usize, what: &str) -> Result<(), Refusal> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Refusal::Invalid { messages: vec![format!("{count} {what} are too many (write {most} or fewer)")] })
+}
+
 /// Reads the leaves. What may wait does it on another thread: this one serves everybody.
-async fn taken(survey: Survey) -> Result<Status, Trouble> {
+async fn taken(survey: Survey, connection: &mut Connection, desk: &Counter) -> Result<Status, Trouble> {
     if !survey.may_wait {
         return Ok((survey.read)());
     }
-    let reason = || Refusal::Unavailable { reason: "the leaves could not be read".to_owned() };
-    tokio::task::spawn_blocking(survey.read).await.map_err(|_| reason().into())
+    let unavailable = |why: &str| {
+        let reason = format!("no thread can be made to read the processes ({why})");
+        Trouble::from(Refusal::Unavailable { reason })
+    };
+    let told = desk.readers.read(survey.read).map_err(|error| unavailable(&crate::error::words(error)))?;
+    tokio::select! {
+        biased;
+        status = told => status.map_err(|_| unavailable("the one there was has ended")),
+        () = connection.gone() => Err(Trouble::Gone),
+    }
 }
 
 /// Those that are kept, and with `follow` those that come.
@@ -231,7 +257,7 @@ async fn logs(
         return Err(Failure::expected_more().into());
     }
     let whose = whose(connection, desk, names).await?;
-    let wanted = |line: history::Whose<'_>| is_of(&whose, line.name);
+    let wanted = |line: history::Whose<'_>| whose.has(line.name);
     let Some(history) = &desk.desk.history else {
         put_reply(out, &LogsReply::default(), false);
         return Ok(());
@@ -331,7 +357,7 @@ async fn events(
         return Err(Failure::expected_more().into());
     }
     let whose = whose(connection, desk, names).await?;
-    if whose.is_empty() {
+    if whose.is_open() {
         // What the loop was told before this question is in the chronicle when it is answered; one that has come to
         // its end answers nobody, and writes nothing more.
         match desk.ask(connection, Ask::Who { names: Vec::new() }).await {
@@ -359,8 +385,8 @@ async fn events(
             News::Missed(missed) => EventsReply { missed: Some(missed), event: None },
             News::Event(event) => {
                 let wanted = match &event.instance {
-                    Some(name) => is_of(&whose, name),
-                    None => whose.is_empty(),
+                    Some(name) => whose.has(name),
+                    None => whose.is_open(),
                 };
                 if !wanted {
                     continue;
@@ -378,21 +404,17 @@ async fn events(
     }
 }
 
-/// The names, once it is known that each means something now. They stay names: also instances that come later are
-/// meant by them.
+/// Whose lines or events are meant, once it is known that each name means something now. They stay names: also
+/// instances that come later are meant by them.
 async fn whose(
     connection: &mut Connection,
     desk: &Counter,
     names: Option<Vec<String>>,
-) -> Result<Vec<String>, Trouble> {
-    let names = names.unwrap_or_default();
+) -> Result<Selection, Trouble> {
+    let names = bounded(names)?;
+    let selection = Selection::new(&names);
     if !names.is_empty() {
-        desk.ask(connection, Ask::Who { names: names.clone() }).await?;
+        desk.ask(connection, Ask::Who { names }).await?;
     }
-    Ok(names)
-}
-
-/// Whether an instance is meant; no names mean everything.
-fn is_of(names: &[String], instance: &str) -> bool {
-    names.is_empty() || names.iter().any(|name| config::names(name, instance))
+    Ok(selection)
 }

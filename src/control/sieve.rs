@@ -1,6 +1,7 @@
-//! Which lines are wanted of those that were said: from when to when, on which stream, how bad, with which words.
-
-use regex_lite::{Regex, RegexBuilder};
+//! Which lines are wanted of those that were said: from when to when, on which stream, how bad.
+//!
+//! Each condition costs the same for every line. Which words a line has is for the client to look at: a regular
+//! expression costs what its author likes, and this runs in the supervisor (docs/decisions/grep-in-the-client.md).
 
 use super::interface::LogsParameters;
 use crate::meaning::level;
@@ -16,14 +17,13 @@ pub struct Sieve {
     stream: Option<String>,
     /// The least bad priority.
     level: Option<u8>,
-    grep: Option<Regex>,
 }
 
 impl Sieve {
     /// # Errors
     /// What makes no sense, and what to write instead.
     pub fn new(parameters: &LogsParameters) -> Result<Sieve, String> {
-        let LogsParameters { since, until, stream, level, grep, .. } = parameters;
+        let LogsParameters { since, until, stream, level, .. } = parameters;
         if let Some(stream) = stream
             && !["out", "err", "lpm"].contains(&stream.as_str())
         {
@@ -34,26 +34,18 @@ impl Sieve {
                 format!("{word:?} is no level (write emerg, alert, crit, err, warning, notice, info, debug or 0 to 7)")
             })
         };
-        // As journalctl has it: capitals are meant where there are some.
-        let expression = |text: &String| {
-            RegexBuilder::new(text)
-                .case_insensitive(!text.contains(char::is_uppercase))
-                .build()
-                .map_err(|error| format!("{text:?} is no regular expression: {error}"))
-        };
         Ok(Sieve {
             since: *since,
             until: *until,
             stream: stream.clone(),
             level: level.as_ref().map(least).transpose()?,
-            grep: grep.as_ref().map(expression).transpose()?,
         })
     }
 
     /// Whether it lets everything through.
     pub fn is_open(&self) -> bool {
-        let Sieve { since, until, stream, level, grep } = self;
-        since.is_none() && until.is_none() && stream.is_none() && level.is_none() && grep.is_none()
+        let Sieve { since, until, stream, level } = self;
+        since.is_none() && until.is_none() && stream.is_none() && level.is_none()
     }
 
     /// Whether nothing that comes after `now` can pass.
@@ -76,7 +68,6 @@ impl Sieve {
             && self.until.is_none_or(|until| line.time_usec <= until)
             && self.stream.as_ref().is_none_or(|wanted| wanted == stream)
             && self.level.is_none_or(|least| priority <= least)
-            && self.grep.as_ref().is_none_or(|grep| grep.is_match(&String::from_utf8_lossy(&line.text)))
     }
 }
 
@@ -113,10 +104,7 @@ mod tests {
         assert_eq!(passing(sieve(|p| p.stream = Some("lpm".into()))), [3]);
         assert_eq!(passing(sieve(|p| p.level = Some("warning".into()))), [2, 4]);
         assert_eq!(passing(sieve(|p| p.level = Some("3".into()))), [2]);
-        assert_eq!(passing(sieve(|p| p.grep = Some("disk$".into()))), [2, 4]);
-        assert_eq!(passing(sieve(|p| p.grep = Some("get".into()))), [1], "small letters mean both");
-        assert_eq!(passing(sieve(|p| p.grep = Some("Get".into()))), [0u64; 0]);
-        let both = sieve(|p| (p.grep, p.level) = (Some("disk".into()), Some("err".into())));
+        let both = sieve(|p| (p.stream, p.level) = (Some("err".into()), Some("warning".into())));
         assert_eq!(passing(both), [2]);
     }
 
@@ -132,6 +120,5 @@ mod tests {
             "\"stdout\" is no stream (write out, err or lpm)"
         );
         assert!(refused(&|p| p.level = Some("bad".into())).starts_with("\"bad\" is no level (write emerg, "));
-        assert!(refused(&|p| p.grep = Some("a(".into())).starts_with("\"a(\" is no regular expression: "));
     }
 }

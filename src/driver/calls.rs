@@ -10,7 +10,7 @@
 //!
 //! An order that was given is carried out, whether or not whoever gave it stays to hear of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -277,8 +277,9 @@ impl Driver {
                 self.request_for(client, |on| Request::Signal { on, signal, to }, &places, true);
             }
             Ask::Scale { counts, wait } => {
-                let has = |name: &str| self.stack.processes.iter().any(|p| p.name == name && p.is_in_file());
-                let unknown = counts.keys().find(|name| !has(name));
+                let types = self.stack.processes.iter().filter(|process| process.is_in_file());
+                let types: HashSet<&str> = types.map(|process| process.name.as_str()).collect();
+                let unknown = counts.keys().find(|name| !types.contains(name.as_str()));
                 if let Some(name) = unknown {
                     let message = config::unknown_name(name, &self.stack);
                     return Err(Refusal::Invalid { messages: vec![message] });
@@ -479,11 +480,9 @@ impl Driver {
         can: impl Fn(&Instance) -> bool,
     ) -> Result<Vec<usize>, Refusal> {
         let can = |place: &usize| can(&self.core.instances()[*place]);
-        let mut all = self.places(names)?;
-        let each = match names {
-            [] => vec![all.clone()],
-            names => names.chunks(1).map(|name| self.places(name)).collect::<Result<_, _>>()?,
-        };
+        let there = |place: usize| self.is_present(place);
+        let config::Meant { places: mut all, each } =
+            config::meant(&self.stack, &there, names).map_err(no_such)?;
         if let Some(none) = each.iter().find(|places| !places.iter().any(can))
             && let Some(&place) = none.first()
         {
@@ -499,11 +498,7 @@ impl Driver {
         names: &[String],
         there: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<usize>, Refusal> {
-        config::matching(stack, there, names).map_err(|none| Refusal::NoSuchInstance {
-            name: none.name,
-            known: none.known,
-            nearest: none.nearest,
-        })
+        config::matching(stack, there, names).map_err(no_such)
     }
 
     pub(super) fn has_life(&self, place: usize) -> bool {
@@ -518,4 +513,8 @@ impl Driver {
     fn name(&self, id: InstanceId) -> String {
         self.stack.instances[id.0 as usize].name.clone()
     }
+}
+
+fn no_such(none: config::NoSuch) -> Refusal {
+    Refusal::NoSuchInstance { name: none.name, known: none.known, nearest: none.nearest }
 }

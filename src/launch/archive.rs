@@ -11,7 +11,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::late::shell_word;
-use crate::control::sieve::Sieve;
 use crate::output::Stream;
 use crate::output::history::{Line, Origin};
 
@@ -62,21 +61,20 @@ impl Wanted {
         sent.into_iter().chain(self.direct.iter().flat_map(own)).collect()
     }
 
-    /// Gives each line to `take`, the oldest first, until that says no. Returns how many there were.
+    /// Gives each line that is `wanted`, by itself and by its priority, to `take`, the oldest first, until that says no.
+    /// Returns how many there were.
     ///
     /// # Errors
     /// There is no journalctl.
     pub fn read(
         &self,
-        sieve: &Sieve,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &dyn Fn(&Line, u8) -> bool,
         mut take: impl FnMut(Found) -> bool,
     ) -> io::Result<usize> {
         let fits = |(line, priority): &Found| {
-            wanted(&line.instance)
-                && self.before.is_none_or(|before| line.time_usec < before)
+            self.before.is_none_or(|before| line.time_usec < before)
                 && self.since.is_none_or(|since| line.time_usec >= since)
-                && sieve.passes(line, Some(*priority))
+                && wanted(line, *priority)
         };
         let mut reader = Reader::start(self)?;
         let mut count = 0;

@@ -14,6 +14,7 @@ pub mod ground;
 pub mod late;
 pub mod look;
 mod owner;
+pub mod pattern;
 pub mod reach;
 mod recorder;
 pub mod save;

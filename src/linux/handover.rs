@@ -384,6 +384,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test that can make no thread has failed")]
     fn it_travels_through_a_socket_whose_name_goes() {
         let folder = tempfile::tempdir().unwrap();
         let meeting = Meeting::new(folder.path()).unwrap();

@@ -1322,6 +1322,7 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test that can make no thread has failed")]
     fn the_death_signal_is_for_this_thread() {
         // The thread that spawned it ends, and so does the child, though the process lives.
         let child = std::thread::spawn(|| {
@@ -1337,6 +1338,7 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test that can make no thread has failed")]
     fn many_threads_may_ask_at_once() {
         let ask = || {
             for code in 0..50u8 {

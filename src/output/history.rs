@@ -675,6 +675,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test that can make no thread has failed")]
     fn whoever_waits_is_woken_by_what_comes() {
         use std::sync::mpsc::{Receiver, Sender, channel};
         struct Bell(Mutex<Sender<()>>);

@@ -1,5 +1,7 @@
 //! The thread as a whole, between real pipes. Every wait is for an event and has a deadline.
 
+#![expect(clippy::disallowed_methods, reason = "a test that can make no thread has failed")]
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;

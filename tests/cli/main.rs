@@ -5,6 +5,7 @@
 
 mod attach;
 mod bad_input;
+mod bounds;
 mod commands;
 mod completions;
 mod control;
