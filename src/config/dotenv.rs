@@ -14,7 +14,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use memchr::memchr;
 
-use super::error::{Diagnostic, Place};
+use super::environment::LARGEST_VARIABLE;
+use super::error::{Diagnostic, Findings, Place};
 
 /// One assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,18 +36,25 @@ enum Piece {
 }
 
 impl Variable {
-    /// The value, references looked up; what `lookup` does not know is empty.
-    pub fn value(&self, mut lookup: impl FnMut(&str) -> Option<OsString>) -> OsString {
+    /// The value, references looked up; what `lookup` does not know is empty. `None`: it is longer than `most` bytes.
+    pub fn value<'v>(
+        &self,
+        most: usize,
+        mut lookup: impl FnMut(&str) -> Option<&'v OsStr>,
+    ) -> Option<OsString> {
         let mut value = Vec::new();
         for piece in &self.pieces {
-            match piece {
-                Piece::Text(text) => value.extend_from_slice(text),
-                Piece::Reference(name) => {
-                    value.extend_from_slice(lookup(name).as_deref().unwrap_or(OsStr::new("")).as_bytes());
-                }
+            let text = match piece {
+                Piece::Text(text) => text,
+                Piece::Reference(name) => lookup(name).unwrap_or(OsStr::new("")).as_bytes(),
+            };
+            // Before it is taken in: ten references to a value that has ten to another are soon gigabytes.
+            if value.len() + text.len() > most {
+                return None;
             }
+            value.extend_from_slice(text);
         }
-        OsString::from_vec(value)
+        Some(OsString::from_vec(value))
     }
 
     /// The names that [`Variable::value`] will ask for.
@@ -62,24 +70,25 @@ impl Variable {
 pub fn parse(label: &str, bytes: &[u8], expand: bool) -> (Vec<Variable>, Vec<Diagnostic>) {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader =
-        Reader { label, rest: bytes, line: 1, expand, variables: Vec::new(), diagnostics: Vec::new() };
+        Reader { label, rest: bytes, line: 1, expand, variables: Vec::new(), findings: Findings::default() };
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         reader.error(1, "the file is UTF-16 (save it as UTF-8)".to_owned());
     } else if let Some(line) = json(bytes) {
         reader.error(line, "the file is JSON (write NAME=value lines)".to_owned());
     } else {
-        while !reader.rest.is_empty() {
+        while !reader.rest.is_empty() && !reader.findings.is_full() {
             reader.statement();
         }
         reader.repetitions();
     }
-    (reader.variables, reader.diagnostics)
+    (reader.variables, reader.findings.into_vec())
 }
 
 /// What a file sets `key` to, errors and references aside: for `PROCFILE`, which is needed before the rest.
 pub fn value_of(bytes: &[u8], key: &str) -> Option<OsString> {
     let (variables, _) = parse("", bytes, false);
-    variables.iter().rev().find(|variable| variable.key == key).map(|variable| variable.value(|_| None))
+    let last = variables.iter().rev().find(|variable| variable.key == key);
+    last.and_then(|variable| variable.value(LARGEST_VARIABLE, |_| None))
 }
 
 /// Whether `key` can be set from a file: a shell's name, or one with dots and dashes inside.
@@ -97,7 +106,7 @@ struct Reader<'a, 'l> {
     line: usize,
     expand: bool,
     variables: Vec<Variable>,
-    diagnostics: Vec<Diagnostic>,
+    findings: Findings,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -296,7 +305,7 @@ impl<'a> Reader<'a, '_> {
             if let Some(before) = lines.insert(&variable.key, variable.line) {
                 let message =
                     format!("{} is set twice (first on line {before}); the last one counts", variable.key);
-                self.diagnostics.push(Diagnostic::note(Place::line(self.label, variable.line), message));
+                self.findings.add(Diagnostic::note(Place::line(self.label, variable.line), message));
             }
         }
     }
@@ -316,15 +325,15 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn error(&mut self, line: usize, message: String) {
-        self.diagnostics.push(Diagnostic::error(Place::line(self.label, line), message));
+        self.findings.add(Diagnostic::error(Place::line(self.label, line), message));
     }
 
     fn warning(&mut self, line: usize, message: String) {
-        self.diagnostics.push(Diagnostic::warning(Place::line(self.label, line), message));
+        self.findings.add(Diagnostic::warning(Place::line(self.label, line), message));
     }
 
     fn note(&mut self, line: usize, message: String) {
-        self.diagnostics.push(Diagnostic::note(Place::line(self.label, line), message));
+        self.findings.add(Diagnostic::note(Place::line(self.label, line), message));
     }
 }
 
@@ -347,7 +356,8 @@ mod tests {
         let (variables, _) = parse(".env", text.as_ref(), expand);
         let mut pairs = Vec::new();
         for variable in variables {
-            let value = variable.value(|name| known.get(name).cloned());
+            let value = variable.value(LARGEST_VARIABLE, |name| known.get(name).map(OsString::as_os_str));
+            let value = value.expect("it is short");
             known.insert(variable.key.clone(), value.clone());
             pairs.push((variable.key, value.into_string().expect("is UTF-8")));
         }
@@ -513,7 +523,8 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_values_all_the_same() {
         let (variables, _) = parse(".env", b"A=\xff\xfe", false);
-        assert_eq!(variables[0].value(|_| None).as_bytes(), b"\xff\xfe");
+        assert_eq!(variables[0].value(2, |_| None).expect("two bytes").as_bytes(), b"\xff\xfe");
+        assert_eq!(variables[0].value(1, |_| None), None);
     }
 
     #[test]
@@ -537,7 +548,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), expand: bool) {
             for variable in parse(".env", &bytes, expand).0 {
-                variable.value(|_| None);
+                variable.value(usize::MAX, |_| None);
             }
         }
 
@@ -556,7 +567,7 @@ mod tests {
             let (variables, diagnostics) = parse(".env", file.as_bytes(), expand);
             prop_assert_eq!(diagnostics, []);
             prop_assert_eq!(variables.len(), 2);
-            prop_assert_eq!(variables[0].value(|_| None), OsString::from(value));
+            prop_assert_eq!(variables[0].value(usize::MAX, |_| None), Some(OsString::from(value)));
         }
     }
 }

@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::dotenv::Variable;
-use super::error::{Diagnostic, Place};
+use super::error::{Diagnostic, MOST_FINDINGS, Place};
 use super::stack::{Instance, Stack};
 
 /// Inherited variables that are meant for lpm itself and would mislead a child: systemd's for the service's
@@ -40,6 +40,18 @@ pub const SCRUBBED: [&str; 21] = [
     "MEMORY_PRESSURE_WATCH",
     "MEMORY_PRESSURE_WRITE",
 ];
+
+/// The largest `NAME=value` that a program can be given, its NUL included, bytes: `MAX_ARG_STRLEN` of execve(2), where a
+/// page has 4 KiB.
+pub const LARGEST_VARIABLE: usize = 128 << 10;
+
+/// The largest sum of all values that env files set, bytes: execve(2) gives a program no more than that in all.
+pub const LARGEST_ENVIRONMENT: usize = 6 << 20;
+
+/// Whether a variable is more than a program can be given.
+pub(super) fn is_too_large(name: &str, length: usize) -> bool {
+    name.len() + length + "=\0".len() > LARGEST_VARIABLE
+}
 
 /// The final environment of an instance: each name once, ready for exec.
 pub fn environment_of(stack: &Stack, instance: &Instance) -> Vec<(OsString, OsString)> {
@@ -115,9 +127,14 @@ pub(super) fn merge(
     };
     let mut declared = Variables::default();
     let mut port = Place::whole("environment");
+    let (mut total, mut unset) = (0, 0);
     for (label, variables) in files {
         for variable in variables {
             for name in variable.references().filter(|name| all.value(name).is_none()) {
+                unset += 1;
+                if unset > MOST_FINDINGS {
+                    break;
+                }
                 let message =
                     format!("{} refers to {name}, which is not set; it stands for nothing", variable.key);
                 problems.push(Diagnostic::note(Place::line(label, variable.line), message));
@@ -125,7 +142,26 @@ pub(super) fn merge(
             if fixed.contains_key(OsStr::new(&variable.key)) {
                 continue;
             }
-            let value = variable.value(|name| all.value(name).map(OsStr::to_owned));
+            let value = variable.value(LARGEST_VARIABLE, |name| all.value(name));
+            let value =
+                value.filter(|value| !is_too_large(&variable.key, value.len())).unwrap_or_else(|| {
+                    let message = format!(
+                        "the value of {} is larger than {} KiB, which no program can be given",
+                        variable.key,
+                        LARGEST_VARIABLE >> 10
+                    );
+                    problems.push(Diagnostic::error(Place::line(label, variable.line), message));
+                    OsString::new()
+                });
+            total += value.len();
+            if total > LARGEST_ENVIRONMENT {
+                let message = format!(
+                    "the values up to here are larger than {} MiB together, which no program can be given",
+                    LARGEST_ENVIRONMENT >> 20
+                );
+                problems.push(Diagnostic::error(Place::line(label, variable.line), message));
+                return Merged { all, declared, port };
+            }
             if variable.key == "PORT" {
                 port = Place::line(label, variable.line);
             }

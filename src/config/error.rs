@@ -91,6 +91,40 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
+/// The most findings about one file: whoever has more named another file than was meant, and each is a text.
+pub const MOST_FINDINGS: usize = 1000;
+
+/// What is found in one file, up to [`MOST_FINDINGS`].
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    found: Vec<Diagnostic>,
+    full: bool,
+}
+
+impl Findings {
+    /// Takes in one more. Of too many notes the rest is left out; too many warnings and errors are an error.
+    pub(super) fn add(&mut self, finding: Diagnostic) {
+        if self.found.len() < MOST_FINDINGS {
+            self.found.push(finding);
+        } else if finding.severity != Severity::Note && !self.full {
+            self.full = true;
+            let message = format!(
+                "{MOST_FINDINGS} findings are enough; from here on nothing is read (is it the right file?)"
+            );
+            self.found.push(Diagnostic::error(finding.place, message));
+        }
+    }
+
+    /// Whether the rest of the file is not worth reading.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Diagnostic> {
+        self.found
+    }
+}
+
 /// `text` in double quotes, control characters escaped and shortened: what a user typed may be binary.
 pub(super) fn quote(text: &str) -> String {
     const LONGEST: usize = 60;
@@ -183,6 +217,26 @@ mod tests {
         let option = Diagnostic::error(Place::whole("--mem"), "\"512X\" is not a size (write 512M)");
         assert_eq!(option.to_string(), "--mem: \"512X\" is not a size (write 512M)");
         assert_eq!(Diagnostic::note(None, "a note").to_string(), "a note");
+    }
+
+    #[test]
+    fn findings_end_at_their_limit() {
+        let mut findings = Findings::default();
+        (1..=MOST_FINDINGS)
+            .for_each(|line| findings.add(Diagnostic::warning(Place::line("odd", line), "odd")));
+        findings.add(Diagnostic::note(None, "a note"));
+        assert!(!findings.is_full());
+        (1..3).for_each(|more| {
+            findings.add(Diagnostic::error(Place::line("odd", MOST_FINDINGS + more), "wrong"))
+        });
+        assert!(findings.is_full());
+        let found = findings.into_vec();
+        assert_eq!(found.len(), MOST_FINDINGS + 1);
+        let last = found[MOST_FINDINGS].to_string();
+        assert!(
+            found[MOST_FINDINGS].is_error() && last.starts_with("odd:1001: 1000 findings are enough; "),
+            "{last}"
+        );
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! `all=` says otherwise; with `-c` it stays at 1. An empty text says nothing. A name that is not in the
 //! Procfile, a number that is none, an empty item is an error.
 
-use super::error::{Diagnostic, quote};
+use std::collections::HashMap;
+
+use super::error::{Diagnostic, MOST_FINDINGS, list, quote};
 use super::options::{Given, Options, unknown};
 use super::procfile::Entry;
 use super::stack::MOST_INSTANCES;
@@ -31,11 +33,20 @@ pub(super) fn counts(
         (false, false) => return Counts { listed: vec![None; entries.len()], unlisted: 1 },
     };
     let mut counts = Counts { listed: vec![None; entries.len()], unlisted };
+    let places: HashMap<&str, usize> =
+        entries.iter().enumerate().map(|(at, entry)| (entry.name, at)).collect();
+    let mut wrong = 0;
     for item in given.items(problems) {
-        match setting(item, entries) {
+        match setting(item, &places, entries) {
             Ok((None, count)) => counts.unlisted = count,
             Ok((Some(process), count)) => counts.listed[process] = Some(count),
-            Err(message) => problems.push(given.error(message)),
+            Err(message) => {
+                problems.push(given.error(message));
+                wrong += 1;
+                if wrong == MOST_FINDINGS {
+                    break;
+                }
+            }
         }
     }
     counts
@@ -63,23 +74,29 @@ impl Counts {
 }
 
 /// `web=2` as (entry, count); `all=2` has no entry.
-fn setting(item: &str, entries: &[Entry<'_>]) -> Result<(Option<usize>, u32), String> {
+fn setting(
+    item: &str,
+    places: &HashMap<&str, usize>,
+    entries: &[Entry<'_>],
+) -> Result<(Option<usize>, u32), String> {
     let Some((name, count)) = item.split_once('=') else {
         return Err(format!("{} has no number (write {item}=1)", quote(item)));
     };
     let (name, count) = (name.trim(), count.trim());
     let process = match name {
         "all" => None,
-        _ => Some(entries.iter().position(|entry| entry.name == name).ok_or_else(|| unknown(name, entries))?),
-    };
-    let known = match entries {
-        [] => String::new(),
-        _ => format!("; the Procfile has {}", super::error::list(entries.iter().map(|entry| entry.name))),
+        _ => Some(*places.get(name).ok_or_else(|| unknown(name, entries))?),
     };
     let plain = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
     match count.parse() {
         Ok(number @ 0..=MOST_INSTANCES) if plain => Ok((process, number)),
         _ if plain => Err(format!("{} is too many (write {name}={MOST_INSTANCES} or less)", quote(item))),
-        _ => Err(format!("{} is not a number of instances (write {name}=2{known})", quote(item))),
+        _ => {
+            let known = match entries {
+                [] => String::new(),
+                _ => format!("; the Procfile has {}", list(entries.iter().map(|entry| entry.name))),
+            };
+            Err(format!("{} is not a number of instances (write {name}=2{known})", quote(item)))
+        }
     }
 }

@@ -25,13 +25,16 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use toml::Spanned;
 
-use super::environment::is_injected;
-use super::error::{Diagnostic, Place, nearest, quote};
+use super::environment::{self, is_injected};
+use super::error::{Diagnostic, MOST_FINDINGS, Place, nearest, quote};
 use super::options::{Given, Target};
 use super::procfile::Entry;
 use super::settings::{Key, Settings, Source};
 use super::stack::Machine;
 use super::{dotenv, error};
+
+/// The most variables of one `environment`: every instance holds its own, and they are laid over each other one by one.
+const MOST_VARIABLES: usize = 1000;
 
 /// What the file says, checked against the Procfile.
 #[derive(Debug, Default)]
@@ -87,7 +90,7 @@ pub(super) fn parse(
             return Manifest::default();
         }
     };
-    Reader { label, text, entries, machine, ports, problems }.manifest(file)
+    Reader { label, text, entries, machine, ports, problems, wrong: 0 }.manifest(file)
 }
 
 struct Reader<'a> {
@@ -97,6 +100,8 @@ struct Reader<'a> {
     machine: &'a Machine,
     ports: bool,
     problems: &'a mut Vec<Diagnostic>,
+    /// How many errors were found.
+    wrong: usize,
 }
 
 impl Reader<'_> {
@@ -183,6 +188,18 @@ impl Reader<'_> {
                 self.error(at, format!("environment: {} is no name of a variable", quote(&name)));
             } else if value.0.contains('\0') {
                 self.error(at, format!("environment: the value of {name} holds a NUL byte"));
+            } else if environment::is_too_large(&name, value.0.len()) {
+                let most = environment::LARGEST_VARIABLE >> 10;
+                self.error(
+                    at,
+                    format!("environment: the value of {name} is larger than {most} KiB, which no program can be given"),
+                );
+            } else if settings.environment.len() == MOST_VARIABLES {
+                self.error(
+                    at,
+                    format!("environment: more than {MOST_VARIABLES} variables (write an env file)"),
+                );
+                break;
             } else {
                 settings.environment.push((name.into(), value.0.into()));
             }
@@ -210,6 +227,11 @@ impl Reader<'_> {
     }
 
     fn error(&mut self, at: usize, message: String) {
+        self.wrong += 1;
+        // To find a line reads the file up to it.
+        if self.wrong > MOST_FINDINGS {
+            return;
+        }
         self.problems.push(Diagnostic::error(Place::line(self.label, line_of(self.text, at)), message));
     }
 }

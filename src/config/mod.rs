@@ -44,6 +44,10 @@ use options::{Target, unknown};
 use procfile::Entry;
 use settings::{Layers, Resolved, word};
 
+/// The most that the instances of a stack hold each for itself, bytes: each has a command and what lpm.toml lays over
+/// the environment. Ten thousand instances have 12 KiB each.
+const LARGEST_STACK: usize = 128 << 20;
+
 /// A file that was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text {
@@ -171,6 +175,7 @@ impl<'a> Assembly<'a> {
         }
         let selected = self.selected();
         let mut stack = self.empty_stack();
+        let mut bytes = 0;
         for (process, numbers) in selected.iter().enumerate() {
             stack.processes[process].count = u32::try_from(numbers.len()).unwrap_or(MOST_INSTANCES);
             for &number in numbers {
@@ -179,7 +184,20 @@ impl<'a> Assembly<'a> {
                 let Some(port) = self.port(process, number) else { continue };
                 let target = Target::Instance(process, number);
                 let instance = self.instance(name, target, command::command(entry.text), port);
+                let pair = |(name, value): &(OsString, OsString)| name.len() + value.len();
+                let environment = instance.iter().flat_map(|one| &one.environment).map(pair);
+                bytes += entry.text.len() + environment.sum::<usize>();
                 stack.instances.extend(instance);
+                if bytes > LARGEST_STACK {
+                    let message = format!(
+                        "commands and environments of its instances take more than {} MiB together \
+                         (write fewer instances, or what they share into an env file)",
+                        LARGEST_STACK >> 20
+                    );
+                    let place = Place::line(&self.sources.procfile.label, entry.line);
+                    self.problems.push(Diagnostic::error(place, message));
+                    return self.finish(stack);
+                }
             }
         }
         self.advise(&stack);
@@ -529,16 +547,16 @@ impl<'a> Assembly<'a> {
             for note in command::notes(entry.name, entry.text, unbuffered) {
                 self.problems.push(Diagnostic::note(place(), note));
             }
-            if entry.name == "all" {
-                let message = "\"all\" means every process type in options and cannot name this one alone";
-                self.problems.push(Diagnostic::note(place(), message));
-            }
             if self.ports.is_some() {
                 let variable = port_variable(entry.name);
                 let first = *variables.entry(variable.clone()).or_insert(entry.name);
                 if first != entry.name {
-                    let message = format!("{variable} is the port of {first}; {} has none", entry.name);
-                    self.problems.push(Diagnostic::note(place(), message));
+                    let message = format!(
+                        "{variable} is the port of {first}, and {} has no such variable \
+                         (rename one of them, or use --no-port)",
+                        entry.name
+                    );
+                    self.problems.push(Diagnostic::warning(place(), message));
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Diagnostic, Place, list, quote};
+use super::error::{Diagnostic, MOST_FINDINGS, Place, list, quote};
 use super::procfile::Entry;
 use super::stack::MOST_INSTANCES;
 
@@ -51,9 +51,14 @@ impl Given {
     /// The items of all comma lists, blanks trimmed. An empty value has none; an empty item is an error.
     pub(super) fn items<'a>(&'a self, problems: &mut Vec<Diagnostic>) -> Vec<&'a str> {
         let mut items = Vec::new();
+        let mut empty = 0;
         for value in self.values.iter().filter(|value| !value.trim().is_empty()) {
             for item in value.split(',').map(str::trim) {
                 if item.is_empty() {
+                    empty += 1;
+                    if empty > MOST_FINDINGS {
+                        return items;
+                    }
                     problems.push(self.error(format!("{} has an empty item (remove a comma)", quote(value))));
                 } else {
                     items.push(item);
@@ -224,7 +229,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// `all`, `web` or `web.2`. A process type called `all` cannot be named: `all` is everybody.
+    /// `all`, `web` or `web.2`.
     pub(super) fn parse(name: &str, entries: &[Entry<'_>]) -> Result<Self, String> {
         let find = |name: &str| entries.iter().position(|entry| entry.name == name);
         if name == "all" {

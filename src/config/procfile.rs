@@ -2,7 +2,7 @@
 //!
 //! An entry is `name: command` in the first column; the command is kept as written. Comments stand on
 //! their own line. What cannot run as it was meant (a duplicate name, an empty command, a dotted or
-//! non-ASCII name, bytes that are no text) is an error; any other line that is no entry is ignored with a
+//! non-ASCII name, the name `all`, bytes that are no text) is an error; any other line that is no entry is ignored with a
 //! warning, since foreman's users have such files. Lines are of any length, nothing is joined or expanded.
 
 use std::collections::HashMap;
@@ -12,11 +12,16 @@ use std::path::PathBuf;
 
 use memchr::{memchr, memchr_iter};
 
-use super::error::{Diagnostic, Place, quote};
+use super::error::{Diagnostic, Findings, Place, quote};
+use super::matching::ALL;
+use super::stack::MOST_INSTANCES;
 
 /// The longest name: `name.10000` has to fit a directory's name (`NAME_MAX`, 255 bytes). No other name can
 /// collide with a file of the kernel's in a cgroup: those end in a word (`cgroup.procs`), ours in a number.
 pub const LONGEST_NAME: usize = 249;
+
+/// The most process types: no stack has more instances.
+pub const MOST_TYPES: usize = MOST_INSTANCES as usize;
 
 /// One line of the Procfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,21 +39,25 @@ pub struct Entry<'a> {
 /// With an error among the diagnostics the entries are those that are sound, for further checks only.
 /// An empty Procfile is not an error here.
 pub fn parse<'a>(label: &str, bytes: &'a [u8]) -> (Vec<Entry<'a>>, Vec<Diagnostic>) {
-    let mut reader = Reader { label, entries: Vec::new(), lines: HashMap::new(), diagnostics: Vec::new() };
+    let mut reader =
+        Reader { label, entries: Vec::new(), lines: HashMap::new(), findings: Findings::default() };
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         reader.error(1, "the file is UTF-16 (save it as UTF-8)");
-        return (reader.entries, reader.diagnostics);
+        return (reader.entries, reader.findings.into_vec());
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut start = 0;
     let mut number = 0;
     for end in memchr_iter(b'\n', bytes).chain([bytes.len()]) {
+        if reader.findings.is_full() || reader.entries.len() > MOST_TYPES {
+            break;
+        }
         number += 1;
         let line = &bytes[start..end];
         reader.line(number, line.strip_suffix(b"\r").unwrap_or(line));
         start = end + 1;
     }
-    (reader.entries, reader.diagnostics)
+    (reader.entries, reader.findings.into_vec())
 }
 
 /// Which Procfile, before it is opened.
@@ -71,7 +80,7 @@ struct Reader<'a, 'l> {
     entries: Vec<Entry<'a>>,
     /// Where each name was defined first.
     lines: HashMap<&'a str, usize>,
-    diagnostics: Vec<Diagnostic>,
+    findings: Findings,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -128,6 +137,15 @@ impl<'a> Reader<'a, '_> {
                 "the command of \"{name}\" holds a carriage return (lines end in a newline, or in both)"
             );
             self.warning(line, message);
+        }
+        if name == ALL {
+            let message = "process type \"all\" cannot be named, since all means every process type (write another name)";
+            self.error(line, message);
+            return;
+        }
+        if self.entries.len() == MOST_TYPES {
+            let message = format!("more than {MOST_TYPES} process types; from here on nothing is read");
+            self.error(line, message);
         }
         self.entries.push(Entry { name, text, line });
     }
@@ -186,11 +204,11 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn error(&mut self, line: usize, message: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::error(Place::line(self.label, line), message));
+        self.findings.add(Diagnostic::error(Place::line(self.label, line), message));
     }
 
     fn warning(&mut self, line: usize, message: impl Into<String>) {
-        self.diagnostics.push(Diagnostic::warning(Place::line(self.label, line), message));
+        self.findings.add(Diagnostic::warning(Place::line(self.label, line), message));
     }
 }
 
@@ -349,6 +367,32 @@ mod tests {
         assert!(format!("{longest}.{}", super::super::stack::MOST_INSTANCES).len() <= 255);
         let message = &says(format!("{longest}n: x").as_bytes())[0];
         assert!(message.ends_with("has more than 249 letters"), "{message}");
+    }
+
+    #[test]
+    fn all_is_the_name_of_everything_and_of_no_process_type() {
+        let text = b"a: x\nall: y\nall-in-one: z\nALL: z\n";
+        assert_eq!(entries(text), [("a", "x"), ("all-in-one", "z"), ("ALL", "z")]);
+        assert_eq!(
+            says(text),
+            ["E Procfile:2: process type \"all\" cannot be named, since all means every process type \
+              (write another name)"]
+        );
+    }
+
+    #[test]
+    fn a_procfile_has_a_largest_number_of_process_types_and_of_odd_lines() {
+        let types = |count: usize| (0..count).map(|at| format!("p{at}: x\n")).collect::<String>();
+        assert_eq!(entries(types(MOST_TYPES).as_bytes()).len(), MOST_TYPES);
+        assert_eq!(says(types(MOST_TYPES).as_bytes()), [""; 0]);
+        let more = types(2 * MOST_TYPES);
+        assert_eq!(
+            says(more.as_bytes()),
+            ["E Procfile:10001: more than 10000 process types; from here on nothing is read"]
+        );
+        let odd = says("x\n".repeat(100_000).as_bytes());
+        assert_eq!(odd.len(), 1001);
+        assert!(odd[1000].starts_with("E Procfile:1001: 1000 findings are enough; "), "{}", odd[1000]);
     }
 
     // 34

@@ -252,9 +252,12 @@ fn what_is_injected() {
         assert_eq!(variable(&stack, "web.2", name).as_deref(), Some(value), "{name}");
     }
     assert_eq!(
-        warnings(&sources, Severity::Note),
-        ["Procfile:3: LPM_PORT_FOO_BAR is the port of foo-bar; foo_bar has none"]
+        warnings(&sources, Severity::Warning),
+        ["Procfile:3: LPM_PORT_FOO_BAR is the port of foo-bar, and foo_bar has no such variable \
+          (rename one of them, or use --no-port)"]
     );
+    sources.options.no_port = true;
+    assert_eq!(warnings(&sources, Severity::Warning), [""; 0]);
 }
 
 #[test]
@@ -1117,12 +1120,11 @@ fn sources_can_be_kept_and_handed_on() {
 
 #[test]
 fn notes_are_located_and_fail_nothing() {
-    let sources = procfile("web: docker run nginx\nall: x\nworker: python x.py\n");
+    let sources = procfile("web: docker run nginx\nall-in-one: x\nworker: python x.py\n");
     assert_eq!(
         warnings(&sources, Severity::Note),
         [
             "Procfile:1: web: docker hands its work to another daemon, where no ceiling and no stop of lpm reaches it",
-            "Procfile:2: \"all\" means every process type in options and cannot name this one alone",
             "Procfile:3: worker: python holds its output back unless it writes to a terminal (set PYTHONUNBUFFERED=1)",
         ]
     );
@@ -1230,4 +1232,128 @@ fn a_process_type_can_have_a_route_of_its_own() {
         let refused = refused(&file(text));
         assert!(refused.len() == 1 && refused[0].starts_with(message), "{refused:?}");
     }
+}
+
+// Bounds.
+
+/// `.env` with this text, expanded.
+fn expanded(text: &str) -> Sources {
+    let mut sources = procfile("web: x");
+    sources.env_files = vec![Text::new(".env", text)];
+    sources.options.expand_env = true;
+    sources
+}
+
+#[test]
+fn a_value_has_a_largest_length_expanded_or_not() {
+    let most = environment::LARGEST_VARIABLE;
+    let long = "x".repeat(most - "A=\0".len());
+    for expand in [false, true] {
+        let with = |text: &str| {
+            let mut sources = expanded(text);
+            sources.options.expand_env = expand;
+            sources
+        };
+        assert_eq!(
+            variable(&stack(&with(&format!("A={long}"))), "web.1", "A").map(|v| v.len()),
+            Some(most - 3)
+        );
+        assert_eq!(
+            refused(&with(&format!("B=\nA={long}y\nC=1"))),
+            [".env:2: the value of A is larger than 128 KiB, which no program can be given"]
+        );
+    }
+    // One mistake is one error, also where others refer to it.
+    let mut text = "A0=xxxxxxxxxx\n".to_owned();
+    (1..9).for_each(|at| text += &format!("A{at}={}\n", format!("${{A{}}}", at - 1).repeat(10)));
+    assert_eq!(
+        refused(&expanded(&text)),
+        [".env:6: the value of A5 is larger than 128 KiB, which no program can be given"]
+    );
+}
+
+#[test]
+fn all_values_together_have_a_largest_length() {
+    let half = "x".repeat(64 << 10);
+    let lines = |count: usize| {
+        let values = (0..count).map(|at| format!("B{at}=$A\n")).collect::<String>();
+        format!("A={half}\n{values}")
+    };
+    let most = environment::LARGEST_ENVIRONMENT / half.len();
+    assert_eq!(
+        variable(&stack(&expanded(&lines(most - 1))), "web.1", "B94").map(|v| v.len()),
+        Some(half.len())
+    );
+    assert_eq!(
+        refused(&expanded(&lines(100_000))),
+        [".env:97: the values up to here are larger than 6 MiB together, which no program can be given"]
+    );
+    // The same variable again and again is as much work.
+    let again = format!("A={half}\n{}", "B=$A\n".repeat(1000));
+    assert_eq!(refused(&expanded(&again)).len(), 1);
+}
+
+#[test]
+fn references_to_nothing_are_noted_up_to_a_limit() {
+    let many = expanded(&format!("A={}", "$N".repeat(1 << 20)));
+    assert_eq!(warnings(&many, Severity::Note).len(), error::MOST_FINDINGS);
+}
+
+#[test]
+fn a_formation_costs_no_more_than_its_length() {
+    let types: String = (0..5000).map(|at| format!("p{at}: x\n")).collect();
+    let with = |formation: String| {
+        typed(&types, |options| {
+            options.no_port = true;
+            options.formation = given("-m", &formation);
+        })
+    };
+    let items: Vec<String> = (0..100_000).map(|at| format!("p{}=1", at % 5000)).collect();
+    assert_eq!(stack(&with(items.join(","))).instances.len(), 5000);
+    assert_eq!(refused(&with("x=1,".repeat(100_000))).len(), error::MOST_FINDINGS + 1);
+    assert_eq!(refused(&with(",".repeat(100_000))).len(), error::MOST_FINDINGS);
+    for (formation, message) in [
+        ("p1=4000000000", "\"p1=4000000000\" is too many (write p1=10000 or less)"),
+        ("all=18446744073709551616", "\"all=18446744073709551616\" is too many (write all=10000 or less)"),
+    ] {
+        assert_eq!(refused(&with(formation.to_owned())), [format!("-m: {message}")]);
+    }
+}
+
+/// What each instance has for itself is multiplied by their number.
+#[test]
+fn instances_hold_a_largest_amount_for_themselves() {
+    let with = |count: usize| {
+        let mut sources = typed("web: x", |options| options.formation = given("-m", &format!("web={count}")));
+        sources.options.no_port = true;
+        let file = format!("[defaults]\nenvironment.A = \"{}\"", "x".repeat(100_000));
+        sources.manifest = Some(Text::new("lpm.toml", file));
+        sources
+    };
+    assert_eq!(stack(&with(1340)).instances.len(), 1340);
+    let refused = refused(&with(10_000));
+    assert_eq!(refused.len(), 1);
+    let wanted =
+        "Procfile:1: commands and environments of its instances take more than 128 MiB together (write ";
+    assert!(refused[0].starts_with(wanted), "{refused:?}");
+}
+
+#[test]
+fn a_manifest_of_any_shape_is_refused_or_read() {
+    let refusals = |file: &str| load(&manifest("web: x", file)).err().map_or(0, |problems| problems.len());
+    for open in ["[", "{", "a=[", "a={a=", "a.", "[[", "\"\"\"", "a=[[[{"] {
+        let text = open.repeat((1 << 18) / open.len());
+        assert_eq!(refusals(&text), 1, "{open}");
+        assert_eq!(refusals(&format!("{text}a=1")), 1, "{open}");
+    }
+    let tables: String = (0..20_000).map(|at| format!("[process.x{at}]\n")).collect();
+    assert_eq!(refusals(&tables), error::MOST_FINDINGS);
+    let variables = |count: usize| {
+        let lines: String = (0..count).map(|at| format!("V{at} = \"x\"\n")).collect();
+        format!("[process.web.environment]\n{lines}")
+    };
+    assert_eq!((refusals(&variables(1000)), refusals(&variables(20_000))), (0, 1));
+    let long = |length: usize| format!("[defaults]\nenvironment.A = \"{}\"", "x".repeat(length));
+    let most = environment::LARGEST_VARIABLE - 3;
+    assert_eq!((refusals(&long(most)), refusals(&long(most + 1))), (0, 1));
 }

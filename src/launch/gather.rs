@@ -1,6 +1,6 @@
 //! Reads the files that a stack is made of, and nothing else: what they mean is for `config` to say.
 //!
-//! Every file is read to its end once, and no further than 64 MiB, so that `/dev/zero` as a Procfile is
+//! Every file is read to its end once, and no further than 16 MiB ([`LARGEST`]), so that `/dev/zero` as a Procfile is
 //! an error and not a full memory.
 //!
 //! A pipe may keep a reader waiting for ever. One that was named is read all the same, once, at the start (`-e
@@ -20,8 +20,14 @@ use crate::config::{Given, Machine, Options, Sources, Text, choose_procfile, dot
 use crate::error::{Error, words};
 use crate::linux::scope;
 
-/// The largest file that is read, bytes.
-const LARGEST: u64 = 64 << 20;
+/// The largest Procfile or env file that is read, bytes. More variables than fit into it no program can be given.
+const LARGEST: u64 = 16 << 20;
+
+/// The largest lpm.toml that is read, bytes: parsed, it takes many times as much.
+const LARGEST_MANIFEST: u64 = 1 << 20;
+
+/// The longest path that the kernel takes, bytes (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
 
 /// What lpm was started with, read once, in `main`.
 #[derive(Debug, Clone)]
@@ -94,7 +100,7 @@ pub fn locate(around: &Surroundings, stack: &StackArgs, origins: &Origins) -> Re
     let start = named_root.as_ref().unwrap_or(&around.directory);
     let early = match (&stack.procfile, stack.env.is_empty()) {
         // What is no file is refused where it is to be taken in; a stack can be found without it.
-        (None, true) => match read_default(&start.join(".env"), ".env") {
+        (None, true) => match read_default(&start.join(".env"), ".env", LARGEST) {
             Ok(text) => text,
             Err(Unreadable::Missing | Unreadable::NoFile(_)) => None,
             Err(Unreadable::Other(error)) => return Err(error),
@@ -131,7 +137,8 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
     let Located { chosen, path, early, named_by, root, procfile: procfile_path } =
         locate(around, stack, origins)?;
     let from_stdin = chosen == Path::new("-");
-    let mut named = File { path, label: chosen.display().to_string(), origin: named_by, once: from_stdin };
+    let mut named =
+        File { path, label: chosen.display().to_string(), origin: named_by, once: from_stdin, most: LARGEST };
     let procfile = if from_stdin {
         Text::new("standard input", standard_input(around)?)
     } else {
@@ -139,7 +146,13 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
     };
 
     let mut env = if stack.env.is_empty() {
-        vec![File { path: root.join(".env"), label: ".env".to_owned(), origin: None, once: false }]
+        vec![File {
+            path: root.join(".env"),
+            label: ".env".to_owned(),
+            origin: None,
+            once: false,
+            most: LARGEST,
+        }]
     } else {
         let names = stack.env.iter().flat_map(|list| list.split(',')).map(str::trim);
         let file = |name: &str| File {
@@ -147,6 +160,7 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
             label: name.to_owned(),
             origin: Some(origins.of("env")),
             once: false,
+            most: LARGEST,
         };
         names.filter(|name| !name.is_empty()).map(file).collect()
     };
@@ -155,7 +169,7 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
         _ => root.as_path(),
     };
     let (path, label) = (beside.join("lpm.toml"), "lpm.toml".to_owned());
-    let mut manifest = File { path, label, origin: None, once: false };
+    let mut manifest = File { path, label, origin: None, once: false, most: LARGEST_MANIFEST };
     let env_files = match early {
         Some(text) => vec![text],
         None => env.iter_mut().filter_map(|file| file.read().transpose()).collect::<Result<_, _>>()?,
@@ -193,13 +207,15 @@ struct File {
     origin: Option<String>,
     /// It was a pipe, and there is no more of it.
     once: bool,
+    /// The largest that is read, bytes.
+    most: u64,
 }
 
 impl File {
     /// For the start. `None` if it need not be there and is not.
     fn read(&mut self) -> Result<Option<Text>, Error> {
         match &self.origin {
-            None => read_default(&self.path, &self.label).map_err(|error| self.unreadable(error)),
+            None => read_default(&self.path, &self.label, self.most).map_err(|error| self.unreadable(error)),
             Some(_) => self.read_named().map(Some).map_err(|error| self.unreadable(error)),
         }
     }
@@ -207,14 +223,14 @@ impl File {
     /// For the start, of the Procfile, which has to be there.
     fn read_procfile(&mut self) -> Result<Text, Error> {
         let read = match &self.origin {
-            None => read_file(&self.path, &self.label).map(|bytes| self.text(bytes)),
+            None => read_file(&self.path, &self.label, self.most).map(|bytes| self.text(bytes)),
             Some(_) => self.read_named(),
         };
         read.map_err(|error| self.unreadable(error))
     }
 
     fn read_named(&mut self) -> Result<Text, Unreadable> {
-        let (bytes, lasting) = read_named(&self.path, &self.label)?;
+        let (bytes, lasting) = read_named(&self.path, &self.label, self.most)?;
         self.once = !lasting;
         Ok(self.text(bytes))
     }
@@ -222,14 +238,14 @@ impl File {
     /// Once more, while the stack runs. `None` if it need not be there and is not.
     fn read_again(&self) -> Result<Option<Text>, Error> {
         match &self.origin {
-            None => read_default(&self.path, &self.label).map_err(|error| self.gone(error)),
+            None => read_default(&self.path, &self.label, self.most).map_err(|error| self.gone(error)),
             Some(_) => self.read_there().map(Some),
         }
     }
 
     /// Once more, of what has to be there.
     fn read_there(&self) -> Result<Text, Error> {
-        let read = read_file(&self.path, &self.label);
+        let read = read_file(&self.path, &self.label, self.most);
         read.map(|bytes| self.text(bytes)).map_err(|error| self.gone(error))
     }
 
@@ -377,8 +393,8 @@ fn missing(label: &str, from: Option<&str>) -> Error {
 /// `PROCFILE` of a `.env`; what is wrong with the file is said later, when all of it is read.
 fn procfile_variable(text: &Text) -> Option<OsString> {
     let (variables, _) = dotenv::parse(&text.label, &text.bytes, false);
-    let value = variables.iter().rev().find(|variable| variable.key == "PROCFILE");
-    value.map(|variable| variable.value(|_| None))
+    let last = variables.iter().rev().find(|variable| variable.key == "PROCFILE");
+    last.and_then(|variable| variable.value(LONGEST_PATH, |_| None))
 }
 
 enum Unreadable {
@@ -389,7 +405,7 @@ enum Unreadable {
 }
 
 /// A file that was not named as something else: what is none is not waited for, and not read.
-fn read_file(path: &Path, label: &str) -> Result<Vec<u8>, Unreadable> {
+fn read_file(path: &Path, label: &str, most: u64) -> Result<Vec<u8>, Unreadable> {
     use rustix::fs::{Mode, OFlags};
     // A pipe that nobody writes to would let a plain open wait (fifo(7)).
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
@@ -399,20 +415,20 @@ fn read_file(path: &Path, label: &str) -> Result<Vec<u8>, Unreadable> {
     })?;
     let file = std::fs::File::from(file);
     match file.metadata().map(|data| kind(&data)) {
-        Ok(None) => read_all(file, label).map_err(Unreadable::Other),
+        Ok(None) => read_all(file, label, most).map_err(Unreadable::Other),
         Ok(Some(kind)) => Err(Unreadable::NoFile(kind)),
         Err(error) => Err(Unreadable::Other(unreadable(label, error))),
     }
 }
 
 /// One that was named, whatever it is; and whether it can be read once more.
-fn read_named(path: &Path, label: &str) -> Result<(Vec<u8>, bool), Unreadable> {
+fn read_named(path: &Path, label: &str, most: u64) -> Result<(Vec<u8>, bool), Unreadable> {
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unreadable::Missing,
         _ => Unreadable::Other(unreadable(label, error)),
     })?;
     let lasting = file.metadata().is_ok_and(|data| kind(&data).is_none());
-    Ok((read_all(file, label).map_err(Unreadable::Other)?, lasting))
+    Ok((read_all(file, label, most).map_err(Unreadable::Other)?, lasting))
 }
 
 /// What it is, if it is neither a file (a directory says so itself when it is read) nor `/dev/null`, with which
@@ -437,28 +453,28 @@ fn standard_input(around: &Surroundings) -> Result<Vec<u8>, Error> {
         Some(number) => {
             scope::stdin_handed_over(number).map_err(|error| Error::new(format!("standard input: {error}")))
         }
-        None => read_all(io::stdin().lock(), "standard input"),
+        None => read_all(io::stdin().lock(), "standard input", LARGEST),
     }
 }
 
 /// A file that need not be there. A directory of that name is not it.
-fn read_default(path: &Path, label: &str) -> Result<Option<Text>, Unreadable> {
+fn read_default(path: &Path, label: &str, most: u64) -> Result<Option<Text>, Unreadable> {
     if path.is_dir() {
         return Ok(None);
     }
-    match read_file(path, label) {
+    match read_file(path, label, most) {
         Ok(bytes) => Ok(Some(Text::new(label, bytes))),
         Err(Unreadable::Missing) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn read_all(reader: impl Read, label: &str) -> Result<Vec<u8>, Error> {
+fn read_all(reader: impl Read, label: &str, most: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    reader.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(label, error))?;
-    match bytes.len() as u64 > LARGEST {
+    reader.take(most + 1).read_to_end(&mut bytes).map_err(|error| unreadable(label, error))?;
+    match bytes.len() as u64 > most {
         true => {
-            Err(Error::new(format!("{label}: is larger than {} MiB (is it the right file?)", LARGEST >> 20)))
+            Err(Error::new(format!("{label}: is larger than {} MiB (is it the right file?)", most >> 20)))
         }
         false => Ok(bytes),
     }

@@ -205,3 +205,48 @@ fn a_time_zone_without_end_is_not_read() {
         run.signal(Signal::TERM).ends().by(Signal::TERM);
     }
 }
+
+#[test]
+fn an_env_file_that_grows_by_expansion_is_refused_where_it_does() {
+    let mut env = "A0=xxxxxxxxxx\n".to_owned();
+    for at in 1..9 {
+        env += &format!("A{at}={}\n", format!("${{A{}}}", at - 1).repeat(10));
+    }
+    let stack =
+        Stack::with("expansion", &format!("web: {STAYS}\n")).file("lpm.toml", "[stack]\nexpand-env = true\n");
+    let mut run = starts(&stack, "");
+    run.wait_for("| up\n");
+    std::fs::write(stack.path().join(".env"), &env).expect("a file");
+    let refused = "lpm: .env:6: the value of A5 is larger than 128 KiB, which no program can be given\n";
+    let check = stack.shell(&format!("ulimit -v {ROOM}; exec $LPM check")).pipes().ends_leaving_something();
+    assert_eq!(check.with_code(1).err.replace("lpm check: ", "lpm: "), refused);
+    // A restart keeps the environment as it was, and says so.
+    for (arguments, code) in [(&["restart", "web"][..], 0), (&["reload"], 1)] {
+        let ended = stack.tells(arguments).with_code(code);
+        assert!(ended.err.contains(".env:6: the value of A5 is larger than 128 KiB"), "{}", ended.err);
+    }
+    drop(run.signal(Signal::TERM).ends_leaving_something());
+    stack.wait_until_empty();
+}
+
+#[test]
+fn a_procfile_without_end_is_not_read_to_its_end() {
+    let stack = Stack::with("endless", &format!("web: {STAYS}\n"));
+    for (what, arguments) in [
+        ("/dev/zero: is larger than 16 MiB", "-f /dev/zero"),
+        ("/dev/zero: is larger than 16 MiB", "-e /dev/zero"),
+        ("standard input: is larger than 16 MiB", "-f - < /dev/zero"),
+    ] {
+        let script = format!("ulimit -v {ROOM}; exec $LPM check {arguments}");
+        let ended = stack.shell(&script).pipes().ends_leaving_something().with_code(1);
+        assert!(ended.err.contains(what), "{}", ended.err);
+    }
+    // Eight million odd lines are one mistake.
+    let odd = stack.file("odd", "x\n".repeat(1 << 21)).file("Procfile", "web: x\n");
+    for arguments in ["-f odd", "-e odd"] {
+        let script = format!("ulimit -v {ROOM}; exec $LPM check {arguments}");
+        let ended = odd.shell(&script).pipes().ends_leaving_something().with_code(1);
+        assert!(ended.err.contains("odd:1001: "), "{}", ended.err.lines().last().unwrap_or(""));
+        assert!(ended.err.lines().count() < 1100);
+    }
+}
