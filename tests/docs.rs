@@ -260,6 +260,30 @@ fn every_page_can_be_reached_from_the_readme() {
 }
 
 #[test]
+fn every_limit_of_input_names_its_constant_and_its_test() {
+    let all: String =
+        [files("src", "rs"), files("tests", "rs")].iter().flatten().map(|path| read(path)).collect();
+    let page = read("docs/limits-of-input.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| input") && !line.starts_with("| ---"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 20, "{}", rows.len());
+    let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    for row in rows {
+        assert_eq!(row.len(), 5, "{row:?}");
+        let names = words(row[2]).into_iter().filter(|name| !name.contains(['/', ':']));
+        for constant in names.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')) {
+            assert!(all.contains(&format!("const {constant}: ")), "{constant} is not there");
+        }
+        for test in words(row[4]).iter().filter(|name| !name.contains('/')) {
+            assert!(all.contains(&format!("fn {test}(")), "{test} is not there");
+        }
+    }
+}
+
+#[test]
 fn every_command_that_is_shown_can_be_typed() {
     let mut seen = 0;
     for page in pages() {

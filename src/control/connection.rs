@@ -36,6 +36,8 @@ impl Connection {
     /// Varlink.
     pub(super) async fn call(&mut self) -> Option<Call> {
         loop {
+            // As for frames.
+            tokio::task::coop::consume_budget().await;
             match self.inbox.take() {
                 Ok(Some(message)) => return serde_json::from_slice(&message).ok(),
                 Ok(None) if self.ended => return None,
@@ -48,7 +50,9 @@ impl Connection {
     /// The next frame, once the connection was upgraded; `None`: the client left, or what it sends is no frame.
     pub(super) async fn frame(&mut self) -> Option<Frame> {
         loop {
-            match Frame::take(self.inbox.bytes()) {
+            // Thousands may be there already, and other clients have their turn between them.
+            tokio::task::coop::consume_budget().await;
+            match self.inbox.take_frame() {
                 Ok(Some(frame)) => return Some(frame),
                 Ok(None) if self.ended => return None,
                 Ok(None) => self.read().await.ok()?,

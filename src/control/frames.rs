@@ -58,28 +58,35 @@ impl Frame {
     /// # Errors
     /// It is no frame, and nothing that follows can be told apart.
     pub fn take(bytes: &mut Vec<u8>) -> Result<Option<Frame>, NoFrame> {
+        let Some((frame, length)) = Frame::first(bytes)? else { return Ok(None) };
+        bytes.drain(..length);
+        Ok(Some(frame))
+    }
+
+    /// The first frame of `bytes`, if it is whole, and its length.
+    ///
+    /// # Errors
+    /// As [`Frame::take`].
+    pub fn first(bytes: &[u8]) -> Result<Option<(Frame, usize)>, NoFrame> {
         let Some((&kind, length)) = bytes.split_first() else { return Ok(None) };
         let Some(length) = length.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
         if length > LONGEST || !b"bspte".contains(&kind) {
             return Err(NoFrame);
         }
-        if bytes.len() < HEAD + length {
-            return Ok(None);
-        }
-        let behind = bytes.split_off(HEAD + length);
-        let rest = std::mem::replace(bytes, behind).split_off(HEAD);
-        let text = |rest: Vec<u8>| String::from_utf8_lossy(&rest).into_owned();
-        Ok(Some(match kind {
-            b'b' => Frame::Bytes(rest),
+        let Some(rest) = bytes.get(HEAD..HEAD + length) else { return Ok(None) };
+        let text = || String::from_utf8_lossy(rest).into_owned();
+        let frame = match kind {
+            b'b' => Frame::Bytes(rest.to_vec()),
             b's' => {
-                let [a, b, c, d] = *rest.as_slice() else { return Err(NoFrame) };
+                let [a, b, c, d] = *rest else { return Err(NoFrame) };
                 Frame::Size(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
             }
-            b'p' => Frame::Screen(rest),
-            b't' => Frame::Told(text(rest)),
-            _ => Frame::Ended(text(rest)),
-        }))
+            b'p' => Frame::Screen(rest.to_vec()),
+            b't' => Frame::Told(text()),
+            _ => Frame::Ended(text()),
+        };
+        Ok(Some((frame, HEAD + length)))
     }
 }
 
@@ -139,6 +146,9 @@ mod tests {
     #[test]
     fn a_frame_without_end_is_refused() {
         assert_eq!(Frame::take(&mut vec![b'b', 0xff, 0, 0, 0]), Err(NoFrame));
+        assert_eq!(Frame::take(&mut vec![b'b', 0, 1, 0, 1]), Err(NoFrame), "one more than the longest");
+        assert_eq!(Frame::take(&mut vec![b'b', 0, 1, 0, 0]), Ok(None));
+        assert_eq!(Frame::take(&mut vec![b's', 0, 0, 0, 3, 0, 0, 0]), Err(NoFrame));
         assert_eq!(Frame::take(&mut vec![b'{', 0, 0, 0, 0]), Err(NoFrame));
     }
 }

@@ -9,6 +9,8 @@ use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::frames::{Frame, NoFrame};
+
 /// The longest call that is read, bytes. Names of ten thousand instances fit.
 pub const LONGEST: usize = 256 * 1024;
 
@@ -128,6 +130,9 @@ pub fn put_reply(out: &mut Vec<u8>, parameters: &impl Serialize, continues: bool
 #[derive(Debug, Default)]
 pub struct Inbox {
     bytes: Vec<u8>,
+    /// What is before it was taken out. It is removed before the next read and not for each message: thousands may
+    /// come at once, and each would move all that is behind it.
+    start: usize,
     /// Without a NUL up to here.
     searched: usize,
 }
@@ -139,12 +144,15 @@ pub struct TooLong;
 impl Inbox {
     /// Where bytes go that came.
     pub fn bytes(&mut self) -> &mut Vec<u8> {
+        self.bytes.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
         &mut self.bytes
     }
 
     /// Whether there is room for more before a message has to be taken out.
     pub fn has_room(&self) -> bool {
-        self.bytes.len() <= LONGEST
+        self.bytes.len() - self.start <= LONGEST
     }
 
     /// The next whole message, without its NUL.
@@ -155,28 +163,38 @@ impl Inbox {
         match memchr::memchr(0, &self.bytes[self.searched..]) {
             Some(at) => {
                 let end = self.searched + at;
-                let rest = self.bytes.split_off(end + 1);
-                let mut message = std::mem::replace(&mut self.bytes, rest);
-                message.pop();
-                self.searched = 0;
-                if message.len() > LONGEST { Err(TooLong) } else { Ok(Some(message)) }
+                let message = self.start..end;
+                (self.start, self.searched) = (end + 1, end + 1);
+                if message.len() > LONGEST { Err(TooLong) } else { Ok(Some(self.bytes[message].to_vec())) }
             }
             None if !self.has_room() => Err(TooLong),
             None => {
                 self.searched = self.bytes.len();
-                if self.bytes.is_empty() {
-                    // An idle connection keeps nothing.
-                    self.bytes = Vec::new();
-                }
+                self.forget_if_empty();
                 Ok(None)
             }
         }
     }
 
-    /// What came behind the last message, for whoever the connection is handed to.
-    pub fn rest(&mut self) -> Vec<u8> {
-        self.searched = 0;
-        std::mem::take(&mut self.bytes)
+    /// The next whole frame, once the connection carries frames.
+    ///
+    /// # Errors
+    /// It is no frame, and nothing that follows can be told apart.
+    pub fn take_frame(&mut self) -> Result<Option<Frame>, NoFrame> {
+        let Some((frame, length)) = Frame::first(&self.bytes[self.start..])? else {
+            self.forget_if_empty();
+            return Ok(None);
+        };
+        self.start += length;
+        self.searched = self.start;
+        Ok(Some(frame))
+    }
+
+    /// An idle connection keeps nothing.
+    fn forget_if_empty(&mut self) {
+        if self.bytes.len() == self.start {
+            *self = Inbox::default();
+        }
     }
 }
 
@@ -200,7 +218,7 @@ mod tests {
         assert_eq!(all(&mut inbox), Ok(vec![]));
         inbox.bytes().extend_from_slice(b":1}\0{}\0{");
         assert_eq!(all(&mut inbox), Ok(vec![b"{\"a\":1}".to_vec(), b"{}".to_vec()]));
-        assert_eq!(inbox.rest(), b"{");
+        assert_eq!(inbox.bytes(), b"{");
     }
 
     #[test]
@@ -216,6 +234,45 @@ mod tests {
             }
         }
         panic!("it was taken in");
+    }
+
+    /// As many as one connection may have sent before they are read. Where each moved all that is behind it, these
+    /// copied 30 GiB.
+    #[test]
+    fn many_messages_or_frames_at_once_are_each_moved_once() {
+        let mut inbox = Inbox::default();
+        for _ in 0..2 {
+            inbox.bytes().extend_from_slice(&[0; LONGEST]);
+            let mut count = 0;
+            while let Ok(Some(message)) = inbox.take() {
+                assert!(message.is_empty());
+                count += 1;
+            }
+            assert_eq!(count, LONGEST);
+        }
+        let frame = [b's', 0, 0, 0, 4, 0, 1, 0, 1];
+        inbox.bytes().extend(frame.iter().cycle().take(LONGEST));
+        let mut count = 0;
+        while let Ok(Some(frame)) = inbox.take_frame() {
+            assert_eq!(frame, Frame::Size(1, 1));
+            count += 1;
+        }
+        assert_eq!(count, LONGEST / frame.len());
+        assert_eq!(inbox.bytes().len(), LONGEST % frame.len());
+    }
+
+    #[test]
+    fn a_message_has_a_largest_length() {
+        let mut inbox = Inbox::default();
+        inbox.bytes().extend(vec![b'x'; LONGEST]);
+        assert!(inbox.has_room());
+        assert_eq!(inbox.take(), Ok(None));
+        inbox.bytes().push(0);
+        assert_eq!(inbox.take().map(|message| message.map(|text| text.len())), Ok(Some(LONGEST)));
+        inbox.bytes().extend(vec![b'x'; LONGEST + 1]);
+        assert!(!inbox.has_room());
+        inbox.bytes().push(0);
+        assert_eq!(inbox.take(), Err(TooLong));
     }
 
     #[test]
@@ -258,7 +315,7 @@ mod tests {
             let mut expected: Vec<Vec<u8>> = text.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
             let rest = expected.pop().unwrap_or_default();
             prop_assert_eq!(messages, expected);
-            prop_assert_eq!(inbox.rest(), rest);
+            prop_assert_eq!(inbox.bytes(), &rest);
         }
     }
 }
