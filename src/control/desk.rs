@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -34,6 +34,8 @@ pub(super) struct Counter {
     pub(super) desk: Desk,
     /// For what may wait.
     pub(super) readers: Readers,
+    /// For lines that clients have not read yet.
+    pub(super) copies: Copies,
     next: AtomicU64,
     finishing: watch::Receiver<bool>,
     following: mpsc::WeakSender<()>,
@@ -74,7 +76,14 @@ impl Counter {
         finishing: watch::Receiver<bool>,
         following: mpsc::WeakSender<()>,
     ) -> Counter {
-        Counter { desk, readers: Readers::new(), next: AtomicU64::new(FIRST_CLIENT), finishing, following }
+        Counter {
+            desk,
+            readers: Readers::new(),
+            copies: Copies::default(),
+            next: AtomicU64::new(FIRST_CLIENT),
+            finishing,
+            following,
+        }
     }
 
     /// Asks the loop, and waits for its answer as long as the client does.
@@ -106,5 +115,61 @@ impl Counter {
         let mut finishing = self.finishing.clone();
         // An error: the loop itself is gone.
         let _ = finishing.wait_for(|finishing| *finishing).await;
+    }
+}
+
+/// The most that the clients of `Logs` have copied of the history and not read yet, all of them together, in bytes. Each
+/// may stand still for as long as it likes (`lpm logs | less`), and holds its copy.
+pub(super) const MOST_COPIED: usize = 256 << 20;
+
+/// How much is copied and not read.
+#[derive(Debug, Default)]
+pub(super) struct Copies(AtomicUsize);
+
+/// The part of one client, given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Copied<'a> {
+    of: &'a Copies,
+    bytes: usize,
+}
+
+impl Copies {
+    /// Counts one more copy. A first one may have any size, since the history has a bound.
+    ///
+    /// # Errors
+    /// How many bytes the others hold, if this would be too much beside them.
+    pub(super) fn count(&self, bytes: usize) -> Result<Copied<'_>, usize> {
+        // The server has one thread.
+        let others = self.0.load(Ordering::Relaxed);
+        if others > 0 && bytes > 0 && others + bytes > MOST_COPIED {
+            return Err(others);
+        }
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Copied { of: self, bytes })
+    }
+}
+
+impl Drop for Copied<'_> {
+    fn drop(&mut self) {
+        self.of.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_have_a_largest_sum_and_a_first_one_is_never_refused() {
+        let copies = Copies::default();
+        drop(copies.count(MOST_COPIED * 2).expect("it is alone"));
+        let first = copies.count(MOST_COPIED - 10).expect("there is room");
+        let second = copies.count(10).expect("there is room");
+        assert_eq!(copies.count(1).map(drop), Err(MOST_COPIED));
+        assert!(copies.count(0).is_ok(), "who takes nothing is not in the way");
+        drop(first);
+        assert_eq!(copies.count(MOST_COPIED).map(drop), Err(10));
+        drop(second);
+        assert_eq!(copies.0.load(Ordering::Relaxed), 0);
     }
 }

@@ -269,6 +269,14 @@ async fn logs(
     let since = history.complete_since(&wanted);
     kept.retain(|line| sieve.passes(line, None));
     kept.drain(..last.map_or(0, |last| kept.len().saturating_sub(last)));
+    let bytes = kept.iter().map(|line| size_of::<history::Line>() + line.text.len()).sum();
+    let copied = desk.copies.count(bytes).map_err(|others| {
+        let reason = format!(
+            "other clients have not read {} MiB of lines that they asked for (ask for fewer lines, or again later)",
+            others >> 20
+        );
+        Refusal::Unavailable { reason }
+    })?;
     let count = Some(kept.len() as u64);
     put_reply(out, &LogsReply { kept: count, since, ..LogsReply::default() }, true);
     for line in kept {
@@ -279,6 +287,7 @@ async fn logs(
             out.clear();
         }
     }
+    drop(copied);
     if following.is_some() {
         connection.send(out).await?;
         out.clear();
