@@ -386,6 +386,9 @@ pub(super) fn of_options(
     source
 }
 
+/// The most settings that a running stack keeps of those it was told. Each is held against all others at every reload.
+const MOST_TOLD: usize = 5000;
+
 /// What the stack was told while it runs. The last word counts: what is said of `all` or of `web` replaces
 /// what was said of `web.2` before, which stays a word about `web.2`, as it does in the file that is saved.
 ///
@@ -399,6 +402,11 @@ pub(super) fn of_told(
 ) -> Source {
     let place = || Place::whole("set");
     let mut source = Source::new();
+    if told.len() > MOST_TOLD {
+        let message = format!("more than {MOST_TOLD} settings since the start (write them into lpm.toml)");
+        problems.push(Diagnostic::error(place(), message));
+        return source;
+    }
     let mut said: Vec<(Target, Key, &str)> = Vec::new();
     let before = problems.len();
     for Assignment { name, key, value } in told.iter().rev() {

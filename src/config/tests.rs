@@ -1357,3 +1357,28 @@ fn a_manifest_of_any_shape_is_refused_or_read() {
     let most = environment::LARGEST_VARIABLE - 3;
     assert_eq!((refusals(&long(most)), refusals(&long(most + 1))), (0, 1));
 }
+
+#[test]
+fn a_running_stack_is_told_a_largest_number_of_settings() {
+    let with = |count: usize| {
+        let mut sources = procfile("web: x");
+        sources.options.tell((1..=count).map(|number| Assignment {
+            name: format!("web.{}", number % 2500 + 1),
+            key: if number > 2500 && number <= 5000 { "quiet" } else { "pretty" }.to_owned(),
+            value: "yes".to_owned(),
+        }));
+        if count > 5000 {
+            sources.options.tell([Assignment {
+                name: "all".into(),
+                key: "quiet".into(),
+                value: "yes".into(),
+            }]);
+        }
+        sources
+    };
+    assert!(load(&with(5000)).is_ok());
+    assert_eq!(
+        refused(&with(5001)),
+        ["set: more than 5000 settings since the start (write them into lpm.toml)"]
+    );
+}
