@@ -7,8 +7,8 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
+use crate::linux::signals::{self, Caught};
 use crate::supervisor::{InstanceId, Life};
 
 /// A cgroup file notifies again only after it was read.
@@ -142,11 +142,15 @@ impl Key {
 
 /// The signals lpm acts on. SIGCHLD only wakes the reaper.
 pub(super) struct Signals {
-    streams: Vec<(i32, SignalStream)>,
+    caught: AsyncFd<Caught>,
 }
 
 impl Signals {
     /// `window`: also when the terminal's size changes.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; the descriptor of caught signals is never closed"
+    )]
     pub(super) fn new(ignore_hangup: bool, window: bool) -> std::io::Result<Signals> {
         let mut numbers = vec![
             libc::SIGINT,
@@ -168,20 +172,19 @@ impl Signals {
         if window {
             numbers.push(libc::SIGWINCH);
         }
-        let stream = |number| signal(SignalKind::from_raw(number)).map(|stream| (number, stream));
-        Ok(Signals { streams: numbers.into_iter().map(stream).collect::<Result<_, _>>()? })
+        Ok(Signals { caught: AsyncFd::with_interest(signals::catch(&numbers)?, Interest::READABLE)? })
     }
 
     /// The next signal that arrived.
     pub(super) async fn next(&mut self) -> i32 {
-        std::future::poll_fn(|context| {
-            for (number, stream) in &mut self.streams {
-                if let std::task::Poll::Ready(Some(())) = stream.poll_recv(context) {
-                    return std::task::Poll::Ready(*number);
-                }
+        loop {
+            if let Some(signal) = self.caught.get_ref().next() {
+                return signal;
             }
-            std::task::Poll::Pending
-        })
-        .await
+            let Ok(mut ready) = self.caught.readable().await else { std::future::pending().await };
+            // What comes after this makes it readable again.
+            self.caught.get_ref().rest();
+            ready.clear_ready();
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! Dispositions, masks, and how lpm ends or stops itself by a signal.
 //!
-//! Catching signals is the driver's affair; this file never installs a handler. Dispositions belong to
-//! the whole process, masks to one thread.
+//! The one handler that is installed here only notes the signal's number and wakes a descriptor ([`Caught`]); what
+//! happens then is the driver's affair. Dispositions belong to the whole process, masks to one thread.
 #![expect(unsafe_code, reason = "rustix has no sigaction, sigprocmask or raise; signal(7)")]
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 
 /// The highest signal number of Linux (signal(7)).
@@ -68,8 +71,9 @@ fn install(signal: i32, handler: libc::sighandler_t) -> Result<(), Errno> {
     // SAFETY: all zeroes is a valid sigaction: no flags, empty mask, default action.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = handler;
-    // SAFETY: `action` is a valid sigaction whose handler is SIG_DFL or SIG_IGN, so no code of ours
-    // ever runs in signal context; sigaction(2).
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: `action` is a valid sigaction whose handler is SIG_DFL, SIG_IGN or `note`, which does what
+    // signal-safety(7) allows and no more; sigaction(2).
     check(unsafe { libc::sigaction(signal, &action, ptr::null_mut()) })
 }
 
@@ -147,6 +151,81 @@ impl Watched {
 impl AsFd for Watched {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// These signals, noted by a handler in whichever thread the kernel chooses; the descriptor is readable when one came.
+/// There can be one at a time in a process. They stay caught when it is dropped.
+#[derive(Debug)]
+pub struct Caught {
+    wake: &'static OwnedFd,
+    signals: Vec<i32>,
+}
+
+/// The signals that came and were not taken yet, a bit each.
+static CAME: AtomicU64 = AtomicU64::new(0);
+
+/// The eventfd that [`note`] writes to. It is never closed: a handler may be at work in any thread.
+static WAKE: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Catch these signals. [`Caught::next`] returns them in this order, if several came.
+///
+/// # Errors
+/// `EMFILE` and its like, before anything is caught; `EINVAL` for what is no signal.
+pub fn catch(signals: &[i32]) -> Result<Caught, Errno> {
+    if WAKE.get().is_none() {
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Where another thread was first, its own is as good.
+        let _ = WAKE.set(wake);
+    }
+    let caught = Caught { wake: WAKE.get().expect("it was set"), signals: signals.to_vec() };
+    let handler: extern "C" fn(libc::c_int) = note;
+    for &signal in signals {
+        install(signal, handler as libc::sighandler_t)?;
+    }
+    Ok(caught)
+}
+
+/// The handler. Everything it calls is async-signal-safe (signal-safety(7)), and errno is as before.
+extern "C" fn note(signal: libc::c_int) {
+    CAME.fetch_or(1 << (signal - 1), Ordering::SeqCst);
+    // An atomic load.
+    let Some(wake) = WAKE.get() else { return };
+    // SAFETY: errno is a place of this thread's own. write(2) takes eight bytes from a value that lives here, on a
+    // descriptor that is never closed, and does not wait.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        libc::write(wake.as_raw_fd(), (&1u64 as *const u64).cast(), 8);
+        *errno = before;
+    }
+}
+
+impl Caught {
+    /// The next signal that came; those that came several times are told once, as the kernel does it.
+    pub fn next(&self) -> Option<i32> {
+        let came = CAME.load(Ordering::SeqCst);
+        let signal = self.signals.iter().copied().find(|signal| came >> (signal - 1) & 1 == 1)?;
+        CAME.fetch_and(!(1 << (signal - 1)), Ordering::SeqCst);
+        Some(signal)
+    }
+
+    /// Not readable any more, until another one comes. What came before is still told by [`Caught::next`], which is
+    /// asked after this.
+    pub fn rest(&self) {
+        let _ = rustix::io::read(self.wake, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Caught {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+impl AsRawFd for Caught {
+    fn as_raw_fd(&self) -> RawFd {
+        self.wake.as_raw_fd()
     }
 }
 
@@ -262,6 +341,27 @@ mod tests {
         assert_eq!(rustix::event::poll(&mut fds, None), Ok(1));
         assert_eq!(watched.next(), Some(libc::SIGTERM));
         assert_eq!(watched.next(), None);
+    }
+
+    #[test]
+    fn a_caught_signal_is_told_once_and_in_order() {
+        let caught = catch(&[libc::SIGURG, libc::SIGIO]).unwrap();
+        assert_eq!(disposition(libc::SIGIO), Ok(Disposition::Caught));
+        let readable = || {
+            let mut fds = [rustix::event::PollFd::new(&caught, rustix::event::PollFlags::IN)];
+            let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            rustix::event::poll(&mut fds, Some(&none)) == Ok(1)
+        };
+        assert!(!readable() && caught.next().is_none());
+        for signal in [libc::SIGIO, libc::SIGURG, libc::SIGIO] {
+            // SAFETY: raise(3) in this very thread, which has a handler for it.
+            unsafe { libc::raise(signal) };
+        }
+        assert!(readable());
+        caught.rest();
+        assert!(!readable());
+        assert_eq!([(); 3].map(|()| caught.next()), [Some(libc::SIGURG), Some(libc::SIGIO), None]);
+        [libc::SIGURG, libc::SIGIO].into_iter().for_each(|signal| reset(signal).unwrap());
     }
 
     #[test]
