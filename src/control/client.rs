@@ -4,12 +4,15 @@
 //! threads: that is looked for before a call and while its first reply is waited for.
 
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -71,12 +74,22 @@ struct Call<'a, P> {
 }
 
 impl Client {
-    /// Connects to the socket at `path`.
+    /// Connects to the socket at `path`, on which the same user must listen, or root. Nothing is sent to another one:
+    /// what is typed into an attached instance may be a password.
     ///
     /// # Errors
-    /// What the kernel says; `ENOENT` and `ECONNREFUSED` mean that nobody is there.
+    /// What the kernel says; `ENOENT` and `ECONNREFUSED` mean that nothing listens there, [`io::ErrorKind::Other`] that
+    /// another user does, and which.
     pub fn connect(path: &Path) -> io::Result<Client> {
-        Ok(Client { stream: UnixStream::connect(path)?, bytes: Vec::new(), owner: None, patience: None })
+        let stream = UnixStream::connect(path)?;
+        // Of who called listen(2), at that time (unix(7), SO_PEERCRED).
+        let server = socket_peercred(&stream)?.uid.as_raw();
+        let own = rustix::process::geteuid().as_raw();
+        if !may_serve(own, server, || places_owner(path)) {
+            let text = format!("user {server} listens there, and not you or root; nothing was sent");
+            return Err(io::Error::other(text));
+        }
+        Ok(Client { stream, bytes: Vec::new(), owner: None, patience: None })
     }
 
     /// Tells whose socket it is: the process of lpm.
@@ -231,9 +244,47 @@ impl Client {
     }
 }
 
+/// Whether user `own` may ask what user `server` serves. Root may ask every user's stack, where the name of the socket
+/// says whose it is: in a directory in which that user alone makes files.
+fn may_serve(own: u32, server: u32, place: impl FnOnce() -> Option<u32>) -> bool {
+    server == own || server == 0 || own == 0 && place() == Some(server)
+}
+
+/// The user in whose directory the socket at `path` is, if nobody else may write there.
+fn places_owner(path: &Path) -> Option<u32> {
+    let above = match path.parent()? {
+        above if above.as_os_str().as_bytes().is_empty() => Path::new("."),
+        above => above,
+    };
+    let data = std::fs::metadata(above).ok()?;
+    (data.mode() & 0o022 == 0).then(|| data.uid())
+}
+
 /// Whether a process was stopped by a signal (proc_pid_stat(5), `state`). What a debugger does with it is no answer:
 /// a process that is traced stands still at every step.
 fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_us_or_root_or_the_one_in_whose_directory_it_is() {
+        let nowhere = || None;
+        assert!(may_serve(1000, 1000, nowhere) && may_serve(1000, 0, nowhere) && may_serve(0, 0, nowhere));
+        assert!(!may_serve(1000, 1001, nowhere) && !may_serve(1000, 1001, || Some(1001)));
+        assert!(!may_serve(0, 1001, nowhere) && !may_serve(0, 1001, || Some(1002)));
+        assert!(may_serve(0, 1001, || Some(1001)));
+    }
+
+    #[test]
+    fn a_directory_of_all_is_the_place_of_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(places_owner(Path::new("/tmp/x")), None);
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(places_owner(&folder.path().join("x")), Some(own));
+    }
 }

@@ -1,14 +1,19 @@
 //! The socket itself: where it is, that it is ours alone, and which end of it is dead.
+//!
+//! It may be in a directory of another user, who can put something else in its place at any time. So it has its mode
+//! from its birth on, its name is never used to change anything once it was bound, and what is removed is looked at
+//! and removed through the directory that was opened before.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fchmod, statat, unlinkat};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
 use crate::error::words;
 
@@ -18,13 +23,24 @@ pub const VARIABLE: &str = "LPM_SOCKET";
 /// The longest path of a socket (unix(7), `sun_path` less its NUL).
 const LONGEST_PATH: usize = 107;
 
+/// How many clients may wait to be accepted, as the standard library has it.
+const BACKLOG: i32 = 128;
+
 /// A socket that is listened on; its file goes when this is dropped.
 #[derive(Debug)]
 pub struct Listening {
     path: PathBuf,
+    place: Place,
     /// The file is ours as long as it is this one.
     inode: (u64, u64),
-    listener: UnixListener,
+    listener: OwnedFd,
+}
+
+/// A name in a directory that stays the same one, whatever becomes of the path to it.
+#[derive(Debug)]
+struct Place {
+    directory: OwnedFd,
+    name: OsString,
 }
 
 impl Listening {
@@ -40,28 +56,26 @@ impl Listening {
                  (name a shorter one: --socket PATH)"
             ));
         }
-        let refused =
-            |error: io::Error| format!("{shown}: the control socket cannot be made: {}", words(error));
-        let listener = match UnixListener::bind(path) {
-            Err(error) if error.raw_os_error() == Some(Errno::ADDRINUSE.raw_os_error()) => {
-                remove_if_dead(path)?;
-                UnixListener::bind(path).map_err(refused)?
+        let refused = |errno: Errno| format!("{shown}: the control socket cannot be made: {}", words(errno));
+        let place = Place::of(path).map_err(refused)?;
+        let listener = match bound(path) {
+            Err(Errno::ADDRINUSE) => {
+                remove_if_dead(path, &place)?;
+                bound(path).map_err(refused)?
             }
-            bound => bound.map_err(refused)?,
+            listener => listener.map_err(refused)?,
         };
-        let made = (|| {
-            // Whoever connected before this is asked who he is all the same.
-            rustix::fs::chmodat(CWD, path, Mode::RUSR | Mode::WUSR, rustix::fs::AtFlags::empty())?;
-            listener.set_nonblocking(true)?;
-            let data = std::fs::symlink_metadata(path)?;
-            Ok((data.dev(), data.ino()))
-        })();
-        match made {
-            Ok(inode) => Ok(Listening { path: path.to_owned(), inode, listener }),
-            Err(error) => {
-                let _ = std::fs::remove_file(path);
-                Err(refused(error))
+        listen(&listener, BACKLOG).map_err(refused)?;
+        // Not the path: it may lead somewhere else by now.
+        match place.look() {
+            Ok(found) if is_own_socket(&found) => {
+                let inode = (found.st_dev, found.st_ino);
+                Ok(Listening { path: path.to_owned(), place, inode, listener })
             }
+            Ok(_) | Err(Errno::NOENT) => Err(format!(
+                "{shown}: another file was put in its place (name one in a directory of your own: --socket PATH)"
+            )),
+            Err(errno) => Err(refused(errno)),
         }
     }
 
@@ -70,7 +84,7 @@ impl Listening {
     /// # Errors
     /// `EMFILE`.
     pub fn listener(&self) -> io::Result<OwnedFd> {
-        Ok(self.listener.try_clone()?.into())
+        self.listener.try_clone()
     }
 
     /// Where it is.
@@ -81,22 +95,62 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let there = std::fs::symlink_metadata(&self.path);
-        if there.is_ok_and(|data| (data.dev(), data.ino()) == self.inode) {
-            let _ = std::fs::remove_file(&self.path);
+        if self.place.look().is_ok_and(|found| (found.st_dev, found.st_ino) == self.inode) {
+            let _ = self.place.remove();
         }
     }
 }
 
-/// Something is at `path`. A socket that nobody listens on any more is removed.
-fn remove_if_dead(path: &Path) -> Result<(), String> {
+impl Place {
+    fn of(path: &Path) -> Result<Place, Errno> {
+        let name = path.file_name().ok_or(Errno::ISDIR)?.to_owned();
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Place { directory: rustix::fs::open(above, flags, Mode::empty())?, name })
+    }
+
+    fn look(&self) -> Result<Stat, Errno> {
+        statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn remove(&self) -> Result<(), Errno> {
+        unlinkat(&self.directory, &self.name, AtFlags::empty())
+    }
+}
+
+/// A socket bound to `path`, for nobody but us from the first moment: its file has the mode of the socket itself, less the
+/// umask (unix(7) does not say so; net/unix/af_unix.c, `unix_bind_bsd`).
+fn bound(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+fn is_socket(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::Socket
+}
+
+fn is_own_socket(found: &Stat) -> bool {
+    is_socket(found) && found.st_uid == rustix::process::geteuid().as_raw() && found.st_mode & 0o177 == 0
+}
+
+/// Something is at `path`. A socket on which nothing listens any more is removed.
+fn remove_if_dead(path: &Path, place: &Place) -> Result<(), String> {
     let shown = path.display();
-    if !std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket()) {
+    let is_there = |inode: Option<u64>| {
+        place.look().is_ok_and(|found| is_socket(&found) && inode.is_none_or(|inode| found.st_ino == inode))
+    };
+    let inode = place.look().map(|found| found.st_ino).ok();
+    if !is_there(inode) {
         return Err(format!("{shown}: is there already and no socket (name another one: --socket PATH)"));
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)
-            .map_err(|error| format!("{shown}: a dead owner's socket cannot be removed: {}", words(error))),
+        // The one that was looked at, and not what took its place.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_there(inode) => place
+            .remove()
+            .map_err(|errno| format!("{shown}: a dead owner's socket cannot be removed: {}", words(errno))),
         Ok(_) => Err(format!("{shown}: somebody listens there already (name another one: --socket PATH)")),
         Err(error) => Err(format!("{shown}: cannot be looked at: {}", words(error))),
     }
@@ -106,6 +160,7 @@ fn remove_if_dead(path: &Path) -> Result<(), String> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
 
     #[test]
     fn it_is_ours_alone_and_goes_when_it_is_dropped() {
@@ -116,6 +171,14 @@ mod tests {
         assert!(UnixStream::connect(listening.path()).is_ok());
         drop(listening);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn its_mode_is_that_of_its_birth() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        let _socket = bound(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

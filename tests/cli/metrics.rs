@@ -29,7 +29,7 @@ fn scrapers_are_answered_on_a_port() {
     let address = address.unwrap_or_else(|| panic!("where it is: {out}"));
     // One that says nothing holds nobody up.
     let _silent = TcpStream::connect(address).expect("it listens");
-    let (head, body) = asks(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (head, body) = asks(address, &format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n"));
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
     assert!(
         body.contains("lpm_instance_up{stack=") && body.contains("process=\"web\",instance=\"web.1\"} 1\n"),
