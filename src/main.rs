@@ -32,6 +32,8 @@ fn main() -> ExitCode {
     }
     // Whoever started us may have blocked signals; lpm lives by them.
     signals::unblock_all();
+    // A file that becomes too large (RLIMIT_FSIZE) is an error like a full disk; children get the default back.
+    let _ = signals::ignore(libc::SIGXFSZ);
     match parsed(argv) {
         Ok(ending) => end(ending),
         Err(error) => {

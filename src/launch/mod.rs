@@ -17,12 +17,12 @@ mod owner;
 pub mod pattern;
 pub mod reach;
 mod recorder;
+pub mod replace;
 pub mod save;
 mod sinks;
 
 pub use sinks::has_journal;
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ use crate::view;
 use gather::{Asked, Files, Gathered, Surroundings};
 use ground::Lack;
 use recorder::Recorder;
+use replace::Target;
 
 /// A stack whose text is valid.
 #[derive(Debug)]
@@ -363,7 +364,8 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             strays: run.strays.len(),
             instances: rows,
         };
-        file.write(&(serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n"));
+        let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
+        file.write(&text);
     }
     // Last of all: whoever hears of it may count on nothing being left.
     if let (Some(launcher), Some(mut lines)) = (&plan.launcher, run.never_up) {
@@ -613,10 +615,10 @@ fn texts(
     Texts { read: Box::new(read), judge: Box::new(judge) }
 }
 
-/// A file that is written when all is over, and opened before anything runs, so that a path that cannot be written is
+/// A file that is written when all is over. That it can be written is made sure before anything runs, so that what is wrong is
 /// found in time.
 struct LastWord {
-    file: File,
+    target: Target,
     path: PathBuf,
     what: &'static str,
 }
@@ -624,22 +626,17 @@ struct LastWord {
 impl LastWord {
     fn open(around: &Surroundings, path: &Path, what: &'static str) -> Result<LastWord, Error> {
         let path = around.directory.join(path);
-        // What is in it stays there until there is something better.
-        match File::options().write(true).create(true).truncate(false).open(&path) {
-            Ok(file) => Ok(LastWord { file, path, what }),
-            Err(error) => {
-                let why = words(error);
-                Err(Error::new(format!("{}: the {what} cannot be written: {why}", path.display())))
-            }
+        let found = Target::at(&path).and_then(|target| target.probe().map(|()| target));
+        match found {
+            Ok(target) => Ok(LastWord { target, path, what }),
+            Err(why) => Err(Error::new(format!("{}: the {what} cannot be written: {why}", path.display()))),
         }
     }
 
     fn write(&self, text: &str) {
-        // Not a regular file: then there is nothing to cut off.
-        let _ = self.file.set_len(0);
-        if let Err(error) = (&self.file).write_all(text.as_bytes()) {
+        if let Err(why) = self.target.write(text.as_bytes()) {
             let (path, what) = (self.path.display(), self.what);
-            tell(format_args!("lpm: {path}: the {what} cannot be written: {}", words(error)));
+            tell(format_args!("lpm: {path}: the {what} cannot be written: {why}"));
         }
     }
 }

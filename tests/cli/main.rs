@@ -26,6 +26,7 @@ mod logs;
 mod metrics;
 mod one_off;
 mod pty;
+mod replaced;
 mod report;
 mod signals;
 mod snapshot;
