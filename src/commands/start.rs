@@ -66,7 +66,7 @@ fn run(
     }
     let layout = layout(around, &output, &loaded.stack, origins)?;
     if detach && launcher.is_none() {
-        return detach::detach(around, loaded);
+        return detach::detach(around, loaded, control.socket.as_deref());
     }
     let stdout = rustix::io::fcntl_dupfd_cloexec(stdio::stdout(), 3)
         .map_err(|errno| Error::new(format!("standard output: {}", words(errno))))?;

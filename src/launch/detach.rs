@@ -20,6 +20,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -46,11 +47,12 @@ use crate::supervisor::Ending;
 /// How long systemd-run, or a daemon, may take to be gone after the last word was heard.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
-/// Starts the stack and comes back when it is up.
+/// Starts the stack and comes back when it is up. `socket`: the control socket, if it was named.
 ///
 /// # Errors
-/// Whatever stands in the way before a process runs, as without `-D`; that the stack died without a word.
-pub fn detach(around: &Surroundings, loaded: Loaded) -> Result<Ending, Error> {
+/// Whatever stands in the way before a process runs, as without `-D`; that the stack could not be controlled; that it died
+/// without a word.
+pub fn detach(around: &Surroundings, loaded: Loaded, socket: Option<&Path>) -> Result<Ending, Error> {
     let Loaded { stack, procfile, stdin, .. } = loaded;
     something_to_start(&stack)?;
     let decision = ground::survey(around)?;
@@ -60,7 +62,11 @@ pub fn detach(around: &Surroundings, loaded: Loaded) -> Result<Ending, Error> {
     let mut told = Vec::new();
     let slug = Identity { root: &stack.root, procfile: &procfile, name: &stack.name }.slug();
     // Given back at once: it is for the one who runs the stack.
-    drop(owner::claim(around, &slug, &slug, &stack.name, &mut told)?);
+    let claim = owner::claim(around, &slug, &slug, &stack.name, &mut told)?;
+    if claim.is_none() && socket.is_none() {
+        return Err(uncontrollable(&told));
+    }
+    drop(claim);
     told.iter().for_each(|line| tell(format_args!("lpm: {line}")));
 
     // What is ignored stays so, in a background job of a shell for instance.
@@ -80,6 +86,17 @@ pub fn detach(around: &Surroundings, loaded: Loaded) -> Result<Ending, Error> {
         Asked::NoSystemdRun => as_a_daemon(around, stdin.as_deref())?,
     };
     wait_until_up(&launched, &signals, &stack, told)
+}
+
+/// Why a stack in the background is refused that has no control socket: `lpm down` could not end it. `told`: what was
+/// found out about the socket.
+pub(super) fn uncontrollable(told: &[String]) -> Error {
+    let reasons = told.iter().filter_map(|line| line.strip_prefix("warning: "));
+    // What that means for a stack in the foreground is not said of one that is not started.
+    let reasons = reasons.map(|reason| reason.split("; a second start").next().unwrap_or(reason).to_owned());
+    let what = "it would run in the background and could not be controlled \
+                (name a socket in a directory of your own: --socket PATH; or set XDG_RUNTIME_DIR to one)";
+    Error::several(reasons.chain([what.to_owned()]))
 }
 
 /// A stack on its way up.

@@ -195,6 +195,9 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         Voice::OneOff => None,
     };
     let socket = listening.as_ref().map(Listening::path);
+    if plan.launcher.is_some() && plan.voice == Voice::Stack && socket.is_none() {
+        return Err(detach::uncontrollable(&preface));
+    }
     if tier == Tier::None && plan.voice == Voice::Stack {
         let why =
             decision.obstacle.as_ref().map_or("systemd-run failed", |obstacle| obstacle.reason.as_str());
