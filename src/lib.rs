@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod driver;
 pub mod error;
+pub mod escape;
 pub mod journal;
 pub mod launch;
 pub mod linux;

@@ -9,8 +9,8 @@ use lpm::commands::{
     signal, start, status, top, version,
 };
 use lpm::error::{Error, tell, words};
-use lpm::launch::detached;
 use lpm::launch::gather::Surroundings;
+use lpm::launch::{detached, print};
 use lpm::linux::{guardian, service, signals, terminal};
 use lpm::supervisor::{Ending, policy};
 
@@ -54,8 +54,13 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
     let (cli, origins) = match cli::parse(argv.clone()) {
         Ok(parsed) => parsed,
         Err(error) => {
-            // clap knows which stream help and errors belong to. A closed one is not worth another error.
-            let _ = error.print();
+            // What was typed stands in it. A closed stream is not worth another error.
+            let text = error.render().to_string();
+            if error.use_stderr() {
+                tell(text.trim_end());
+            } else {
+                let _ = print(&text);
+            }
             return Ok(Ending::Code(u8::try_from(error.exit_code()).unwrap_or(2)));
         }
     };

@@ -10,7 +10,7 @@ use crate::config::{self, Ceilings, Command, Diagnostic, Loaded, Severity, Stack
 use crate::error::{Error, tell};
 use crate::launch::gather::{self, Asked, Surroundings};
 use crate::launch::ground::{self, Lack};
-use crate::launch::{print, refused, shown};
+use crate::launch::{print_json, refused, say, shown};
 use crate::linux::tier::Decision;
 use crate::supervisor::Ending;
 
@@ -25,7 +25,7 @@ pub fn check(around: &Surroundings, arguments: Check, origins: &Origins) -> Resu
     let loaded = match config::load(&gathered.sources) {
         Ok(loaded) => loaded,
         Err(problems) if json => {
-            print(&format!("{:#}\n", json!({"valid": false, "problems": told(&problems)})))?;
+            print_json(&json!({"valid": false, "problems": told(&problems)}))?;
             return Ok(Ending::Code(1));
         }
         Err(problems) => return Err(refused(&problems)),
@@ -35,14 +35,14 @@ pub fn check(around: &Surroundings, arguments: Check, origins: &Origins) -> Resu
     let valid = !loaded.warnings.iter().any(|problem| problem.severity == Severity::Warning);
     let ending = Ending::Code(u8::from(!valid));
     if json {
-        print(&format!("{:#}\n", object(&loaded, &decision, &lacks, valid)))?;
+        print_json(&object(&loaded, &decision, &lacks, valid))?;
         return Ok(ending);
     }
     let of = |severity| loaded.warnings.iter().filter(move |problem| problem.severity == severity);
     shown(of(Severity::Warning)).iter().for_each(|line| tell(format_args!("lpm: {line}")));
     shown(of(Severity::Note)).iter().for_each(|line| tell(format_args!("lpm: note: {line}")));
     if valid {
-        print(&report(&loaded.stack, &decision, &lacks))?;
+        say(&report(&loaded.stack, &decision, &lacks))?;
     }
     Ok(ending)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::Doctor;
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{ground, print};
+use crate::launch::{ground, print_json, say};
 use crate::linux::tier::{Decision, Place, Tier};
 use crate::supervisor::Ending;
 
@@ -18,8 +18,8 @@ use crate::supervisor::Ending;
 pub fn doctor(around: &Surroundings, arguments: &Doctor) -> Result<Ending, Error> {
     let decision = ground::survey(around)?;
     match arguments.json {
-        true => print(&format!("{:#}\n", object(&decision))),
-        false => print(&report(&decision)),
+        true => print_json(&object(&decision)),
+        false => say(&report(&decision)),
     }
 }
 

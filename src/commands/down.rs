@@ -8,7 +8,7 @@ use crate::cli::{Down, Origins};
 use crate::control::interface::DownParameters;
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{print, reach};
+use crate::launch::{print_json, reach};
 use crate::linux::pidfd::PidFd;
 use crate::supervisor::Ending;
 
@@ -35,5 +35,5 @@ pub fn down(around: &Surroundings, arguments: Down, origins: &Origins) -> Result
             return Err(Error::new(format!("the stack is down, but lpm (pid {pid}) does not end")));
         }
     }
-    if json { print(&format!("{reply:#}\n")) } else { Ok(Ending::Code(0)) }
+    if json { print_json(&reply) } else { Ok(Ending::Code(0)) }
 }

@@ -8,6 +8,7 @@ use crate::cli::{Events, Origins};
 use crate::control::client::Trouble;
 use crate::control::interface::{EventsParameters, EventsReply, Status, StatusParameters};
 use crate::error::{Error, words};
+use crate::escape;
 use crate::launch::gather::Surroundings;
 use crate::launch::{look, reach};
 use crate::supervisor::Ending;
@@ -30,7 +31,7 @@ pub fn events(around: &Surroundings, arguments: Events, origins: &Origins) -> Re
     let take = |reply: Value| {
         let written = match serde_json::from_value::<EventsReply>(reply.clone()) {
             Ok(EventsReply { event: None, missed: None }) => Ok(()),
-            Ok(_) if json => writeln!(out, "{reply}"),
+            Ok(_) if json => writeln!(out, "{}", escape::json(&reply.to_string())),
             Ok(EventsReply { event: Some(event), .. }) => {
                 out.write_all(view::event(&event, &shown, &zone, &look).as_bytes())
             }

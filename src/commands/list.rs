@@ -11,7 +11,7 @@ use crate::control::client::{Client, Trouble};
 use crate::control::interface::{Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, reach};
+use crate::launch::{look, print, print_json, reach};
 use crate::supervisor::Ending;
 use crate::view::{self, StackLine};
 
@@ -26,7 +26,7 @@ pub fn list(around: &Surroundings, arguments: &List) -> Result<Ending, Error> {
     let running = reach::running(around)?;
     if arguments.json {
         let all: Vec<Value> = running.iter().map(object).collect();
-        return print(&format!("{:#}\n", Value::from(all)));
+        return print_json(&Value::from(all));
     }
     let lines: Vec<StackLine> = running
         .into_iter()

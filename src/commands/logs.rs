@@ -10,6 +10,7 @@ use crate::control::client::{Client, Trouble};
 use crate::control::interface::{self, LogsParameters, LogsReply, Status, StatusParameters};
 use crate::control::sieve::Sieve;
 use crate::error::{Error, tell, words};
+use crate::escape;
 use crate::launch::archive::{Found, Wanted};
 use crate::launch::gather::Surroundings;
 use crate::launch::pattern::Pattern;
@@ -240,7 +241,7 @@ impl Page {
                 if from_journal {
                     reply["source"] = json!("journal");
                 }
-                self.write(format!("{reply}\n").as_bytes(), false);
+                self.write(escape::json(&format!("{reply}\n")).as_bytes(), false);
             }
             false => {
                 let text = self.lines.line(line);
@@ -253,7 +254,7 @@ impl Page {
     fn reply(&mut self, reply: Value, flush: bool) {
         match serde_json::from_value::<LogsReply>(reply.clone()) {
             Ok(LogsReply { line: None, missed: None, .. }) => {}
-            Ok(_) if self.json => self.write(format!("{reply}\n").as_bytes(), flush),
+            Ok(_) if self.json => self.write(escape::json(&format!("{reply}\n")).as_bytes(), flush),
             Ok(LogsReply { line: Some(line), .. }) => {
                 let text = self.lines.line(&line);
                 self.write(&text, flush);

@@ -7,7 +7,8 @@ use clap_mangen::Man as Page;
 use crate::cli::{self, Man};
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
-use crate::launch::print;
+use crate::launch::replace::Target;
+use crate::launch::{print, say};
 use crate::supervisor::Ending;
 
 /// Prints lpm.1, or writes it and a page for each subcommand into a directory.
@@ -25,10 +26,12 @@ pub fn man(around: &Surroundings, arguments: &Man) -> Result<Ending, Error> {
     let mut written = 0;
     for (name, command) in pages {
         let path = directory.join(format!("{name}.1"));
-        std::fs::write(&path, page(command, &name)?).map_err(|error| refused(&path, error))?;
+        let text = page(command, &name)?;
+        let replaced = Target::at(&path).and_then(|target| target.write(text.as_bytes()));
+        replaced.map_err(|why| Error::new(format!("{}: {why}", path.display())))?;
         written += 1;
     }
-    print(&format!("wrote {written} pages to {} (man -l {0}/lpm.1)\n", directory.display()))
+    say(&format!("wrote {written} pages to {} (man -l {0}/lpm.1)\n", directory.display()))
 }
 
 fn page(command: clap::Command, name: &str) -> Result<String, Error> {

@@ -5,7 +5,7 @@ use crate::control::interface::{Status, StatusParameters};
 use crate::control::metrics::{Format, metrics as text};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{print, reach};
+use crate::launch::{print, reach, say};
 use crate::supervisor::Ending;
 
 /// How the instances stand, as text for Prometheus.
@@ -18,5 +18,7 @@ pub fn metrics(around: &Surroundings, arguments: Metrics, origins: &Origins) -> 
     let parameters = StatusParameters { names: Some(names), detail: None, usage: Some(true) };
     let status: Status = client.call("Status", &parameters).map_err(reach::told)?;
     let format = if openmetrics { Format::OpenMetrics } else { Format::Prometheus };
-    print(&text(&status, format))
+    let text = text(&status, format);
+    // A scraper gets names as they are.
+    if rustix::termios::isatty(rustix::stdio::stdout()) { say(&text) } else { print(&text) }
 }

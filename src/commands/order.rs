@@ -6,7 +6,7 @@ use crate::cli::{Order, Origins};
 use crate::control::interface::{Named, Restarted};
 use crate::error::{Error, tell};
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, reach};
+use crate::launch::{look, print, print_json, reach};
 use crate::supervisor::Ending;
 use crate::view;
 
@@ -54,7 +54,7 @@ pub fn order(
     let parameters = Named { names: Some(names), wait: Some(!no_wait) };
     let reply: Value = client.call(method, &parameters).map_err(reach::told)?;
     if json {
-        return print(&format!("{reply:#}\n"));
+        return print_json(&reply);
     }
     // The other verbs' replies are this one without changes and notes.
     let Restarted { instances, mut changes, notes } = reach::understood(reply)?;

@@ -6,7 +6,7 @@ use crate::cli::{Origins, Reload};
 use crate::control::interface::{ReloadParameters, Reloaded};
 use crate::error::{Error, tell};
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, reach};
+use crate::launch::{look, print, print_json, reach};
 use crate::supervisor::Ending;
 use crate::view;
 
@@ -20,7 +20,7 @@ pub fn reload(around: &Surroundings, arguments: Reload, origins: &Origins) -> Re
     let parameters = ReloadParameters { dry_run: Some(dry_run), wait: Some(!no_wait) };
     let reply: Value = client.call("Reload", &parameters).map_err(reach::told)?;
     if json {
-        return print(&format!("{reply:#}\n"));
+        return print_json(&reply);
     }
     let Reloaded { changes, notes } = reach::understood(reply)?;
     notes.iter().for_each(|note| tell(format_args!("lpm: {note}")));

@@ -9,7 +9,7 @@ use crate::config;
 use crate::control::interface::{Changed, ScaleParameters, Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, reach, save};
+use crate::launch::{look, print, print_json, reach, save};
 use crate::supervisor::Ending;
 use crate::view;
 
@@ -38,7 +38,7 @@ pub fn scale(around: &Surroundings, arguments: Scale, origins: &Origins) -> Resu
         save::into(&status.stack.manifest, |text| config::amend::save_formation(text, &wanted))?;
     }
     if json {
-        return print(&format!("{reply:#}\n"));
+        return print_json(&reply);
     }
     let Changed { changes } = reach::understood(reply)?;
     print(&view::changes(&changes, &look::of_terminal(around)))

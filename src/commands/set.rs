@@ -7,7 +7,7 @@ use crate::config;
 use crate::control::interface::{Changed, SetParameters, Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, reach, save};
+use crate::launch::{look, print, print_json, reach, save};
 use crate::supervisor::Ending;
 use crate::view;
 
@@ -27,7 +27,7 @@ pub fn set(around: &Surroundings, arguments: Set, origins: &Origins) -> Result<E
         save::into(&status.stack.manifest, |text| config::amend::save(text, &assignments))?;
     }
     if json {
-        return print(&format!("{reply:#}\n"));
+        return print_json(&reply);
     }
     let Changed { changes } = reach::understood(reply)?;
     print(&view::changes(&changes, &look::of_terminal(around)))

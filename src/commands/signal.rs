@@ -7,7 +7,7 @@ use crate::config;
 use crate::control::interface::{Instances, SignalParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{print, reach};
+use crate::launch::{print, print_json, reach};
 use crate::supervisor::Ending;
 
 /// Sends it, and says to whom.
@@ -23,7 +23,7 @@ pub fn signal(around: &Surroundings, arguments: Signal, origins: &Origins) -> Re
     let parameters = SignalParameters { names, signal, main: Some(main) };
     let reply: Value = client.call("Signal", &parameters).map_err(reach::told)?;
     if json {
-        return print(&format!("{reply:#}\n"));
+        return print_json(&reply);
     }
     let Instances { instances } = reach::understood(reply)?;
     print(&format!("sent {known} to {}\n", instances.join(", ")))

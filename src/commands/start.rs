@@ -13,7 +13,7 @@ use crate::control::interface::{Instances, Named};
 use crate::driver::{Launcher, News, Streams, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::{Asked, Surroundings};
-use crate::launch::{self, Plan, detach, detached, late, look, print, reach};
+use crate::launch::{self, Plan, detach, detached, late, look, print_json, reach, say};
 use crate::linux::notify::{self, Notifier};
 use crate::output::Layout;
 use crate::supervisor::Ending;
@@ -93,12 +93,12 @@ fn start_there(record: &Record, mut client: Client, arguments: Start) -> Result<
     let parameters = Named { names: Some(names), wait: Some(!no_wait) };
     let reply: Value = client.call("Start", &parameters).map_err(reach::told)?;
     if json {
-        return print(&format!("{reply:#}\n"));
+        return print_json(&reply);
     }
     let Instances { instances } = reach::understood(reply)?;
     let done = if no_wait { "under way" } else { "running" };
     let (name, pid) = (&record.name, record.pid);
-    print(&format!("{done} in stack {name} (pid {pid}): {}\n", instances.join(", ")))
+    say(&format!("{done} in stack {name} (pid {pid}): {}\n", instances.join(", ")))
 }
 
 fn layout(

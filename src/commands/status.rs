@@ -7,7 +7,7 @@ use crate::control::client::Client;
 use crate::control::interface::{Line, LogsParameters, LogsReply, Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, reach};
+use crate::launch::{look, print, print_json, reach};
 use crate::supervisor::Ending;
 use crate::view;
 
@@ -22,7 +22,7 @@ pub fn status(around: &Surroundings, arguments: cli::Status, origins: &Origins) 
     let parameters = StatusParameters { names: Some(names), detail: Some(named || json), usage: None };
     let reply: Value = client.call("Status", &parameters).map_err(reach::told)?;
     if json {
-        return print(&format!("{reply:#}\n"));
+        return print_json(&reply);
     }
     let status: Status = reach::understood(reply)?;
     let (now, zone, look) = (look::now_usec(), look::zone(), look::of_terminal(around));

@@ -26,6 +26,7 @@ use crate::control::interface::{
     Instances, Line, LogsParameters, LogsReply, Named, Status, StatusParameters,
 };
 use crate::error::{Error, tell, words};
+use crate::escape;
 use crate::launch::gather::Surroundings;
 use crate::launch::{controlling_terminal, look, print, reach};
 use crate::linux::signals::{self, Watched};
@@ -125,7 +126,8 @@ fn plain(
             Err(Trouble::Ended) if !once => return Ok(Ending::Code(0)),
             Err(trouble) => return Err(reach::told(trouble)),
         }
-        let text = if json { format!("{}\n", object(&top)) } else { top.once(look) };
+        let text =
+            if json { escape::json(&format!("{}\n", object(&top))).into_owned() } else { top.once(look) };
         let written = print(&text)?;
         if once || written != Ending::Code(0) {
             return Ok(written);

@@ -15,7 +15,7 @@ use super::wake::{Key, Kind, rearm};
 use super::worker::{Answer, Born};
 use super::{Driver, LOOK_AGAIN, STILL_WAITING, STOP, Voice, words};
 use crate::config::Signal;
-use crate::error::{self, tell};
+use crate::error::{self, tell_aside};
 use crate::linux::guardian::Guardian;
 use crate::linux::round::{AndContinue, Round};
 use crate::linux::spawn::Failure as Failed;
@@ -134,7 +134,9 @@ impl Driver {
             // The output of a command that is run once is its own, and so is the reader.
             Notice::ReaderLeft if self.voice == Voice::OneOff => {}
             Notice::ReaderLeft => self.hand_in(Event::ReaderLeft),
-            Notice::Failed(errno) => tell(format_args!("lpm: standard output: {}", error::words(errno))),
+            Notice::Failed(errno) => {
+                tell_aside(format_args!("lpm: standard output: {}", error::words(errno)))
+            }
             Notice::Reached(token) => self.on_reached(token),
             Notice::Flushed(STOP) => self.stop_now(),
             Notice::Flushed(_) => {}

@@ -30,10 +30,10 @@ use rustix::process::Pid;
 use crate::claim::{self, Identity};
 use crate::config::{SCRUBBED, Signal, Stack};
 use crate::driver::{LAUNCHER_VARIABLE, News};
-use crate::error::{Error, tell, words};
+use crate::error::{Error, tell, tell_drawn, words};
 use crate::launch::detached::is_systemds;
 use crate::launch::gather::Surroundings;
-use crate::launch::{Loaded, ground, label, owner, print, something_to_start};
+use crate::launch::{Loaded, ground, label, owner, say, something_to_start};
 use crate::linux::handover::{self, Likeness, Meeting};
 use crate::linux::pidfd::PidFd;
 use crate::linux::scope;
@@ -302,7 +302,7 @@ fn wait_until_up(
                     return Ok(Ending::Signal(signal));
                 }
                 let terminal = rustix::termios::isatty(rustix::stdio::stderr());
-                lines.iter().for_each(|line| tell(shown(line, terminal)));
+                lines.iter().for_each(|line| tell_drawn(shown(line, terminal)));
                 return Ok(Ending::Code(code));
             }
             Next::End => {
@@ -340,7 +340,7 @@ fn shown(line: &str, terminal: bool) -> String {
 
 fn announce(launched: &Launched, stack: &Stack, pid: u32) -> Result<Ending, Error> {
     let unit = launched.unit.as_ref().map_or(String::new(), |unit| format!(" in {}", unit.name));
-    print(&format!(
+    say(&format!(
         "stack {} runs detached as pid {pid}{unit}\n\
          lpm status shows it, lpm logs -f follows it, lpm down ends it\n",
         stack.name

@@ -41,7 +41,8 @@ use crate::control::socket::Listening;
 use crate::driver::{
     self, About, Control, Failed, Ground, Launcher, News, Read, Setup, Stray, Streams, Texts, Voice,
 };
-use crate::error::{Error, tell, words};
+use crate::error::{Error, tell, tell_drawn, words};
+use crate::escape;
 use crate::journal::Journal;
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::notify::Notifier;
@@ -350,7 +351,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         let ended = recorder::Ended { stack: &run.stack, tier: &tier.to_string(), exit_code, rows: &rows };
         let as_data = file.path.extension().is_some_and(|end| end == "json");
         match recorder.finish(&ended) {
-            Some(report) if as_data => file.write(&report::json(&report)),
+            Some(report) if as_data => file.write(&escape::json(&report::json(&report))),
             Some(report) => file.write(&report::html(&report, &look::zone())),
             None => tell(format_args!(
                 "lpm: {}: no report: the last look at the stack hangs",
@@ -368,7 +369,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             instances: rows,
         };
         let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
-        file.write(&text);
+        file.write(&escape::json(&text));
     }
     // Last of all: whoever hears of it may count on nothing being left.
     if let (Some(launcher), Some(mut lines)) = (&plan.launcher, run.never_up) {
@@ -388,7 +389,7 @@ fn tell_failures(failed: Vec<Failed>) {
     let more = failed.len().saturating_sub(MOST_FAILURES);
     for one in failed.into_iter().take(MOST_FAILURES) {
         let block = view::failure(&one.name, &one.command, &one.failure.look(), &look);
-        tell(format_args!("\n{}", block.trim_end()));
+        tell_drawn(format_args!("\n{}", block.trim_end()));
     }
     if more > 0 {
         tell(format_args!("\nand {more} more, in the table above"));
@@ -618,8 +619,8 @@ fn texts(
     Texts { read: Box::new(read), judge: Box::new(judge) }
 }
 
-/// A file that is written when all is over. That it can be written is made sure before anything runs, so that what is wrong is
-/// found in time.
+/// A file that is written when all is over. Whether it can be written is tried before anything runs, so that what is wrong
+/// is found in time.
 struct LastWord {
     target: Target,
     path: PathBuf,
@@ -644,7 +645,23 @@ impl LastWord {
     }
 }
 
-/// Prints to standard output; a reader that is gone is no error of ours.
+/// Prints lines of lpm's own, with control characters escaped, which names and paths may have.
+///
+/// # Errors
+/// As [`print`].
+pub fn say(text: &str) -> Result<Ending, Error> {
+    print(&escape::lines(text))
+}
+
+/// Prints a value over several lines.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &serde_json::Value) -> Result<Ending, Error> {
+    print(&escape::json(&format!("{value:#}\n")))
+}
+
+/// Prints to standard output as it is; a reader that is gone is no error of ours.
 ///
 /// # Errors
 /// What else the kernel says.

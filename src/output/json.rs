@@ -4,11 +4,15 @@
 //! {"time":1764057600123456,"instance":"web.1","stream":"out","text":"listening on 5000"}
 //! ```
 //!
+//! Control characters stand in it as `\u001b`, DEL and the C1 controls too, which JSON would allow as they are: a line
+//! may be read on a terminal.
+//!
 //! Nothing is lost: bytes that are not UTF-8 stand beside the text in base64, and a long line comes in parts,
 //! joined as they are.
 
 use super::Stream;
 use super::lines::Piece;
+use crate::escape;
 
 /// What [`super::history::Origin::Lpm`] is called.
 const LPM: &str = "lpm";
@@ -54,9 +58,9 @@ fn put_line(out: &mut Vec<u8>, time_usec: u64, instance: &str, stream: &str, tex
             out.extend_from_slice(plain.as_bytes());
             out.push(b'"');
         }
-        Ok(text) => put_string_of(out, text),
+        Ok(text) => put_text(out, text),
         Err(_) => {
-            put_string_of(out, &*String::from_utf8_lossy(text));
+            put_text(out, &String::from_utf8_lossy(text));
             out.extend_from_slice(b",\"bytes\":\"");
             out.extend_from_slice(base64(text).as_bytes());
             out.push(b'"');
@@ -70,7 +74,16 @@ fn put_line(out: &mut Vec<u8>, time_usec: u64, instance: &str, stream: &str, tex
 
 /// Whether it stands in JSON as it is. Written without an early end, so that it is done 32 bytes at a time.
 fn is_plain(text: &[u8]) -> bool {
-    !text.iter().fold(false, |odd, &byte| odd | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
+    let is_odd = |byte: u8| {
+        // C2 begins every C1 control in UTF-8, and a few characters that are none.
+        (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0x7f) | (byte == 0xc2)
+    };
+    !text.iter().fold(false, |odd, &byte| odd | is_odd(byte))
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let string = serde_json::to_string(text).expect("a String takes everything");
+    out.extend_from_slice(escape::json(&string).as_bytes());
 }
 
 fn put_string_of<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
@@ -113,6 +126,19 @@ mod tests {
         put_own(&mut out, 1, "system", "sending SIGTERM");
         let own = r#"{"time":1,"instance":"system","stream":"lpm","text":"sending SIGTERM"}"#;
         assert_eq!(String::from_utf8(out).expect("text"), own.to_owned() + "\n");
+    }
+
+    #[test]
+    fn no_control_character_stands_in_it() {
+        let controls: String = (0..0xa1).filter(|code| *code != 10).filter_map(char::from_u32).collect();
+        for text in [controls.as_bytes(), b"a\xc2\x9b\x7f\xff\n", "\u{9b}".as_bytes()] {
+            let mut out = Vec::new();
+            put(&mut out, 17, "web.1", Stream::Merged, Piece::Whole(text));
+            let line = String::from_utf8(out).expect("UTF-8");
+            assert!(!line.trim_end_matches('\n').contains(|c: char| c.is_control()), "{line:?}");
+            let read: Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(read["text"], String::from_utf8_lossy(text).trim_end_matches('\n'));
+        }
     }
 
     #[test]

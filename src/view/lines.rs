@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 
-use super::text::escape;
 use super::{Look, moment};
 use crate::control::interface::{Line, Status};
+use crate::escape::escape;
 use crate::meaning::structured::pretty;
 
 /// [`Line::stream`] of a line that went to standard error alone.

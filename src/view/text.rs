@@ -4,6 +4,7 @@
 //! characters: what a terminal draws in two cells or in none (East Asian, combining) is counted as one.
 
 use super::Look;
+use crate::escape;
 
 /// Stands where something was cut.
 const CUT: char = '…';
@@ -61,7 +62,7 @@ impl Text {
     /// With this after it.
     pub(super) fn and(mut self, ink: Ink, text: &str) -> Text {
         if !text.is_empty() {
-            self.pieces.push((ink, escaped(text)));
+            self.pieces.push((ink, escape::all(text).into_owned()));
         }
         self
     }
@@ -177,7 +178,7 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let mut used = 0;
-    for word in escaped(text).split(' ') {
+    for word in escape::all(text).split(' ') {
         let length = word.chars().count();
         let blank = usize::from(used > 0);
         if used + blank + length <= width {
@@ -201,33 +202,6 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     }
     lines.push(line);
     lines
-}
-
-/// Control characters, line ends among them, as `\x1b`; so are those that are not seen but move others: marks of
-/// direction, which can make a command read as another one, and joiners.
-fn escaped(text: &str) -> String {
-    if !text.contains(unseen) {
-        return text.to_owned();
-    }
-    let mut shown = String::new();
-    for character in text.chars() {
-        if unseen(character) {
-            character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| shown.push_str(&escape(byte)));
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
-fn unseen(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
-}
-
-/// `\x1b`
-pub(super) fn escape(byte: u8) -> String {
-    format!("\\x{byte:02x}")
 }
 
 /// `1 restart`, `2 restarts`.

@@ -33,5 +33,6 @@ mod snapshot;
 mod stack;
 mod starting;
 mod stopping;
+mod strangers;
 mod top;
 mod varlink;

@@ -607,7 +607,7 @@ impl Drop for Stack {
 }
 
 /// A terminal: the side we hold, and the one for a program.
-fn terminal(columns: u16) -> (OwnedFd, OwnedFd) {
+pub fn terminal(columns: u16) -> (OwnedFd, OwnedFd) {
     use rustix::fs::{Mode, OFlags};
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
