@@ -66,6 +66,11 @@ pub fn detach(around: &Surroundings, loaded: Loaded, socket: Option<&Path>) -> R
     if claim.is_none() && socket.is_none() {
         return Err(uncontrollable(&told));
     }
+    // Without a record it is found by its socket alone.
+    let found_by = match (claim.is_some(), socket) {
+        (false, Some(path)) => format!(" --socket {}", path.display()),
+        _ => String::new(),
+    };
     drop(claim);
     told.iter().for_each(|line| tell(format_args!("lpm: {line}")));
 
@@ -85,7 +90,7 @@ pub fn detach(around: &Surroundings, loaded: Loaded, socket: Option<&Path>) -> R
         Asked::Interrupted(signal) => return Ok(Ending::Signal(signal)),
         Asked::NoSystemdRun => as_a_daemon(around, stdin.as_deref())?,
     };
-    wait_until_up(&launched, &signals, &stack, told)
+    wait_until_up(&launched, &signals, &stack, &found_by, told)
 }
 
 /// Why a stack in the background is refused that has no control socket: `lpm down` could not end it. `told`: what was
@@ -262,11 +267,12 @@ fn process(pid: Pid) -> Result<PidFd, Error> {
 
 // ---- waiting
 
-/// `said` was told already.
+/// `found_by`: the option that commands need to find the stack. `said` was told already.
 fn wait_until_up(
     launched: &Launched,
     signals: &Watched,
     stack: &Stack,
+    found_by: &str,
     mut said: Vec<String>,
 ) -> Result<Ending, Error> {
     let mut interrupted = None;
@@ -294,7 +300,7 @@ fn wait_until_up(
                 }
                 // When systemd-run is done, systemd knows that the service is up.
                 wait_for(launched.asking.as_ref());
-                return announce(launched, stack, pid);
+                return announce(launched, stack, found_by, pid);
             }
             Next::News(News::Failed { code, lines }) => {
                 wait_for(launched.asking.as_ref().or(Some(&launched.lpm)));
@@ -338,11 +344,11 @@ fn shown(line: &str, terminal: bool) -> String {
     String::from_utf8_lossy(&shown).into_owned()
 }
 
-fn announce(launched: &Launched, stack: &Stack, pid: u32) -> Result<Ending, Error> {
+fn announce(launched: &Launched, stack: &Stack, found_by: &str, pid: u32) -> Result<Ending, Error> {
     let unit = launched.unit.as_ref().map_or(String::new(), |unit| format!(" in {}", unit.name));
     say(&format!(
         "stack {} runs detached as pid {pid}{unit}\n\
-         lpm status shows it, lpm logs -f follows it, lpm down ends it\n",
+         lpm status{found_by} shows it, lpm logs -f{found_by} follows it, lpm down{found_by} ends it\n",
         stack.name
     ))
 }
@@ -493,7 +499,7 @@ mod tests {
         let (folder, around) = systemd_run(&script);
         let signals = signals::watch(&[libc::SIGUSR2]).unwrap();
         let Ok(Asked::Started(launched)) = asked(&around, &signals) else { panic!("it did not start") };
-        assert!(matches!(wait_until_up(&launched, &signals, &stack(), Vec::new()), Ok(Ending::Code(0))));
+        assert!(matches!(wait_until_up(&launched, &signals, &stack(), "", Vec::new()), Ok(Ending::Code(0))));
         let words = std::fs::read_to_string(folder.path().join("words")).unwrap();
         let unit = format!("--unit=lpm-my-shop-{}.service ", std::process::id());
         assert!(words.contains(&unit), "{words}");

@@ -18,6 +18,12 @@ use crate::stack::{LPM, PATIENCE, Stack, is_root, now, terminal, wait_readable};
 /// A user number that no user of this machine has.
 const OTHER: u32 = 61_002;
 
+/// Whether strace(1) is there and may do its work.
+fn can_trace() -> bool {
+    let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
+    traced.is_ok_and(|output| output.status.success())
+}
+
 /// A socket in `stack`'s directory on which user [`OTHER`] listens.
 fn strangers_socket(stack: &Stack) -> UnixListener {
     let path = stack.path().join("fake.sock");
@@ -59,7 +65,7 @@ fn nothing_is_sent_to_a_socket_on_which_another_user_listens() {
 #[test]
 fn the_sockets_mode_is_not_set_through_a_name_that_others_may_change() {
     const NAME: &str = "the_sockets_mode_is_not_set_through_a_name_that_others_may_change";
-    if !is_root() || Command::new("strace").arg("-V").output().is_err() {
+    if !is_root() || !can_trace() {
         return eprintln!("skipped {NAME}: needs root and strace");
     }
     let stack = Stack::with("swapped", &format!("web: {STAYS}\n")).file("precious", "");
@@ -173,12 +179,16 @@ fn a_detached_stack_without_a_control_socket_is_refused() {
     }
     let stack = Stack::with("squatted", &format!("web: touch ran; {STAYS}\n"));
     std::os::unix::fs::chown(stack.path(), Some(OTHER), Some(OTHER)).expect("root may");
+    let program = stack.path().join("lpm");
+    std::fs::copy(LPM, &program).expect("a copy that others can reach");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("ours");
+    let program = program.to_str().expect("UTF-8");
     let as_other = |arguments: &[&str]| {
         let uid = format!("--reuid={OTHER}");
-        let mut words = vec![uid.as_str(), "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR", LPM];
+        let mut words = vec![uid.as_str(), "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR", program];
         words.extend(arguments);
         let ended = stack.program_with("setpriv", &words).pipes().ends_leaving_something();
-        (ended.code(), ended.err)
+        (ended.code(), ended.out + &ended.err)
     };
     let refused = as_other(&["start", "-D"]);
     let ran = stack.path().join("ran").exists();
@@ -191,6 +201,7 @@ fn a_detached_stack_without_a_control_socket_is_refused() {
     assert!(refused.1.contains("could not be controlled") && refused.1.contains("--socket"), "{refused:?}");
     assert!(!ran, "it is refused before anything runs");
     assert_eq!((started.0, down.0), (0, 0), "{started:?} {down:?}");
+    assert!(started.1.contains("lpm down --socket own.sock ends it"), "{started:?}");
 }
 
 #[test]
@@ -257,7 +268,7 @@ fn names_and_lines_cannot_command_a_terminal() {
 #[test]
 fn a_call_that_fails_at_the_start_is_told_and_aborts_nothing() {
     const NAME: &str = "a_call_that_fails_at_the_start_is_told_and_aborts_nothing";
-    if Command::new("strace").arg("-V").output().is_err() {
+    if !can_trace() {
         return eprintln!("skipped {NAME}: needs strace");
     }
     let stack = Stack::with("no-pair", "web: exit 3\n");
