@@ -4,6 +4,7 @@
 //! happens then is the driver's affair. Dispositions belong to the whole process, masks to one thread.
 #![expect(unsafe_code, reason = "rustix has no sigaction, sigprocmask or raise; signal(7)")]
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -160,6 +161,8 @@ impl AsFd for Watched {
 pub struct Caught {
     wake: &'static OwnedFd,
     signals: Vec<i32>,
+    /// Whose turn it is: a signal that comes without end must not keep the others waiting.
+    turn: Cell<usize>,
 }
 
 /// The signals that came and were not taken yet, a bit each.
@@ -168,7 +171,7 @@ static CAME: AtomicU64 = AtomicU64::new(0);
 /// The eventfd that [`note`] writes to. It is never closed: a handler may be at work in any thread.
 static WAKE: OnceLock<OwnedFd> = OnceLock::new();
 
-/// Catch these signals. [`Caught::next`] returns them in this order, if several came.
+/// Catches these signals. If several came, [`Caught::next`] returns them in this order, and each in its turn.
 ///
 /// # Errors
 /// `EMFILE` and its like, before anything is caught; `EINVAL` for what is no signal.
@@ -178,7 +181,8 @@ pub fn catch(signals: &[i32]) -> Result<Caught, Errno> {
         // Where another thread was first, its own is as good.
         let _ = WAKE.set(wake);
     }
-    let caught = Caught { wake: WAKE.get().expect("it was set"), signals: signals.to_vec() };
+    let caught =
+        Caught { wake: WAKE.get().expect("it was set"), signals: signals.to_vec(), turn: Cell::new(0) };
     let handler: extern "C" fn(libc::c_int) = note;
     for &signal in signals {
         install(signal, handler as libc::sighandler_t)?;
@@ -205,7 +209,11 @@ impl Caught {
     /// The next signal that came; those that came several times are told once, as the kernel does it.
     pub fn next(&self) -> Option<i32> {
         let came = CAME.load(Ordering::SeqCst);
-        let signal = self.signals.iter().copied().find(|signal| came >> (signal - 1) & 1 == 1)?;
+        let count = self.signals.len();
+        let came_at = |at: usize| came >> (self.signals[at % count] - 1) & 1 == 1;
+        let at = (self.turn.get()..self.turn.get() + count).find(|&at| came_at(at))? % count;
+        self.turn.set(at + 1);
+        let signal = self.signals[at];
         CAME.fetch_and(!(1 << (signal - 1)), Ordering::SeqCst);
         Some(signal)
     }
