@@ -87,6 +87,11 @@ impl Listening {
         self.listener.try_clone()
     }
 
+    /// Its device and inode.
+    pub fn inode(&self) -> (u64, u64) {
+        self.inode
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -16,9 +16,7 @@ use super::worker::{Answer, Born};
 use super::{Driver, LOOK_AGAIN, STILL_WAITING, STOP, Voice, words};
 use crate::config::Signal;
 use crate::error::{self, tell_aside};
-use crate::linux::guardian::Guardian;
 use crate::linux::round::{AndContinue, Round};
-use crate::linux::spawn::Failure as Failed;
 use crate::linux::{pidfd, signals};
 use crate::output::Notice;
 use crate::supervisor::{Event, Failure, FailureKind, InstanceId};
@@ -28,6 +26,7 @@ impl Driver {
         match signal {
             libc::SIGCHLD => {
                 self.reap();
+                self.look_at_guardian();
                 self.follow_into_stop();
             }
             libc::SIGWINCH => self.fit_terminals(),
@@ -57,24 +56,7 @@ impl Driver {
         self.after_birth();
     }
 
-    /// A new guardian, or none.
-    pub(super) fn on_guarded(&mut self, guardian: Result<Guardian, Failed>) {
-        self.worker.answered();
-        match guardian {
-            Ok(guardian) => {
-                let _ = self.watch.add(&guardian, EventFlags::IN, Key::guardian());
-                self.log.say(&self.system, "the guardian was killed and is replaced");
-                self.ground.guardian = Some(guardian);
-            }
-            Err(failure) => {
-                let text = format!("the guardian was killed and cannot be replaced: {failure}");
-                self.log.say(&self.system, text);
-            }
-        }
-        self.after_birth();
-    }
-
-    fn after_birth(&mut self) {
+    pub(super) fn after_birth(&mut self) {
         if self.worker.is_bearing() {
             return;
         }
@@ -146,6 +128,8 @@ impl Driver {
     pub(super) fn on_ready(&mut self, key: Key) {
         match key.kind() {
             Kind::Guardian => self.replace_guardian(),
+            Kind::Frozen => self.on_frozen(),
+            Kind::Record => self.on_record_notice(),
             Kind::Listener => self.on_first_client(),
             Kind::Launcher => {
                 self.on_launcher();
@@ -274,6 +258,7 @@ impl Driver {
             self.look_again();
         }
         self.on_calls_due();
+        self.on_guarding_due();
         if self.crashes.due.is_some_and(|due| due <= now) {
             self.tell_all_held();
         }

@@ -14,6 +14,7 @@ pub mod ceilings;
 mod changes;
 mod crashes;
 mod facts;
+mod guarding;
 mod interpreter;
 mod launcher;
 mod life;
@@ -56,6 +57,7 @@ use crate::output::{Label, Log, LogFiles, Notice, Shown, Sinks, Stream};
 use crate::supervisor::{Client, Ending, Event, InstanceId, Life, Supervisor};
 use calls::Calls;
 use crashes::Crashes;
+use guarding::Guarding;
 use launcher::Rise;
 use life::{Alive, number};
 use manager::Manager;
@@ -67,6 +69,7 @@ use worker::{Nursery, Report, Worker};
 
 pub use calls::{About, Control};
 pub use crashes::{Failed, Found};
+pub use guarding::Keeper;
 pub use launcher::{Launcher, News, VARIABLE as LAUNCHER_VARIABLE};
 pub use texts::{Read, Texts};
 pub use worker::Streams;
@@ -149,6 +152,8 @@ pub struct Ground {
     pub tree: Option<Arc<Tree>>,
     /// The one who cleans up after us if we cannot.
     pub guardian: Option<Guardian>,
+    /// What keeps the record of this run in its place.
+    pub keeper: Option<Keeper>,
 }
 
 /// How much lpm says about what it does.
@@ -240,8 +245,7 @@ struct Driver {
     inbox: UnboundedReceiver<Message>,
     /// For threads that are started later.
     outbox: UnboundedSender<Message>,
-    /// Guardians that had to be replaced.
-    replaced: u32,
+    guarding: Guarding,
     /// Ctrl-Z waits for births that are under way.
     suspending: bool,
     /// Children that lpm had before its first birth: whoever executed lpm left them.
@@ -286,7 +290,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(setup: Setup, ground: &Ground) -> std::io::Result<Driver> {
+    fn new(setup: Setup, ground: &mut Ground) -> std::io::Result<Driver> {
         // A terminal may come with a change of the text, too.
         let own_terminals = matches!(setup.streams, Streams::Pipes { .. });
         let signals = Signals::new(setup.ignore_hangup, own_terminals)?;
@@ -338,6 +342,8 @@ impl Driver {
         if let Some(listener) = calls.listener() {
             watch.add(listener, EventFlags::IN, Key::listener())?;
         }
+        let clock = Clock::start();
+        let guarding = Guarding::new(&watch, clock.now(), ground.tree.as_deref(), ground.keeper.take());
         drop(setup.held);
         let awaited = setup.launcher.is_some() || setup.notifier.is_some();
         Ok(Driver {
@@ -351,7 +357,7 @@ impl Driver {
             ports_moved: false,
             stack: setup.stack,
             core,
-            clock: Clock::start(),
+            clock,
             worker,
             ground: Ground::default(),
             log,
@@ -364,7 +370,7 @@ impl Driver {
             run: setup.run,
             inbox,
             outbox,
-            replaced: 0,
+            guarding,
             suspending: false,
             inherited: setup.inherited,
             signals,
@@ -425,7 +431,7 @@ impl Driver {
         let asking =
             self.lives.iter().flatten().filter_map(|alive| alive.asking.as_ref()).map(|one| one.until).min();
         let own = [self.core.deadline(), self.progress, self.stop_by, self.look, asking, manager];
-        own.into_iter().chain([self.calls.due(), self.crashes.due]).flatten().min()
+        own.into_iter().chain([self.calls.due(), self.crashes.due, self.guarding.due()]).flatten().min()
     }
 
     fn on_message(&mut self, message: Message) {
@@ -498,6 +504,8 @@ impl Driver {
             tokio::select! {
                 message = self.inbox.recv() => match message {
                     Some(Message::Worker(Report::Finished)) => removed = true,
+                    // Its replacement was under way; it is sent away with the tree.
+                    Some(Message::Worker(Report::Guarded(Ok(guardian)))) => self.ground.guardian = Some(guardian),
                     Some(Message::Log(Notice::Reached(token))) => self.on_reached(token),
                     Some(Message::Log(Notice::Flushed(LAST) | Notice::ReaderLeft)) => {
                         written = true;
@@ -680,7 +688,7 @@ mod tests {
     }
 
     /// What a client does with one instance, in the tier that the ground allows.
-    async fn freeze_thaw_and_stop(ground: Ground) -> Ground {
+    async fn freeze_thaw_and_stop(mut ground: Ground) -> Ground {
         let (_hangs, hung) = std::sync::mpsc::channel::<()>();
         let hung = Mutex::new(hung);
         let read = move |_: &mut Sources, _| {
@@ -689,7 +697,7 @@ mod tests {
         };
         let texts = Texts { read: Box::new(read), judge: Box::new(|_| Ok(Vec::new())) };
         let setup = Setup { texts: Some((texts, sources())), ..setup() };
-        let mut driver = Driver::new(setup, &ground).unwrap();
+        let mut driver = Driver::new(setup, &mut ground).unwrap();
         driver.ground = ground;
         let running =
             |wanted| move |state| matches!(state, State::Running { freezer, .. } if freezer == wanted);
@@ -763,9 +771,10 @@ mod tests {
     fn in_a_process_of_its_own() {
         let Some(place) = std::env::var_os("LPM_TEST_DRIVER").map(PathBuf::from) else { return };
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
-        let tree = (!place.as_os_str().is_empty())
-            .then(|| Arc::new(Tree::own_directory(&place, "lpm-test", &[]).unwrap()));
-        let ground = Ground { tree, guardian: None };
+        let tree = (!place.as_os_str().is_empty()).then(|| {
+            Arc::new(Tree::own_directory(&place, "lpm-test", crate::linux::tree::tests::MARK, &[]).unwrap())
+        });
+        let ground = Ground { tree, ..Ground::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ground = runtime.block_on(freeze_thaw_and_stop(ground));
         if let Some(tree) = ground.tree {

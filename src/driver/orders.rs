@@ -269,20 +269,6 @@ impl Driver {
         }
     }
 
-    pub(super) fn replace_guardian(&mut self) {
-        /// Whatever kills so many is stronger than we are.
-        const MOST: u32 = 10;
-        let Some(guardian) = self.ground.guardian.take() else { return };
-        self.watch.remove(&guardian);
-        let _ = guardian.pidfd().reap();
-        self.replaced += 1;
-        if self.replaced > MOST {
-            self.log.say(&self.system, "the guardian keeps being killed; going on without one");
-        } else {
-            self.worker.order(Order::Guard);
-        }
-    }
-
     // ---- telling
 
     /// `screen`: it is a terminal's master, and not a pipe.

@@ -93,6 +93,10 @@ pub(super) enum Kind {
     Listener,
     /// Who waits for the stack to be up.
     Launcher,
+    /// Whether the guardian's cgroup is frozen.
+    Frozen,
+    /// A file beside the record of this run was removed.
+    Record,
 }
 
 impl Key {
@@ -124,6 +128,14 @@ impl Key {
         Key(5 << 32)
     }
 
+    pub(super) fn frozen() -> Key {
+        Key(6 << 32)
+    }
+
+    pub(super) fn record() -> Key {
+        Key(7 << 32)
+    }
+
     pub(super) fn kind(self) -> Kind {
         match self.0 >> 32 {
             0 => Kind::Exit,
@@ -131,7 +143,9 @@ impl Key {
             2 => Kind::Resource,
             3 => Kind::Guardian,
             4 => Kind::Listener,
-            _ => Kind::Launcher,
+            5 => Kind::Launcher,
+            6 => Kind::Frozen,
+            _ => Kind::Record,
         }
     }
 

@@ -140,7 +140,8 @@ fn as_a_service(
     let cannot = |what: &dyn std::fmt::Display, error: io::Error| {
         Error::new(format!("cannot detach: {what}: {}", words(error)))
     };
-    let (_, directory) = claim::runtime_directory(around.variable("XDG_RUNTIME_DIR")).map_err(Error::new)?;
+    let (xdg, home) = (around.variable("XDG_RUNTIME_DIR"), around.variable("HOME"));
+    let directory = claim::runtime_directory(xdg, home).map_err(Error::new)?.path;
     let meeting = Meeting::new(&directory).map_err(|error| cannot(&directory.display(), error))?;
     let executable = std::env::current_exe().map_err(|error| cannot(&"/proc/self/exe", error))?;
     let name = format!("lpm-{}-{}.service", label(stack), rustix::process::getpid().as_raw_pid());

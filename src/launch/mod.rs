@@ -29,9 +29,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
+use rustix::event::{Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 
-use crate::claim::Identity;
+use crate::claim::{Identity, Record};
 use crate::cli::Origins;
 use crate::config::{self, Diagnostic, Limits, Severity, Sources, Stack};
 use crate::control::chronicle::Chronicle;
@@ -44,11 +46,12 @@ use crate::driver::{
 use crate::error::{Error, tell, tell_drawn, words};
 use crate::escape;
 use crate::journal::Journal;
+use crate::linux::cgroup::Cgroup;
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::notify::Notifier;
 use crate::linux::scope::Scope;
 use crate::linux::tier::{Decision, Place, Tier};
-use crate::linux::tree::Tree;
+use crate::linux::tree::{Mark, Tree};
 use crate::linux::{descendants, reserve, signals};
 use crate::output::history::{BYTES_FOR_FOLLOWERS, BYTES_PER_INSTANCE, History};
 use crate::output::summary::{self, Row, Summary};
@@ -58,6 +61,7 @@ use crate::supervisor::{Ending, policy};
 use crate::view;
 use gather::{Asked, Files, Gathered, Surroundings};
 use ground::Lack;
+use owner::Owned;
 use recorder::Recorder;
 use replace::Target;
 
@@ -158,7 +162,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         plan.summary.as_ref().map(|path| LastWord::open(around, path, "summary")).transpose()?;
     let report_file = plan.report.as_ref().map(|path| LastWord::open(around, path, "report")).transpose()?;
     let log_files = sinks::files(&stack, &plan)?;
-    let run = run_id()?;
+    let run = owner::run_id()?;
     let journal = sinks::journal(&stack, &plan, &run)?;
 
     let (mut place, mut tier) = (decision.place.clone(), decision.tier);
@@ -181,18 +185,17 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     let most_clients = room_for_clients(files_needed);
     let port = sinks::scrape_port(&stack, &plan)?;
     let identity = Identity { root: &stack.root, procfile: &procfile, name: &stack.name };
-    let own = own_pid().as_raw_pid();
     // One-off commands run beside their stack and beside each other.
-    let (slug, directory) = match plan.voice {
-        Voice::Stack => (identity.slug(), format!("lpm-{}-{own}", identity.slug())),
-        Voice::OneOff => {
-            let slug = format!("{}-run-{own}", identity.slug());
-            (slug.clone(), format!("lpm-{slug}"))
-        }
+    let slug = match plan.voice {
+        Voice::Stack => identity.slug(),
+        Voice::OneOff => format!("{}-run-{run}", identity.slug()),
     };
     let claim = owner::claim(around, &identity.slug(), &slug, &stack.name, &mut preface)?;
     let listening = match plan.voice {
-        Voice::Stack => owner::listen(around, plan.socket.as_deref(), claim.as_ref(), &slug, &mut preface)?,
+        Voice::Stack => {
+            let names = (slug.as_str(), stack.name.as_str());
+            owner::listen(around, plan.socket.as_deref(), claim.as_ref(), names, &mut preface)?
+        }
         Voice::OneOff => None,
     };
     let socket = listening.as_ref().map(Listening::path);
@@ -226,15 +229,20 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         true => descendants::children().map_err(|errno| cannot(errno.into()))?,
         false => Vec::new(),
     };
-    let tree = grow(&place, &directory)?;
-    if let Some(claim) = &claim
-        && let Err(error) = claim.record(&owner::record(&identity, plan.voice, socket, tree.as_ref()))
-    {
-        preface.push(format!("warning: the record of this run cannot be written: {}", words(error)));
+    if let Place::OwnDirectory(parent) = &place {
+        owner::look_beside(parent, &identity, plan.voice, &mut preface)?;
     }
-    let mut ground = match tree {
-        Some(tree) => raise(&stack, tree, &mut preface)?,
-        None => Ground::default(),
+    let record = owner::record(&identity, plan.voice, socket, &run);
+    let mut ground = match grow(&place, &identity.slug(), plan.voice, record, claim.as_ref(), &mut preface)? {
+        Some(tree) => {
+            let keeper =
+                claim.as_ref().map(|claim| claim.keeper(listening.as_ref(), Some(Arc::clone(&tree))));
+            Ground { keeper, ..raise(&stack, tree, claim.as_ref(), &mut preface)? }
+        }
+        None => {
+            let keeper = claim.as_ref().map(|claim| claim.keeper(listening.as_ref(), None));
+            Ground { keeper, ..Ground::default() }
+        }
     };
     let about = About {
         procfile: procfile.clone(),
@@ -309,6 +317,10 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     let run = driver::run(setup, &mut ground);
     let left = take_down(ground);
+    if let (Err(_), Some(claim)) = (&left, &claim) {
+        // The next start finds what is left by it.
+        claim.stay();
+    }
     if journal.is_some_and(|journal| !journal.finish(sinks::LAST_ENTRIES)) {
         tell(format_args!("lpm: the journal did not take the last lines in time"));
     }
@@ -408,7 +420,12 @@ fn something_to_start(stack: &Stack) -> Result<(), Error> {
 }
 
 /// The stack's own ceilings, and the guardian, which is up before the first instance.
-fn raise(stack: &Stack, tree: Tree, preface: &mut Vec<String>) -> Result<Ground, Error> {
+fn raise(
+    stack: &Stack,
+    tree: Arc<Tree>,
+    claim: Option<&Owned>,
+    preface: &mut Vec<String>,
+) -> Result<Ground, Error> {
     let lacks = ground::lacks_in(stack, tree.enabled(), tree.refused());
     // What was found out before is said with its reason already.
     let before: Vec<String> = preface.clone();
@@ -433,10 +450,12 @@ fn raise(stack: &Stack, tree: Tree, preface: &mut Vec<String>) -> Result<Ground,
             .map_err(|failure| Error::new(format!("cannot start the guardian: {failure}")))
     });
     match prepared {
-        Ok(guardian) => Ok(Ground { tree: Some(Arc::new(tree)), guardian: Some(guardian) }),
+        Ok(guardian) => Ok(Ground { tree: Some(tree), guardian: Some(guardian), keeper: None }),
         Err(error) => {
             // It is empty; what cannot be removed here is found by the next start.
-            let _ = tree.leave();
+            if let (Err(_), Some(claim)) = (tree.leave(), claim) {
+                claim.stay();
+            }
             Err(error)
         }
     }
@@ -445,30 +464,96 @@ fn raise(stack: &Stack, tree: Tree, preface: &mut Vec<String>) -> Result<Ground,
 /// Takes away what was made. If something in it could not be killed, the guardian stays with it, and ends
 /// what lpm could not.
 fn take_down(ground: Ground) -> Result<(), String> {
-    let Ground { tree, guardian } = ground;
+    let Ground { tree, guardian, keeper: _ } = ground;
     let Some(tree) = tree else { return Ok(()) };
-    if tree.app().populated().unwrap_or(true) {
-        return Err(format!(
-            "{}: something in it cannot be killed; the guardian waits for it",
-            tree.path().display()
-        ));
+    let path = tree.path().display();
+    match patiently(|| tree.app().populated()) {
+        Ok(false) => {}
+        Ok(true) => {
+            return Err(format!("{path}: something in it cannot be killed; the guardian waits for it"));
+        }
+        Err(errno) => {
+            return Err(format!("{path}: {}; the guardian or the next start removes it", words(errno)));
+        }
     }
     if let Some(guardian) = guardian {
         guardian.dismiss().map_err(|errno| format!("the guardian: {}", words(errno)))?;
     }
-    tree.leave().map_err(|errno| format!("{}: cannot be removed: {}", tree.path().display(), words(errno)))
+    patiently(|| tree.leave())
+        .map_err(|errno| format!("{path}: cannot be removed now: {}; the next start does it", words(errno)))
 }
 
-/// `name`: of the directory, where lpm makes one of its own.
-fn grow(place: &Place, name: &str) -> Result<Option<Tree>, Error> {
+/// Tries again what failed for want of descriptors or memory, of which the whole system may be short for a moment.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    /// 10 ms apart.
+    const ATTEMPTS: u32 = 20;
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 }));
+            }
+            result => return result,
+        }
+    }
+    attempt()
+}
+
+/// Makes the tree, after it was written down that it is about to be made, and completes the record. `slug`: of the
+/// stack.
+fn grow(
+    place: &Place,
+    slug: &str,
+    voice: Voice,
+    mut record: Record,
+    claim: Option<&Owned>,
+    preface: &mut Vec<String>,
+) -> Result<Option<Arc<Tree>>, Error> {
     // The last is to be counted alone: nothing is limited by it.
     const WANTED: [&str; 4] = ["memory", "cpu", "pids", "io"];
-    let tree = match place {
-        Place::Delegated(path) => Tree::delegated(path, &WANTED),
-        Place::OwnDirectory(parent) => Tree::own_directory(parent, name, &WANTED),
-        Place::Scope { .. } | Place::Nothing => return Ok(None),
+    // Another run may have drawn the same number.
+    const DRAWS: u32 = 4;
+    let unwritten = |error| format!("warning: the record of this run cannot be written: {}", words(error));
+    let mut write = |record: &Record| {
+        let written = claim.map_or(Ok(()), |claim| claim.record(record));
+        preface.extend(written.err().map(unwritten));
+        preface.dedup();
     };
-    tree.map(Some).map_err(|trouble| Error::new(format!("cannot make a cgroup: {trouble}")))
+    let here = owner::place();
+    for draw in 1..=DRAWS {
+        let name = match voice {
+            Voice::Stack => format!("lpm-{slug}-{}", record.run),
+            Voice::OneOff => format!("lpm-{slug}-run-{}", record.run),
+        };
+        (record.cgroup, record.own) = match place {
+            Place::Delegated(path) => (Some(path.clone()), false),
+            Place::OwnDirectory(parent) => (Some(parent.join(&name)), true),
+            Place::Scope { .. } | Place::Nothing => (None, false),
+        };
+        if let Place::Delegated(path) = place {
+            record.ids.root = Cgroup::open(path).and_then(|root| root.id()).ok();
+        }
+        write(&record);
+        let mark = Mark { run: &record.run, place: &here };
+        let tree = match place {
+            Place::Delegated(path) => Tree::delegated(path, mark, &WANTED),
+            Place::OwnDirectory(parent) => Tree::own_directory(parent, &name, mark, &WANTED),
+            Place::Scope { .. } | Place::Nothing => return Ok(None),
+        };
+        match tree {
+            Ok(tree) => {
+                write(&owner::completed(record, &tree));
+                return Ok(Some(Arc::new(tree)));
+            }
+            Err(trouble) if trouble.errno == Errno::EXIST && draw < DRAWS => record.run = owner::run_id()?,
+            Err(trouble) => {
+                if let (Some(claim), false) = (claim, owner::is_bare(&record)) {
+                    claim.stay();
+                }
+                return Err(Error::new(format!("cannot make a cgroup: {trouble}")));
+            }
+        }
+    }
+    unreachable!("the last draw returns")
 }
 
 /// Executes lpm again, in a scope of its own. Returns why that could not be done.
@@ -510,17 +595,6 @@ fn ports(stack: &Stack) -> Option<String> {
     (!ports.is_empty()).then(|| format!("ports: {}", ports.join(", ")))
 }
 
-/// A number that no other run has.
-///
-/// # Errors
-/// /proc cannot be read.
-fn run_id() -> Result<String, Error> {
-    const UUID: &str = "/proc/sys/kernel/random/uuid";
-    let uuid = std::fs::read_to_string(UUID)
-        .map_err(|error| Error::new(format!("{UUID}: cannot be read: {}", words(error))))?;
-    Ok(uuid.chars().filter(char::is_ascii_hexdigit).collect())
-}
-
 fn own_pid() -> Pid {
     rustix::process::getpid()
 }
@@ -547,9 +621,9 @@ fn raise_open_files() -> Option<(u64, u64)> {
     Some((number(before.current), number(before.maximum)))
 }
 
-/// What lpm has open for itself, the guardian's birth included, and for each instance: its process, its leaf,
+/// What lpm has open for itself, the guardian's birth and [`Spare`] included, and for each instance: its process, its leaf,
 /// its output (a pipe, or a terminal's master), and, while it ends, its leaf's notifications.
-const OWN_FILES: u64 = 32 + reserve::RESERVE as u64;
+const OWN_FILES: u64 = 36 + reserve::RESERVE as u64;
 const FILES_OF_INSTANCE: u64 = 4;
 
 /// The most and the fewest clients that there is to be room for.

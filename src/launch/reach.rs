@@ -69,8 +69,10 @@ fn stack_of(target: &TargetArgs) -> StackArgs {
 /// # Errors
 /// The runtime directory is not ours alone.
 pub fn running(around: &Surroundings) -> Result<Vec<Record>, Error> {
-    let (directory, _) = claim::runtime_directory(around.variable("XDG_RUNTIME_DIR")).map_err(Error::new)?;
-    Ok(claim::running(&directory))
+    let (xdg, home) = (around.variable("XDG_RUNTIME_DIR"), around.variable("HOME"));
+    claim::runtime_directory(xdg, home).map_err(Error::new)?;
+    let directories = claim::runtime_directories(xdg, home);
+    Ok(claim::running(&directories.into_iter().map(|(directory, _)| directory).collect::<Vec<_>>()))
 }
 
 /// Who runs the stack that would be started by these arguments, if anybody does and can be asked.

@@ -93,6 +93,14 @@ impl Cgroup {
         Ok(Cgroup { directory })
     }
 
+    /// Its inode number, which the kernel gives to no other cgroup until the next boot (kernfs counts up).
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn id(&self) -> Result<u64, Errno> {
+        Ok(rustix::fs::fstat(&self.directory)?.st_ino)
+    }
+
     /// A child, made if it is not there.
     ///
     /// # Errors

@@ -3,12 +3,12 @@
 //! It holds lpm's pidfd, the tree's directories and one end of a pipe, and sleeps in `poll` without a
 //! timeout. A byte on the pipe means that lpm takes care of everything itself; the guardian goes quietly.
 //! If lpm ends without that, the guardian kills `app` (one write, also when it is frozen), waits until it
-//! is empty, and removes the tree, itself last.
+//! is empty, and removes the tree and the run's files ([`Files`]), itself last.
 //!
 //! It has its own session and ignores every signal that can be ignored, from its first instruction on, so
-//! neither Ctrl-C nor a `systemctl stop` ends it before lpm. It holds neither the terminal nor a
-//! directory nor any other descriptor. lpm watches it in turn ([`Guardian`] is readable when it died) and
-//! starts another. Only killing both at once is beyond it.
+//! neither Ctrl-C nor a `systemctl stop` ends it before lpm. Besides the above it holds neither the terminal nor a
+//! directory nor any other descriptor. lpm watches it in turn: [`Guardian`] is readable when it died, and
+//! [`Guardian::is_stopped`] says whether it can act. Only killing both at once is beyond it.
 //!
 //! Without a cgroup there is no guardian: nobody could tell lpm's orphans from others once they belong to
 //! init. `PR_SET_PDEATHSIG` on each main process is all there is then.
@@ -19,9 +19,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::cgroup::Cgroup;
 use super::pidfd::PidFd;
@@ -31,17 +31,51 @@ use super::tree::{self, OwnDirectory, Tree};
 /// How lpm starts itself as the guardian: the file that is running, also if it was replaced since.
 pub const PROGRAM: [&CStr; 2] = [c"/proc/self/exe", c"__guard"];
 
-/// The words behind it: which kind of tree, and the root's name where it is lpm's own directory.
+/// The words behind it: which kind of tree, and the root's name where it is lpm's own directory; then, for each file,
+/// its name, device and inode.
 const GIVEN: &str = "given";
 const OWN: &str = "own";
+const FILE: &str = "file";
 
 /// What it is born with, in this order, from descriptor 3 on.
 const LPM: i32 = 3;
 const PIPE: i32 = 4;
 const APP: i32 = 5;
 const ROOT: i32 = 6;
-const PARENT: i32 = 7;
-const HOME: i32 = 8;
+/// The first of those that are not always there: parent and home of an own directory, then each file's directory.
+const FURTHER: i32 = 7;
+
+/// Files that end with a run: its record and its socket.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// The record, locked. The guardian has it too, so that the stack is taken until the guardian has finished.
+    pub lock: Option<OwnedFd>,
+    /// What is removed.
+    pub list: Vec<RunFile>,
+}
+
+/// A file that is removed if its name still means it.
+#[derive(Debug)]
+pub struct RunFile {
+    /// Where.
+    pub directory: OwnedFd,
+    /// Its name there.
+    pub name: String,
+    /// Its device and inode.
+    pub id: (u64, u64),
+}
+
+impl RunFile {
+    fn remove(&self) -> Result<(), Errno> {
+        match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) if (there.st_dev, there.st_ino) == self.id => {
+                rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty())
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
 
 /// lpm's side of it. Readable when the guardian is dead. Dropping it does not end the guardian.
 #[derive(Debug)]
@@ -74,6 +108,13 @@ impl Guardian {
                 passed.extend([own.parent.as_fd(), own.home.as_fd()]);
             }
         }
+        let files = tree.files();
+        for file in &files.list {
+            let (device, inode) = file.id;
+            argv.extend([FILE, &file.name, &device.to_string(), &inode.to_string()].map(word));
+            passed.push(file.directory.as_fd());
+        }
+        passed.extend(files.lock.as_ref().map(AsFd::as_fd));
         let ignored: Vec<i32> = (1..=super::signals::LAST).filter(|&signal| may_ignore(signal)).collect();
         let environment = Environment::default();
         let birth = Birth {
@@ -95,6 +136,20 @@ impl Guardian {
     /// The process, to reap it when it died.
     pub fn pidfd(&self) -> &PidFd {
         &self.pidfd
+    }
+
+    /// Whether it stands still now because of a signal or a tracer, as proc_pid_stat(5) has it. The number is safe to use:
+    /// it is a child of ours that was not reaped.
+    pub fn stands_still(&self) -> bool {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_pid())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    }
+
+    /// Whether it was stopped by a signal (SIGSTOP) since this was last asked.
+    pub fn is_stopped(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        matches!(rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options), Ok(Some(_)))
     }
 
     /// Tell it that it is not needed any more: lpm does the rest. It ends while lpm goes on;
@@ -173,15 +228,24 @@ fn guard<W: AsRef<OsStr>>(words: &[W]) -> Result<(), Errno> {
     let app = Cgroup::from(spawn::passed(APP)?);
     let root = Cgroup::from(spawn::passed(ROOT)?);
     let words: Vec<&str> = words.iter().filter_map(|word| word.as_ref().to_str()).collect();
-    let own = match words[..] {
-        [GIVEN] => None,
-        [OWN, name] => Some(OwnDirectory {
-            parent: Cgroup::from(spawn::passed(PARENT)?),
-            name: name.to_owned(),
-            home: Cgroup::from(spawn::passed(HOME)?),
-        }),
+    let mut further = (FURTHER..).map(spawn::passed);
+    let mut further = || further.next().unwrap_or(Err(Errno::BADF));
+    let (own, mut words) = match words[..] {
+        [GIVEN, ref rest @ ..] => (None, rest),
+        [OWN, name, ref rest @ ..] => {
+            let (parent, home) = (Cgroup::from(further()?), Cgroup::from(further()?));
+            (Some(OwnDirectory { parent, name: name.to_owned(), home }), rest)
+        }
         _ => return Err(Errno::INVAL),
     };
+    let mut files = Vec::new();
+    while let [FILE, name, device, inode, rest @ ..] = words {
+        let number = |text: &str| text.parse().map_err(|_| Errno::INVAL);
+        let id = (number(device)?, number(inode)?);
+        files.push(RunFile { directory: further()?, name: (*name).to_owned(), id });
+        words = rest;
+    }
+    // The lock, if there is one, is among the descriptors that this process was born with, and stays there.
 
     if dismissed(&lpm, &pipe)? {
         return Ok(());
@@ -200,7 +264,9 @@ fn guard<W: AsRef<OsStr>>(words: &[W]) -> Result<(), Errno> {
             Err(errno) => return Err(*errno),
         }
     }
-    tree::prune(&root, own.as_ref())
+    tree::prune(&root, Some(&app), own.as_ref())?;
+    // Only now: what cannot be removed is found by the next start through the record.
+    files.iter().try_for_each(RunFile::remove)
 }
 
 /// Wait for the byte, or for lpm's death. The byte counts, if both are there. The pipe's end without a byte
@@ -237,6 +303,7 @@ mod tests {
     use crate::linux::cgroup::Existing;
     use crate::linux::cgroup::tests::{Place, start};
     use crate::linux::pidfd::Exit;
+    use crate::linux::tree::tests::MARK;
     use std::io::Read;
     use std::path::PathBuf;
 
@@ -276,8 +343,8 @@ mod tests {
     fn as_lpm() {
         let Some(path) = std::env::var_os("LPM_TEST_PLACE").map(PathBuf::from) else { return };
         let tree = match std::env::var_os("LPM_TEST_OWN") {
-            Some(_) => Tree::own_directory(&path, "lpm-of-its-own", &[]).unwrap(),
-            None => Tree::delegated(&path, &[]).unwrap(),
+            Some(_) => Tree::own_directory(&path, "lpm-of-its-own", MARK, &[]).unwrap(),
+            None => Tree::delegated(&path, MARK, &[]).unwrap(),
         };
         let guardian = guard_here(&tree);
         let resisting = "trap '' TERM HUP INT; setsid sleep 1000 & (sleep 1000 &) ; nohup sleep 1000 & wait";
@@ -291,6 +358,28 @@ mod tests {
         second.freeze(true).unwrap();
         println!("guardian {}", guardian.pid().as_raw_pid());
         let _ = poll(&mut [], None);
+    }
+
+    #[test]
+    fn a_file_that_was_made_again_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.json");
+        let made = || {
+            std::fs::write(&path, "{}").unwrap();
+            let directory = File::open(folder.path()).unwrap().into();
+            let there = rustix::fs::stat(&path).unwrap();
+            RunFile { directory, name: "x.json".into(), id: (there.st_dev, there.st_ino) }
+        };
+        let old = made();
+        // Held, or its number might be given to the next one.
+        let _held = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let new = made();
+        old.remove().unwrap();
+        assert!(path.exists());
+        new.remove().unwrap();
+        assert!(!path.exists());
+        assert_eq!(new.remove(), Ok(()));
     }
 
     /// Until there is nothing below it, but not for ever.
@@ -351,7 +440,7 @@ mod tests {
     #[test]
     fn dismissed_it_touches_nothing() {
         let Some(place) = Place::new("dismissed_it_touches_nothing") else { return };
-        let tree = Tree::own_directory(&place.path(), "lpm", &[]).unwrap();
+        let tree = Tree::own_directory(&place.path(), "lpm", MARK, &[]).unwrap();
         let guardian = guard_here(&tree);
         assert_eq!(tree.supervisor().procs(), Ok(vec![guardian.pid()]));
         let leaf = tree.leaf("web.1").unwrap();
@@ -366,7 +455,7 @@ mod tests {
     #[test]
     fn its_death_is_seen() {
         let Some(place) = Place::new("its_death_is_seen") else { return };
-        let tree = Tree::own_directory(&place.path(), "lpm", &[]).unwrap();
+        let tree = Tree::own_directory(&place.path(), "lpm", MARK, &[]).unwrap();
         let guardian = guard_here(&tree);
         guardian.pidfd().send(libc::SIGKILL).unwrap();
         let mut fds = [PollFd::new(&guardian, PollFlags::IN)];

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod notify;
 pub mod pidfd;
 pub mod pty;
+pub mod remains;
 pub mod reserve;
 pub mod round;
 pub mod scope;

@@ -942,7 +942,13 @@ mod tests {
     #[test]
     fn one_lpm_in_the_leaf_of_another_builds_there() {
         let Some(place) = TestPlace::new("one_lpm_in_the_leaf_of_another_builds_there") else { return };
-        let tree = crate::linux::tree::Tree::own_directory(&place.path(), "outer", &[]).unwrap();
+        let tree = crate::linux::tree::Tree::own_directory(
+            &place.path(),
+            "outer",
+            crate::linux::tree::tests::MARK,
+            &[],
+        )
+        .unwrap();
         let leaf = tree.leaf("lpm.1").unwrap();
         let path = place.path().join("outer/app/lpm.1");
         let directory = Directory::look(&path).unwrap();

@@ -1,4 +1,5 @@
-//! The tree that lpm builds: what goes where, and how to be rid of it, also of one whose owner was killed.
+//! The tree that lpm builds: what goes where, and how to be rid of it. [`super::remains`] removes one whose owner was
+//! killed.
 //!
 //! It makes directories, moves lpm's own process and nobody else, and writes no attribute of a cgroup that was
 //! given to it but `cgroup.subtree_control`. Whether and where to build is [`super::tier`]'s to say.
@@ -7,11 +8,13 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{FlockOperation, XattrFlags};
 use rustix::io::Errno;
 
 use super::cgroup::{Cgroup, Existing, Mount, Own};
+use super::guardian::Files;
 
 /// What lpm built, and how to be rid of it.
 ///
@@ -35,6 +38,43 @@ pub struct Tree {
     enabled: Vec<String>,
     refused: Vec<(String, Errno)>,
     left: AtomicBool,
+    /// What the guardian removes besides, once all processes have ended.
+    files: Mutex<Arc<Files>>,
+}
+
+/// Which run a tree belongs to. Its cgroups carry this as extended attributes, where the kernel has them (Linux 5.7),
+/// so that they are recognised by [`super::remains`] although their names mean nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark<'a> {
+    /// The run's random id. It is also the end of the name of a directory of lpm's own.
+    pub run: &'a str,
+    /// Where the stack's record is looked for: two runs of one stack with the same place are one too many.
+    pub place: &'a str,
+}
+
+/// The attribute with [`Mark::run`].
+pub(super) const RUN_ATTRIBUTE: &str = "user.lpm.run";
+/// The attribute with [`Mark::place`].
+pub(super) const PLACE_ATTRIBUTE: &str = "user.lpm.place";
+
+impl Mark<'_> {
+    /// Writes the mark. The run comes last: what has one is complete.
+    fn put(self, cgroup: &Cgroup) {
+        for (name, value) in [(PLACE_ATTRIBUTE, self.place), (RUN_ATTRIBUTE, self.run)] {
+            let _ = rustix::fs::fsetxattr(cgroup, name, value.as_bytes(), XattrFlags::empty());
+        }
+    }
+}
+
+/// Ids of a tree's cgroups ([`Cgroup::id`]), as far as they are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// The root.
+    pub root: Option<u64>,
+    /// Its `app`.
+    pub app: Option<u64>,
+    /// Its `supervisor`.
+    pub supervisor: Option<u64>,
 }
 
 /// A directory that lpm made for itself, and may remove.
@@ -49,8 +89,8 @@ pub struct OwnDirectory {
 }
 
 /// Names below the root.
-const SUPERVISOR: &str = "supervisor";
-const APP: &str = "app";
+pub(super) const SUPERVISOR: &str = "supervisor";
+pub(super) const APP: &str = "app";
 
 /// What could not be done while building the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,17 +120,22 @@ impl Tree {
     ///
     /// # Errors
     /// Nothing is left behind, and lpm is where it was.
-    pub fn delegated(path: &Path, controllers: &[&str]) -> Result<Tree, Trouble> {
+    pub fn delegated(path: &Path, mark: Mark<'_>, controllers: &[&str]) -> Result<Tree, Trouble> {
         let trouble = |errno| Trouble { path: path.to_owned(), errno };
         let root = Cgroup::open(path).map_err(trouble)?;
-        Tree::grow(root, None, path, controllers)
+        Tree::grow(root, None, path, mark, controllers)
     }
 
     /// In a new directory of our own, `name`, below `parent`. lpm stays where it is.
     ///
     /// # Errors
     /// `EEXIST` if the name is taken. Nothing is left behind.
-    pub fn own_directory(parent: &Path, name: &str, controllers: &[&str]) -> Result<Tree, Trouble> {
+    pub fn own_directory(
+        parent: &Path,
+        name: &str,
+        mark: Mark<'_>,
+        controllers: &[&str],
+    ) -> Result<Tree, Trouble> {
         let path = parent.join(name);
         let trouble = |errno| Trouble { path: path.clone(), errno };
         let parent = Cgroup::open(parent).map_err(trouble)?;
@@ -99,6 +144,10 @@ impl Tree {
             None => parent.try_clone().map_err(trouble)?,
         };
         let root = parent.create(name, Existing::Refuse).map_err(trouble)?;
+        // The lock says that this run lives, also to an lpm that sees neither our record nor our pid; the guardian
+        // inherits it. It comes before the mark: what has a mark and no lock is dead.
+        let _ = rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive);
+        mark.put(&root);
         // Only the root of all may hold processes and hand on controllers. Elsewhere the kernel refuses some and
         // makes of others a threaded cgroup, below which no process can be born ("domain invalid").
         let is_root = matches!(parent.read("cgroup.type"), Err(Errno::NOENT));
@@ -106,17 +155,22 @@ impl Tree {
             // Whether that works is seen from below. It stays enabled: others may rely on it by then.
             let _: Vec<_> = controllers.iter().map(|controller| parent.enable(controller)).collect();
         }
-        Tree::grow(root, Some(OwnDirectory { parent, name: name.to_owned(), home }), &path, controllers)
+        Tree::grow(root, Some(OwnDirectory { parent, name: name.to_owned(), home }), &path, mark, controllers)
     }
 
     fn grow(
         root: Cgroup,
         own: Option<OwnDirectory>,
         path: &Path,
+        mark: Mark<'_>,
         controllers: &[&str],
     ) -> Result<Tree, Trouble> {
         let built = (|| -> Result<_, (&str, Errno)> {
-            let make = |name| root.create(name, Existing::Accept).map_err(|errno| (name, errno));
+            let make = |name| {
+                let made = root.create(name, Existing::Accept).map_err(|errno| (name, errno))?;
+                mark.put(&made);
+                Ok(made)
+            };
             let (supervisor, app) = (make(SUPERVISOR)?, make(APP)?);
             if own.is_none() {
                 supervisor.enter().map_err(|errno| (SUPERVISOR, errno))?;
@@ -131,7 +185,7 @@ impl Tree {
         let (supervisor, app) = match built {
             Ok(built) => built,
             Err((name, errno)) => {
-                let _ = prune(&root, own.as_ref());
+                let _ = prune(&root, None, own.as_ref());
                 return Err(Trouble { path: path.join(name), errno });
             }
         };
@@ -152,7 +206,30 @@ impl Tree {
             enabled,
             refused,
             left: AtomicBool::new(false),
+            files: Mutex::default(),
         })
+    }
+
+    /// The ids of its cgroups, for the record.
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn ids(&self) -> Result<Ids, Errno> {
+        Ok(Ids {
+            root: Some(self.root.id()?),
+            app: Some(self.app.id()?),
+            supervisor: Some(self.supervisor.id()?),
+        })
+    }
+
+    /// Files that end with the run.
+    pub fn files(&self) -> Arc<Files> {
+        Arc::clone(&self.files.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Names the files that end with the run, for guardians that are started from now on.
+    pub fn ends_with(&self, files: Files) {
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
     }
 
     /// The root's path, for people.
@@ -213,7 +290,7 @@ impl Tree {
     /// `EBUSY` while somebody is left in it: an instance, or the guardian.
     pub fn leave(&self) -> Result<(), Errno> {
         if !self.left.load(Ordering::Acquire) {
-            prune(&self.root, self.own.as_ref())?;
+            prune(&self.root, Some(&self.app), self.own.as_ref())?;
             self.left.store(true, Ordering::Release);
         }
         Ok(())
@@ -225,8 +302,12 @@ impl Tree {
 ///
 /// # Errors
 /// `EBUSY` while somebody is left in it.
-pub(super) fn prune(root: &Cgroup, own: Option<&OwnDirectory>) -> Result<(), Errno> {
-    root.remove(APP)?;
+pub(super) fn prune(root: &Cgroup, app: Option<&Cgroup>, own: Option<&OwnDirectory>) -> Result<(), Errno> {
+    match app {
+        Some(app) => remove_same(root, APP, app.id()?)?,
+        // Not made, or without any process yet.
+        None => root.remove(APP)?,
+    }
     match root.subtree_control() {
         Ok(controllers) => controllers.iter().try_for_each(|controller| root.disable(controller))?,
         Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
@@ -249,8 +330,20 @@ pub(super) fn prune(root: &Cgroup, own: Option<&OwnDirectory>) -> Result<(), Err
                 own.parent.enter()?;
             }
             root.remove(SUPERVISOR)?;
-            own.parent.remove(&own.name)
+            remove_same(&own.parent, &own.name, root.id()?)
         }
+    }
+}
+
+/// Removes the child called `name` if it is the one with this id. One that has the name now is not ours.
+///
+/// # Errors
+/// `EBUSY` while processes are in it.
+pub(super) fn remove_same(parent: &Cgroup, name: &str, id: u64) -> Result<(), Errno> {
+    match parent.child(name).and_then(|child| child.id()) {
+        Ok(found) if found == id => parent.remove(name),
+        Ok(_) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -260,68 +353,22 @@ fn own_cgroup() -> Option<Cgroup> {
     Cgroup::open(&Mount::find().ok()??.locate(&path)?).ok()
 }
 
-/// How long killed processes may take to be gone, ms between two changes.
-const PATIENCE: i64 = 5000;
-
-/// Ends and removes what is left of the tree at `path`; how many processes were in it. `None`: nothing is
-/// there any more. `own`: the whole directory was made by lpm; otherwise only what lpm made in it is.
-///
-/// # Errors
-/// `EBUSY` if somebody does not die, `EACCES` if it is not ours after all.
-pub fn remove_abandoned(path: &Path, own: bool) -> Result<Option<usize>, Errno> {
-    let root = match Cgroup::open(path) {
-        // Whatever is there now, it is not what was recorded.
-        Err(Errno::NOENT | Errno::NODEV | Errno::XDEV | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-        root => root?,
-    };
-    let app = match root.child(APP) {
-        Err(Errno::NOENT | Errno::NODEV) if !own => return Ok(None),
-        Err(Errno::NOENT | Errno::NODEV) => None,
-        app => Some(app?),
-    };
-    let mut ended = 0;
-    for part in app.iter().chain(root.child(SUPERVISOR).iter()) {
-        ended += population(part)?;
-        part.kill()?;
-        match part.events() {
-            Ok(events) if events.wait_empty(Some(PATIENCE))? => {}
-            Ok(_) => return Err(Errno::BUSY),
-            // Its owner was faster: systemd removes a scope once nobody is in it.
-            Err(Errno::NOENT | Errno::NODEV) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    root.remove(APP)?;
-    root.remove(SUPERVISOR)?;
-    if let (true, Some(parent), Some(name)) = (own, path.parent(), path.file_name().and_then(|n| n.to_str()))
-    {
-        Cgroup::open(parent)?.remove(name)?;
-    }
-    Ok(Some(ended))
-}
-
-/// How many processes are in it and below.
-fn population(cgroup: &Cgroup) -> Result<usize, Errno> {
-    let mut count = cgroup.procs()?.len();
-    for name in cgroup.children()? {
-        count += cgroup.child(&name).map_or(Ok(0), |child| population(&child))?;
-    }
-    Ok(count)
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::linux::cgroup::tests::{Place as TestPlace, start};
     use crate::linux::tier::{Facts, Place, Systemd, decide};
+
+    /// Of a run that no other test has to recognise.
+    pub(crate) const MARK: Mark<'_> = Mark { run: "0123456789abcdef", place: "here" };
 
     #[test]
     fn a_tree_of_its_own_goes_without_a_trace() {
         let Some(place) = TestPlace::new("a_tree_of_its_own_goes_without_a_trace") else { return };
         let before = Own::find().unwrap();
-        let tree = Tree::own_directory(&place.path(), "lpm-test", &[]).unwrap();
+        let tree = Tree::own_directory(&place.path(), "lpm-test", MARK, &[]).unwrap();
         assert!(matches!(
-            Tree::own_directory(&place.path(), "lpm-test", &[]),
+            Tree::own_directory(&place.path(), "lpm-test", MARK, &[]),
             Err(Trouble { errno: Errno::EXIST, .. })
         ));
         assert_eq!(Own::find().unwrap(), before, "lpm stays where it is");
@@ -377,7 +424,7 @@ mod tests {
         }
         // Whatever there is here (on a hybrid machine nothing of use).
         let controllers: Vec<&str> = here.controllers.iter().map(String::as_str).collect();
-        let tree = Tree::delegated(&path, &controllers).unwrap();
+        let tree = Tree::delegated(&path, MARK, &controllers).unwrap();
         assert_eq!(tree.enabled(), here.controllers);
         let Own::At(now) = Own::find().unwrap() else { panic!("nowhere") };
         assert!(now.ends_with("supervisor"));

@@ -19,6 +19,7 @@ mod detached;
 mod edges;
 mod ending;
 mod escapes;
+mod identity;
 mod journal;
 mod lines;
 mod logging;

@@ -172,7 +172,7 @@ fn a_restart_gets_a_new_one() {
 #[test]
 fn it_needs_no_more_descriptors_than_a_pipe() {
     let stack = Stack::with("descriptors", "a: echo hello\nb: echo hello\nc: echo hello\n");
-    for (limit, code) in [(43, 1), (44, 0)] {
+    for (limit, code) in [(51, 1), (52, 0)] {
         let script = format!("ulimit -n {limit}; exec {LPM} start --can-die all --pty --split-stderr");
         let ended = stack.shell(&script).pipes().ends();
         assert_eq!(ended.code(), code, "{} {}", ended.out, ended.err);

@@ -188,7 +188,7 @@ fn kill_9_of_lpm_leaves_nothing() {
     run.signal(Signal::KILL).ends_leaving_something().by(Signal::KILL);
     stack.wait_until_empty();
     assert_no_process_and_no_cgroup(&stack);
-    // The record is left, for the next start, which has nothing to clean up any more.
+    // The next start has nothing to clean up.
     let ended = stack.runs_until_up(&["start"]);
     assert!(!ended.contains("cleaned up"), "{ended}");
 }

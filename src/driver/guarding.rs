@@ -1,0 +1,270 @@
+//! What has to last as long as the stack although anyone of the same user may take it away: the guardian, the freezer of
+//! its tree, and the record by which a second start is refused.
+//!
+//! A guardian that dies is replaced, however often: at once the first time, then after a delay that grows, and that is
+//! forgotten after a quiet time. One that is stopped is continued, and replaced if that does not help. A tree of lpm's own
+//! that is frozen from outside is thawed, for the guardian stands in it. Each of these is told once, until there
+//! was quiet.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::epoll::EventFlags;
+
+use super::Driver;
+use super::wake::{Key, Watch, rearm};
+use super::worker::Order;
+use crate::linux::guardian::Guardian;
+use crate::linux::spawn::Failure as Failed;
+use crate::linux::tree::Tree;
+
+/// The delay before the second replacement. It doubles with every second one.
+const FIRST_DELAY: Duration = Duration::from_millis(1);
+/// The longest delay.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// After this long without trouble, the next one is the first again.
+const QUIET: Duration = Duration::from_secs(300);
+/// How long a guardian may take to go on after SIGCONT.
+const TO_GO_ON: Duration = Duration::from_secs(1);
+/// When a record that cannot be put back is tried again.
+const PUT_BACK_AGAIN: Duration = Duration::from_secs(60);
+
+/// What keeps the record and the socket of the stack in their place.
+pub struct Keeper {
+    /// Readable when a file beside the record was removed.
+    pub notice: Option<OwnedFd>,
+    /// How often it is looked without such a notice.
+    pub every: Duration,
+    /// Looks, and puts back what is missing. Returns what to wait on instead, if that is new.
+    pub check: Box<dyn FnMut() -> Result<Option<OwnedFd>, String>>,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("notice", &self.notice).finish_non_exhaustive()
+    }
+}
+
+/// Troubles of one kind, counted until there was quiet.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Episode {
+    count: u32,
+    last: Duration,
+}
+
+impl Episode {
+    /// One more; whether it is the first of its episode, which is told.
+    fn begins(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.last) >= QUIET {
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.last = now;
+        self.count == 1
+    }
+
+    /// How long to wait before something is done about it.
+    fn delay(&self) -> Duration {
+        match self.count {
+            0 | 1 => Duration::ZERO,
+            count => FIRST_DELAY.saturating_mul(1 << (count / 2).min(20)).min(LONGEST_DELAY),
+        }
+    }
+}
+
+/// The state of all this.
+#[derive(Debug, Default)]
+pub(super) struct Guarding {
+    deaths: Episode,
+    /// The first of them is told when there is another guardian.
+    untold: bool,
+    failures: Episode,
+    stops: Episode,
+    freezes: Episode,
+    removals: Episode,
+    /// When the next guardian is started.
+    replace_at: Option<Duration>,
+    /// When one that was continued must have gone on.
+    going_on_by: Option<Duration>,
+    /// `cgroup.events` of `supervisor`: whether the guardian is frozen.
+    frozen: Option<OwnedFd>,
+    keeper: Option<Keeper>,
+    check_at: Option<Duration>,
+}
+
+impl Guarding {
+    /// Begins to watch. What cannot be watched for want of descriptors is looked at by time.
+    pub(super) fn new(watch: &Watch, now: Duration, tree: Option<&Tree>, keeper: Option<Keeper>) -> Guarding {
+        let events = tree.and_then(|tree| tree.supervisor().watch("cgroup.events").ok());
+        let frozen = events.filter(|fd| watch.add(fd, EventFlags::PRI, Key::frozen()).is_ok());
+        if let Some(notice) = keeper.as_ref().and_then(|keeper| keeper.notice.as_ref()) {
+            let _ = watch.add(notice, EventFlags::IN, Key::record());
+        }
+        let check_at = keeper.as_ref().map(|keeper| now + keeper.every);
+        Guarding { frozen, keeper, check_at, ..Guarding::default() }
+    }
+
+    /// When something is to be done next.
+    pub(super) fn due(&self) -> Option<Duration> {
+        [self.replace_at, self.going_on_by, self.check_at].into_iter().flatten().min()
+    }
+}
+
+impl Driver {
+    /// The guardian is dead.
+    pub(super) fn replace_guardian(&mut self) {
+        let Some(guardian) = self.ground.guardian.take() else { return };
+        self.watch.remove(&guardian);
+        let _ = guardian.pidfd().reap();
+        let now = self.clock.now();
+        self.guarding.untold |= self.guarding.deaths.begins(now);
+        self.guarding.going_on_by = None;
+        self.guarding.replace_at = Some(now + self.guarding.deaths.delay());
+        self.on_guarding_due();
+    }
+
+    /// A new guardian, or none.
+    pub(super) fn on_guarded(&mut self, guardian: Result<Guardian, Failed>) {
+        self.worker.answered();
+        match guardian {
+            Ok(guardian) => {
+                let _ = self.watch.add(&guardian, EventFlags::IN, Key::guardian());
+                self.ground.guardian = Some(guardian);
+                if std::mem::take(&mut self.guarding.untold) {
+                    self.log.say(&self.system, "the guardian was killed and is replaced");
+                }
+                // It may have been stopped before it was known.
+                self.look_at_guardian();
+            }
+            Err(failure) => {
+                let now = self.clock.now();
+                if self.guarding.failures.begins(now) {
+                    let text = format!(
+                        "the guardian was killed and cannot be replaced now: {failure}; trying again"
+                    );
+                    self.log.say(&self.system, text);
+                }
+                // Failing at once is no reason to try again at once.
+                let delay = self.guarding.failures.delay().max(Duration::from_secs(1));
+                self.guarding.replace_at = Some(now + delay);
+            }
+        }
+        self.after_birth();
+    }
+
+    /// SIGCHLD: the guardian may have been stopped, and would not act then.
+    pub(super) fn look_at_guardian(&mut self) {
+        let Some(guardian) = self.ground.guardian.as_ref().filter(|guardian| guardian.is_stopped()) else {
+            return;
+        };
+        let _ = guardian.pidfd().send(libc::SIGCONT);
+        let now = self.clock.now();
+        self.guarding.going_on_by.get_or_insert(now + TO_GO_ON);
+        if self.guarding.stops.begins(now) {
+            self.log.say(&self.system, "the guardian was stopped and is continued");
+        }
+    }
+
+    /// The tree may be frozen, or thawed again.
+    pub(super) fn on_frozen(&mut self) {
+        let Some(events) = &self.guarding.frozen else { return };
+        rearm(events);
+        let Some(tree) = &self.ground.tree else { return };
+        if tree.supervisor().frozen() != Ok(true) {
+            return;
+        }
+        // Only a directory of lpm's own is lpm's to thaw. Of one that was given, lpm is frozen with it.
+        let thawed = tree.own().is_some()
+            && tree.root().freeze(false).and_then(|()| tree.supervisor().freeze(false)).is_ok();
+        if self.guarding.freezes.begins(self.clock.now()) {
+            let path = tree.path().display();
+            let text = match thawed {
+                true => format!("{path}: was frozen from outside, the guardian with it, and is thawed"),
+                false => {
+                    format!("{path}: was frozen from outside; the guardian does nothing until it is thawed")
+                }
+            };
+            self.log.say(&self.system, text);
+        }
+    }
+
+    /// The record may have been removed.
+    pub(super) fn on_record_notice(&mut self) {
+        let now = self.clock.now();
+        let Some(keeper) = &mut self.guarding.keeper else { return };
+        if let Some(notice) = &keeper.notice {
+            // What was removed is of no interest; the queue is emptied so that the next notice is seen.
+            while rustix::io::read(notice, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
+        }
+        self.guarding.check_at = Some(now + keeper.every);
+        match (keeper.check)() {
+            Ok(None) => {}
+            Ok(Some(notice)) => {
+                if let Some(old) = keeper.notice.replace(notice) {
+                    self.watch.remove(&old);
+                }
+                if let Some(new) = &keeper.notice {
+                    let _ = self.watch.add(new, EventFlags::IN, Key::record());
+                }
+                if self.guarding.removals.begins(now) {
+                    self.log.say(&self.system, "the record of this run was removed and is put back");
+                }
+            }
+            Err(why) => {
+                self.guarding.check_at = Some(now + PUT_BACK_AGAIN);
+                if self.guarding.removals.begins(now) {
+                    self.log.say(&self.system, format!("warning: {why}"));
+                }
+            }
+        }
+    }
+
+    /// The time has come for something of this.
+    pub(super) fn on_guarding_due(&mut self) {
+        let now = self.clock.now();
+        let passed = |time: &mut Option<Duration>| time.take_if(|time| *time <= now).is_some();
+        if passed(&mut self.guarding.replace_at) {
+            self.worker.order(Order::Guard);
+        }
+        if passed(&mut self.guarding.going_on_by)
+            && let Some(guardian) = self.ground.guardian.as_ref().filter(|guardian| guardian.stands_still())
+        {
+            // Its death is seen, and another one takes its place.
+            let _ = guardian.pidfd().send(libc::SIGKILL);
+        }
+        if self.guarding.check_at.is_some_and(|time| time <= now) {
+            self.on_record_notice();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_and_are_forgotten() {
+        let mut deaths = Episode::default();
+        // The clock begins at 0, long before the first one.
+        let mut now = QUIET;
+        let mut waited = Duration::ZERO;
+        for count in 1..=15 {
+            assert_eq!(deaths.begins(now), count == 1);
+            waited += deaths.delay();
+            now += deaths.delay();
+        }
+        assert!(waited < Duration::from_secs(1), "{waited:?}");
+        for _ in 0..100 {
+            deaths.begins(now);
+        }
+        assert_eq!(deaths.delay(), LONGEST_DELAY);
+        now += QUIET;
+        assert!(deaths.begins(now));
+        assert_eq!(deaths.delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_very_first_is_told() {
+        assert!(Episode::default().begins(Duration::from_millis(3)));
+    }
+}
