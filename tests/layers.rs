@@ -113,6 +113,64 @@ const LAYERS: &[Layer] = &[
 /// The only files in which `unsafe` may occur.
 const UNSAFE: &[&str] = &["linux/spawn.rs", "linux/pidfd.rs", "linux/signals.rs"];
 
+/// Calls that reach an object by its number or name, which may mean another one by the time of the call.
+const BY_NAME: &[&str] = &[
+    "kill_process",
+    "kill_process_group",
+    "kill_current_process_group",
+    "test_kill_process",
+    "pidfd_open",
+    "unlink",
+    "unlinkat",
+    "remove_file",
+    "remove_dir",
+    "remove_dir_all",
+    "rmdir",
+    "tgkill",
+    "killpg",
+];
+
+/// Where they are made all the same, and why the object is the one that is meant.
+const CHECKED: &[(&str, &str, &str)] = &[
+    ("claim.rs", "test_kill_process", "only asks; the lock is what counts"),
+    ("claim.rs", "unlinkat", "the name is that of the file held open and locked"),
+    ("control/socket.rs", "remove_file", "device and inode were compared, or nothing listens there"),
+    ("driver/facts.rs", "kill_current_process_group", "our own group, with SIGSTOP"),
+    ("launch/save.rs", "remove_file", "a file that this process has just made under a name of its own"),
+    ("linux/cgroup.rs", "unlink", "rmdir below a held directory, which removes only what is empty"),
+    ("linux/cgroup.rs", "unlinkat", "rmdir below a held directory, which removes only what is empty"),
+    ("linux/guardian.rs", "unlinkat", "device and inode were compared"),
+    ("linux/handover.rs", "remove_file", "a random name of its own, or nothing listens there"),
+    ("linux/handover.rs", "test_kill_process", "only asks; a socket is connected to besides"),
+    ("linux/pidfd.rs", "pidfd_open", "callers look again whether the number still means what it meant"),
+    ("linux/spawn.rs", "pidfd_open", "a child that was not reaped keeps its number"),
+    ("output/files.rs", "unlinkat", "a log file in a held directory, as configured"),
+];
+
+/// Calls that reach an object by number or name, in a file where none was excused.
+fn unchecked(file: &str, text: &str) -> Vec<Breach> {
+    let excused = |call: &str| CHECKED.iter().any(|(known, name, _)| (*known, *name) == (file, call));
+    let calls = |text: &str| -> Vec<&'static str> {
+        let named = BY_NAME.iter().copied().filter(|name| words(text).any(|word| word == *name));
+        // `kill` alone is what cgroups and instances do.
+        named.chain(text.contains("libc::kill(").then_some("libc::kill")).collect()
+    };
+    let own_process = |file: &str, text: &str| file == "linux/signals.rs" && text.contains("libc::getpid()");
+    let code = code_of(text);
+    let lines = code.iter().filter(|(_, text)| !own_process(file, text) && !text.trim().starts_with("use "));
+    lines
+        .flat_map(|(line, text)| calls(text).into_iter().map(move |call| (*line, call)))
+        .filter(|(_, call)| !excused(call))
+        .map(|(line, call)| Breach {
+            file: file.to_owned(),
+            line,
+            what: format!(
+                "{call} reaches what has the number or name now (open it, compare, then act on that)"
+            ),
+        })
+        .collect()
+}
+
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Breach {
@@ -342,6 +400,44 @@ fn every_module_keeps_to_its_layer() {
         .map(|breach| breach.to_string())
         .collect();
     assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
+/// Numbers and names come back: what is signalled or removed is what was opened and compared.
+#[test]
+fn nothing_is_signalled_or_removed_by_number_or_name() {
+    let sources = sources();
+    let all: Vec<String> = sources
+        .iter()
+        .flat_map(|(file, text)| unchecked(file, text))
+        .map(|breach| breach.to_string())
+        .collect();
+    assert!(all.is_empty(), "{}", all.join("\n"));
+    for (file, call, _) in CHECKED {
+        let text = sources.iter().find(|(name, _)| name == file).map_or("", |(_, text)| text);
+        let used = code_of(text).iter().any(|(_, text)| words(text).any(|word| word == *call));
+        assert!(used, "{file} does not use {call} any more: take it out of the table");
+    }
+}
+
+#[test]
+fn a_call_by_number_or_name_is_found() {
+    for (file, line) in [
+        ("driver/life.rs", "    let _ = rustix::process::kill_process(pid, Signal::KILL);"),
+        ("launch/owner.rs", "    std::fs::remove_dir_all(&record.cgroup)?;"),
+        ("launch/owner.rs", "    rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;"),
+        ("linux/tree.rs", "    std::fs::remove_dir(path)?;"),
+        ("linux/signals.rs", "    unsafe { libc::kill(pid, 9) };"),
+        ("control/socket.rs", "    let _ = test_kill_process(pid);"),
+    ] {
+        assert_eq!(unchecked(file, line).len(), 1, "{file}: {line}");
+    }
+    for (file, line) in [
+        ("linux/tree.rs", "    app.kill()?; // kill_process"),
+        ("linux/pidfd.rs", "        match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {"),
+        ("linux/tree.rs", "#[cfg(test)]\nmod tests {\n    std::fs::remove_file(path);\n}"),
+    ] {
+        assert_eq!(unchecked(file, line), [], "{file}: {line}");
+    }
 }
 
 /// A test that cannot fail proves nothing: each of these lines is found, in the file it would be wrong in.

@@ -250,13 +250,16 @@ impl Meeting {
 /// What its name in the file system begins with; the number of its process follows.
 const PREFIX: &str = "launch-";
 
-/// Removes what launchers have left that were killed. A number that somebody else has by now is left for another time.
+/// Removes what launchers have left that were killed. A number that another process has by now is left for another time;
+/// one that is unknown here may be of another PID namespace, where its launcher listens.
 fn sweep(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
         if let Some(pid) = pid.and_then(Pid::from_raw)
             && rustix::process::test_kill_process(pid) == Err(Errno::SRCH)
+            && UnixStream::connect(entry.path())
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         {
             let _ = std::fs::remove_file(entry.path());
         }
