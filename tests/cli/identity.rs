@@ -303,6 +303,30 @@ fn a_second_start_is_refused_while_the_first_one_cannot_put_its_record_back() {
     run.stops();
 }
 
+/// Without the socket, too, the lock on the tree is left.
+#[test]
+fn a_second_start_is_refused_by_the_tree_alone() {
+    let test = "a_second_start_is_refused_by_the_tree_alone";
+    if skipped(test) {
+        return;
+    }
+    let stack = Stack::with("removed-both", &format!("a: {STAYS}\n"));
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for(" | up");
+    if stack.pids_in("supervisor").contains(&run.pid()) {
+        run.stops();
+        return eprintln!("skipped {test}: lpm is in its tree here");
+    }
+    let (record, socket) = (record_of(&stack), stack.socket());
+    run.signal(Signal::STOP);
+    std::fs::remove_file(&record).expect("it is ours");
+    std::fs::remove_file(&socket).expect("it is ours");
+    let refused = stack.tells(&["start"]).with_code(1).err;
+    assert!(refused.contains("runs already"), "{refused}");
+    run.signal(Signal::CONT).wait_for("put back");
+    run.stops();
+}
+
 fn record_of(stack: &Stack) -> PathBuf {
     stack.socket().with_extension("json")
 }
