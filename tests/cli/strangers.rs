@@ -172,11 +172,12 @@ fn a_detached_stack_without_a_control_socket_is_refused() {
     if !is_root() {
         return eprintln!("skipped {NAME}: needs root");
     }
-    // The private directory is not private: another user has taken its name.
-    let run = format!("/tmp/lpm-{OTHER}");
-    if std::fs::create_dir(&run).is_err() {
-        return eprintln!("skipped {NAME}: {run} is there");
+    // Another user has taken the name of every private directory that it could have.
+    let taken = ["/tmp", "/dev/shm", "/var/tmp"].map(|parent| format!("{parent}/lpm-{OTHER}"));
+    if let Some(there) = taken.iter().find(|path| std::path::Path::new(path).exists()) {
+        return eprintln!("skipped {NAME}: {there} is there");
     }
+    taken.iter().for_each(|path| std::fs::create_dir(path).expect("root may"));
     let stack = Stack::with("squatted", &format!("web: touch ran; {STAYS}\n"));
     std::os::unix::fs::chown(stack.path(), Some(OTHER), Some(OTHER)).expect("root may");
     let program = stack.path().join("lpm");
@@ -185,7 +186,7 @@ fn a_detached_stack_without_a_control_socket_is_refused() {
     let program = program.to_str().expect("UTF-8");
     let as_other = |arguments: &[&str]| {
         let uid = format!("--reuid={OTHER}");
-        let mut words = vec![uid.as_str(), "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR", program];
+        let mut words = vec![uid.as_str(), "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR", "HOME=/", program];
         words.extend(arguments);
         let ended = stack.program_with("setpriv", &words).pipes().ends_leaving_something();
         (ended.code(), ended.out + &ended.err)
@@ -196,7 +197,7 @@ fn a_detached_stack_without_a_control_socket_is_refused() {
     let started = as_other(&["start", "-D", "--socket", "own.sock"]);
     let down = as_other(&["down", "--socket", "own.sock"]);
     stack.wait_until_empty();
-    std::fs::remove_dir(&run).expect("it is ours");
+    taken.iter().for_each(|path| std::fs::remove_dir(path).expect("it is ours"));
     assert_eq!(refused.0, 1, "{refused:?}");
     assert!(refused.1.contains("could not be controlled") && refused.1.contains("--socket"), "{refused:?}");
     assert!(!ran, "it is refused before anything runs");
