@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::Message;
@@ -36,12 +37,12 @@ impl Server {
     /// What the kernel says to a thread, an epoll, an eventfd.
     pub fn start(listener: &OwnedFd, desk: Desk) -> io::Result<Server> {
         let (finish, finishing) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let runtime = Background::new()?;
         let listener = {
-            let _inside = runtime.enter();
+            let _inside = runtime.get().enter();
             UnixListener::from_std(listener.try_clone()?.into())?
         };
-        let serve = move || runtime.block_on(serve(listener, desk, finishing));
+        let serve = move || runtime.get().block_on(serve(listener, desk, finishing));
         std::thread::Builder::new().name("lpm-control".into()).stack_size(512 << 10).spawn(serve)?;
         Ok(Server { finish })
     }
@@ -49,6 +50,26 @@ impl Server {
     /// Whoever follows something gets the rest of it, and a last reply; then comes [`Message::Finished`].
     pub fn finish(&self) {
         self.finish.send_replace(true);
+    }
+}
+
+/// A runtime that may be dropped anywhere. The server is started on the loop's thread, inside of another runtime; should
+/// the kernel refuse the thread, an ordinary runtime would panic there as it is dropped.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn new() -> io::Result<Background> {
+        Builder::new_current_thread().enable_io().enable_time().build().map(Some).map(Background)
+    }
+
+    fn get(&self) -> &Runtime {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 

@@ -273,6 +273,10 @@ impl Driver {
     pub(super) fn look_again(&mut self) {
         for at in 0..self.lives.len() {
             let id = InstanceId(at as u32);
+            // A kill that the kernel refused for a moment is repeated.
+            if let Some(alive) = self.lives[at].as_mut().filter(|alive| alive.killed) {
+                let _ = alive.kill();
+            }
             self.on_exit(id);
             self.on_events(id);
         }

@@ -27,6 +27,7 @@ use super::cgroup::Cgroup;
 use super::pidfd::PidFd;
 use super::spawn::{self, Birth, Environment, Failure, Session, Stage};
 use super::tree::{self, OwnDirectory, Tree};
+use super::{reserve, round};
 
 /// How lpm starts itself as the guardian: the file that is running, also if it was replaced since.
 pub const PROGRAM: [&CStr; 2] = [c"/proc/self/exe", c"__guard"];
@@ -247,31 +248,50 @@ fn guard<W: AsRef<OsStr>>(words: &[W]) -> Result<(), Errno> {
     }
     // The lock, if there is one, is among the descriptors that this process was born with, and stays there.
 
-    if dismissed(&lpm, &pipe)? {
+    if dismissed(&lpm, &pipe) {
         return Ok(());
     }
-    let empty = app.events();
-    loop {
-        app.kill()?;
-        match &empty {
-            // Once more every second: without cgroup.kill (before Linux 5.14) a fork may have slipped through.
-            Ok(events) => {
-                if events.wait_empty(Some(1000))? {
-                    break;
-                }
-            }
-            Err(Errno::NOENT | Errno::NODEV) => break,
-            Err(errno) => return Err(*errno),
-        }
+    reserve::fill();
+    // No error ends this: one that passes (ENFILE, ENOMEM) would leave the whole stack behind.
+    while end(&app) != Ok(true) {
+        pause();
     }
-    tree::prune(&root, Some(&app), own.as_ref())?;
-    // Only now: what cannot be removed is found by the next start through the record.
+    for _ in 1..REMOVALS {
+        if remove(&root, &app, own.as_ref(), &files).is_ok() {
+            return Ok(());
+        }
+        pause();
+    }
+    remove(&root, &app, own.as_ref(), &files)
+}
+
+/// How often the removal of what is empty is tried, a second apart. The next start of the stack finds what is left.
+const REMOVALS: usize = 30;
+
+/// Kills everything in the stack. Whether it is empty then, or after a second.
+fn end(app: &Cgroup) -> Result<bool, Errno> {
+    round::kill(app)?;
+    match app.events() {
+        Ok(events) => events.wait_empty(Some(1000)),
+        Err(Errno::NOENT | Errno::NODEV) => Ok(true),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Removes the tree, and then the files: what cannot be removed is found by the next start through the record.
+fn remove(root: &Cgroup, app: &Cgroup, own: Option<&OwnDirectory>, files: &[RunFile]) -> Result<(), Errno> {
+    tree::prune(root, Some(app), own)?;
     files.iter().try_for_each(RunFile::remove)
 }
 
+/// Waits for a second, or for less if the kernel refuses to wait.
+fn pause() {
+    let _ = poll(&mut [], Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
+}
+
 /// Wait for the byte, or for lpm's death. The byte counts, if both are there. The pipe's end without a byte
-/// says nothing, for lpm may have lost it.
-fn dismissed(lpm: &PidFd, pipe: &OwnedFd) -> Result<bool, Errno> {
+/// says nothing, for lpm may have lost it. An error says nothing either, and is followed by another look.
+fn dismissed(lpm: &PidFd, pipe: &OwnedFd) -> bool {
     let mut listening = true;
     loop {
         let watched = if listening { PollFlags::IN } else { PollFlags::empty() };
@@ -280,19 +300,22 @@ fn dismissed(lpm: &PidFd, pipe: &OwnedFd) -> Result<bool, Errno> {
         let count = if listening { 2 } else { 1 };
         match poll(&mut fds[..count], None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            Err(_) => {
+                pause();
+                continue;
+            }
         }
         let (died, spoke) = (!fds[0].revents().is_empty(), listening && !fds[1].revents().is_empty());
         if spoke {
             match rustix::io::read(pipe, &mut [0; 1]) {
-                Ok(1) => return Ok(true),
+                Ok(1) => return true,
                 Ok(_) => listening = false,
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
+                Err(_) => pause(),
             }
         }
         if died {
-            return Ok(false);
+            return false;
         }
     }
 }
@@ -470,7 +493,7 @@ mod tests {
         drop(writer);
         let mut child = std::process::Command::new("/bin/sh").args(["-c", "exec sleep 0.1"]).spawn().unwrap();
         let lpm = PidFd::open(Pid::from_child(&child)).unwrap().unwrap();
-        assert_eq!(dismissed(&lpm, &reader), Ok(false));
+        assert!(!dismissed(&lpm, &reader));
         child.wait().unwrap();
     }
 }

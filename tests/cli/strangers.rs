@@ -186,7 +186,8 @@ fn a_detached_stack_without_a_control_socket_is_refused() {
     let program = program.to_str().expect("UTF-8");
     let as_other = |arguments: &[&str]| {
         let uid = format!("--reuid={OTHER}");
-        let mut words = vec![uid.as_str(), "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR", "HOME=/", program];
+        let mut words =
+            vec![uid.as_str(), "--clear-groups", "env", "-u", "XDG_RUNTIME_DIR", "HOME=/", program];
         words.extend(arguments);
         let ended = stack.program_with("setpriv", &words).pipes().ends_leaving_something();
         (ended.code(), ended.out + &ended.err)
