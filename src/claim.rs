@@ -12,13 +12,13 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{Timespec, poll};
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, Timestamps, inotify};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -304,22 +304,6 @@ impl Claim {
         Ok(Upkeep::PutBack)
     }
 
-    /// A descriptor that tells of files that were removed from the directory (inotify(7)).
-    ///
-    /// # Errors
-    /// `EMFILE` at the user's limit of watches.
-    pub fn watch(&self) -> io::Result<OwnedFd> {
-        let notify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let changes = inotify::WatchFlags::DELETE
-            | inotify::WatchFlags::DELETE_SELF
-            | inotify::WatchFlags::MOVED_FROM
-            | inotify::WatchFlags::ONLYDIR;
-        // By the descriptor, for the path may be another one's by now.
-        let path = format!("/proc/self/fd/{}/.", self.directory.as_raw_fd());
-        inotify::add_watch(&notify, path, changes)?;
-        Ok(notify)
-    }
-
     /// The directory, the record's name and the locked record itself, by descriptors of the caller's own.
     ///
     /// # Errors
@@ -392,6 +376,16 @@ pub fn running(directories: &[OwnedFd]) -> Vec<Record> {
         .collect();
     records.sort_by(|a, b| (a.since, &a.name, a.pid).cmp(&(b.since, &b.name, b.pid)));
     records
+}
+
+/// Sockets of stacks in a private directory that have no record beside them: it was removed while they ran. At most a
+/// few, for each is called.
+pub fn sockets_without_a_record(directory: &Path) -> Vec<PathBuf> {
+    const MOST: usize = 8;
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let sockets =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "sock"));
+    sockets.filter(|path| !path.with_extension("json").exists()).take(MOST).collect()
 }
 
 impl Drop for Claim {
@@ -506,7 +500,6 @@ fn words(errno: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::event::{PollFd, PollFlags};
 
     fn directory() -> (tempfile::TempDir, impl Fn() -> OwnedFd) {
         let temp = tempfile::tempdir().expect("a temporary directory");
@@ -618,9 +611,7 @@ mod tests {
         let Found::Free(mut claim) = Claim::take(open(), &path, "app-1").unwrap() else { panic!("not free") };
         claim.record(&record()).unwrap();
         assert_eq!(claim.keep_up().unwrap(), Upkeep::There);
-        let notice = claim.watch().unwrap();
         std::fs::remove_dir_all(&path).unwrap();
-        assert_eq!(poll(&mut [PollFd::new(&notice, PollFlags::IN)], Some(&Timespec::default())), Ok(1));
         assert_eq!(claim.keep_up().unwrap(), Upkeep::PutBack);
         assert_eq!(running(&[open()]), [record()]);
         drop(claim);

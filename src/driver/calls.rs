@@ -205,7 +205,10 @@ impl Driver {
 
     pub(super) fn on_control(&mut self, message: control::Message) {
         match message {
-            control::Message::Call(call) => self.on_call(call),
+            control::Message::Call(call) => {
+                self.keep_record_at_a_call();
+                self.on_call(call);
+            }
             control::Message::Left(client) => self.on_client_left(client),
             control::Message::Unseated(_) => self.fit_terminals(),
             // Waited for at the end.

@@ -129,7 +129,6 @@ impl Driver {
         match key.kind() {
             Kind::Guardian => self.replace_guardian(),
             Kind::Frozen => self.on_frozen(),
-            Kind::Record => self.on_record_notice(),
             Kind::Listener => self.on_first_client(),
             Kind::Launcher => {
                 self.on_launcher();

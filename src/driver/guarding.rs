@@ -26,22 +26,22 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(300);
 /// How long a guardian may take to go on after SIGCONT.
 const TO_GO_ON: Duration = Duration::from_secs(1);
+/// How often the record is looked at while clients call.
+const BETWEEN_CALLS: Duration = Duration::from_secs(1);
 /// When a record that cannot be put back is tried again.
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What keeps the record and the socket of the stack in their place.
 pub struct Keeper {
-    /// Readable when a file beside the record was removed.
-    pub notice: Option<OwnedFd>,
-    /// How often it is looked without such a notice.
+    /// How long both may go without a look while no client calls.
     pub every: Duration,
-    /// Looks, and puts back what is missing. Returns what to wait on instead, if that is new.
-    pub check: Box<dyn FnMut() -> Result<Option<OwnedFd>, String>>,
+    /// Looks, and puts back what is missing. Returns whether anything was.
+    pub check: Box<dyn FnMut() -> Result<bool, String>>,
 }
 
 impl std::fmt::Debug for Keeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keeper").field("notice", &self.notice).finish_non_exhaustive()
+        f.debug_struct("Keeper").field("every", &self.every).finish_non_exhaustive()
     }
 }
 
@@ -90,6 +90,7 @@ pub(super) struct Guarding {
     frozen: Option<OwnedFd>,
     keeper: Option<Keeper>,
     check_at: Option<Duration>,
+    checked: Option<Duration>,
 }
 
 impl Guarding {
@@ -97,9 +98,6 @@ impl Guarding {
     pub(super) fn new(watch: &Watch, now: Duration, tree: Option<&Tree>, keeper: Option<Keeper>) -> Guarding {
         let events = tree.and_then(|tree| tree.supervisor().watch("cgroup.events").ok());
         let frozen = events.filter(|fd| watch.add(fd, EventFlags::PRI, Key::frozen()).is_ok());
-        if let Some(notice) = keeper.as_ref().and_then(|keeper| keeper.notice.as_ref()) {
-            let _ = watch.add(notice, EventFlags::IN, Key::record());
-        }
         let check_at = keeper.as_ref().map(|keeper| now + keeper.every);
         Guarding { frozen, keeper, check_at, ..Guarding::default() }
     }
@@ -188,24 +186,24 @@ impl Driver {
         }
     }
 
-    /// The record may have been removed.
-    pub(super) fn on_record_notice(&mut self) {
+    /// A client calls, and may be one that did not find the record.
+    pub(super) fn keep_record_at_a_call(&mut self) {
+        let now = self.clock.now();
+        if self.guarding.checked.is_none_or(|last| last + BETWEEN_CALLS <= now) {
+            self.keep_record();
+        }
+    }
+
+    /// The record may have been removed. There is no notification of that: closing an inotify descriptor takes the
+    /// kernel longer than ending a stack does.
+    fn keep_record(&mut self) {
         let now = self.clock.now();
         let Some(keeper) = &mut self.guarding.keeper else { return };
-        if let Some(notice) = &keeper.notice {
-            // What was removed is of no interest; the queue is emptied so that the next notice is seen.
-            while rustix::io::read(notice, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
-        }
+        self.guarding.checked = Some(now);
         self.guarding.check_at = Some(now + keeper.every);
         match (keeper.check)() {
-            Ok(None) => {}
-            Ok(Some(notice)) => {
-                if let Some(old) = keeper.notice.replace(notice) {
-                    self.watch.remove(&old);
-                }
-                if let Some(new) = &keeper.notice {
-                    let _ = self.watch.add(new, EventFlags::IN, Key::record());
-                }
+            Ok(false) => {}
+            Ok(true) => {
                 if self.guarding.removals.begins(now) {
                     self.log.say(&self.system, "the record of this run was removed and is put back");
                 }
@@ -233,7 +231,7 @@ impl Driver {
             let _ = guardian.pidfd().send(libc::SIGKILL);
         }
         if self.guarding.check_at.is_some_and(|time| time <= now) {
-            self.on_record_notice();
+            self.keep_record();
         }
     }
 }

@@ -84,12 +84,19 @@ pub(super) struct Asking {
 
 impl Alive {
     /// Begins to send a signal to every process of the leaf, each of which gets it once; `lasting`: those found outside
-    /// the leaf later get it too. The leaf is frozen for it, and until all stand still, at the latest `until`,
+    /// the leaf later get it too. Unless the main process is alone, the leaf is frozen for it, and until all stand still, at the latest `until`,
     /// [`Alive::goes_on_asking`] finds what was being forked. The first error does not keep other processes from being
     /// asked.
     pub fn ask(&mut self, mut round: Round, lasting: bool, until: Time) -> Result<(), Errno> {
         let done = self.finish_asking();
         let Leaf::Cgroup(leaf) = &self.leaf else { return done };
+        if !self.exited && round.tell_one(leaf, self.pid, &self.main) {
+            let outcome = round.outcome().map(|_| ());
+            if lasting {
+                self.asked = Some(round);
+            }
+            return done.and(outcome);
+        }
         let frozen = leaf.freeze(true);
         if !self.exited {
             round.tell(self.pid, &self.main);

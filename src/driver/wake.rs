@@ -95,8 +95,6 @@ pub(super) enum Kind {
     Launcher,
     /// Whether the guardian's cgroup is frozen.
     Frozen,
-    /// A file beside the record of this run was removed.
-    Record,
 }
 
 impl Key {
@@ -132,10 +130,6 @@ impl Key {
         Key(6 << 32)
     }
 
-    pub(super) fn record() -> Key {
-        Key(7 << 32)
-    }
-
     pub(super) fn kind(self) -> Kind {
         match self.0 >> 32 {
             0 => Kind::Exit,
@@ -144,8 +138,7 @@ impl Key {
             3 => Kind::Guardian,
             4 => Kind::Listener,
             5 => Kind::Launcher,
-            6 => Kind::Frozen,
-            _ => Kind::Record,
+            _ => Kind::Frozen,
         }
     }
 

@@ -130,23 +130,18 @@ impl Owned {
         if let Some(tree) = &tree {
             tree.ends_with(files(&self.claim(), socket.as_ref()));
         }
-        let notice = self.claim().watch().ok();
         let check = move || {
             let mut claim = lock(&claim);
             if let Some((path, inode)) = &socket {
                 touch(path, *inode);
             }
             match claim.keep_up() {
-                Ok(Upkeep::There) => Ok(None),
+                Ok(Upkeep::There) => Ok(false),
                 Ok(Upkeep::PutBack) => {
                     if let Some(tree) = &tree {
                         tree.ends_with(files(&claim, socket.as_ref()));
                     }
-                    // The directory may be another one than before.
-                    let notice = claim.watch().ok();
-                    // Removed again before it was watched?
-                    let _ = claim.keep_up();
-                    Ok(notice)
+                    Ok(true)
                 }
                 Ok(Upkeep::Taken) => {
                     Err("another lpm runs this stack, too: the record of this run was removed, \
@@ -159,7 +154,7 @@ impl Owned {
                 )),
             }
         };
-        Keeper { notice, every: TOUCHED_EVERY, check: Box::new(check) }
+        Keeper { every: TOUCHED_EVERY, check: Box::new(check) }
     }
 }
 

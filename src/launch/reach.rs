@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -72,7 +73,20 @@ pub fn running(around: &Surroundings) -> Result<Vec<Record>, Error> {
     let (xdg, home) = (around.variable("XDG_RUNTIME_DIR"), around.variable("HOME"));
     claim::runtime_directory(xdg, home).map_err(Error::new)?;
     let directories = claim::runtime_directories(xdg, home);
+    for socket in directories.iter().flat_map(|(_, path)| claim::sockets_without_a_record(path)) {
+        call_for_its_record(&socket);
+    }
     Ok(claim::running(&directories.into_iter().map(|(directory, _)| directory).collect::<Vec<_>>()))
+}
+
+/// A stack whose record was removed puts it back when a client calls. What came of the call does not matter.
+fn call_for_its_record(socket: &Path) {
+    /// A stack that is stopped does not answer.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    if let Ok(mut client) = Client::connect(socket) {
+        client.patience(PATIENCE);
+        let _ = client.call::<Value>("Status", &serde_json::json!({ "names": [] }));
+    }
 }
 
 /// Who runs the stack that would be started by these arguments, if anybody does and can be asked.

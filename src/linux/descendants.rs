@@ -260,10 +260,20 @@ pub fn sweep(spared: &[Pid]) -> Result<Swept, Errno> {
 /// `EMFILE`.
 pub fn orphans() -> Result<Option<Vec<Pid>>, Errno> {
     let own = rustix::process::getpid();
-    let Some(mut file) = open(own, &format!("task/{}/children", own.as_raw_pid()))? else { return Ok(None) };
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(|error| errno(&error))?;
-    Ok(Some(text.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()))
+    let Some(file) = open(own, &format!("task/{}/children", own.as_raw_pid()))? else { return Ok(None) };
+    let mut text = Vec::with_capacity(4096);
+    // As often as there is room left: this is asked at each exit, and most often there is one number.
+    while rustix::io::retry_on_intr(|| rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)))?
+        > 0
+    {
+        if text.len() < 256 {
+            break;
+        }
+        text.reserve(4096);
+    }
+    let words =
+        text.split(|byte| byte.is_ascii_whitespace()).filter_map(|word| std::str::from_utf8(word).ok());
+    Ok(Some(words.filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()))
 }
 
 /// The cgroup that a process is in, as its `/proc/PID/cgroup` names it for version 2; `None` if it is gone.

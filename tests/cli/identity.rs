@@ -280,6 +280,8 @@ fn a_record_that_is_removed_comes_back_and_a_second_start_is_refused() {
     let record = record_of(&stack);
     let before = std::fs::read(&record).expect("it is there");
     std::fs::remove_file(&record).expect("it is ours");
+    // The record is looked at when a client calls.
+    stack.status(&[]);
     until("put back", || std::fs::read(&record).is_ok_and(|text| text == before));
     let refused = stack.tells(&["start", "-D"]).with_code(1).err;
     assert!(refused.contains("already"), "{refused}");
@@ -299,6 +301,7 @@ fn a_second_start_is_refused_while_the_first_one_cannot_put_its_record_back() {
     assert!(refused.contains("runs already"), "{refused}");
     assert!(!record.exists());
     run.signal(Signal::CONT);
+    stack.status(&[]);
     until("put back", || record.exists());
     run.stops();
 }
@@ -323,7 +326,7 @@ fn a_second_start_is_refused_by_the_tree_alone() {
     std::fs::remove_file(&socket).expect("it is ours");
     let refused = stack.tells(&["start"]).with_code(1).err;
     assert!(refused.contains("runs already"), "{refused}");
-    run.signal(Signal::CONT).wait_for("put back");
+    run.signal(Signal::CONT);
     run.stops();
 }
 
