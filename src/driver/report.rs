@@ -79,11 +79,10 @@ impl Driver {
             }
             interface::Status { stack, instances }
         };
-        // Without cgroups processes are known by their environment alone.
-        Survey {
-            read: Box::new(read),
-            may_wait: depth == Depth::All || may_wait || self.ground.tree.is_none(),
-        }
+        // Without cgroups processes are searched for, and without their controller tasks are counted in every cgroup
+        // that an instance made.
+        let searches = self.ground.tree.is_none() || !counters.tasks;
+        Survey { read: Box::new(read), may_wait: depth == Depth::All || may_wait || searches }
     }
 
     /// The clock on the wall against the core's.
@@ -241,7 +240,7 @@ fn measure(instance: &mut interface::Instance, leaf: &Place, counters: Counters,
         Place::Nothing => return,
         Place::Cgroup(leaf, _) => {
             fill(&mut instance.usage, leaf, counters, depth);
-            (depth == Depth::All).then(|| leaf.procs().unwrap_or_default())
+            (depth == Depth::All).then(|| gauge::pids(leaf))
         }
         Place::Descendants { main, session, mark, others } => {
             let family = descendants::find();

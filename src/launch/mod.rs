@@ -28,6 +28,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
@@ -363,8 +364,8 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         let ended = recorder::Ended { stack: &run.stack, tier: &tier.to_string(), exit_code, rows: &rows };
         let as_data = file.path.extension().is_some_and(|end| end == "json");
         match recorder.finish(&ended) {
-            Some(report) if as_data => file.write(&escape::json(&report::json(&report))),
-            Some(report) => file.write(&report::html(&report, &look::zone())),
+            Some(report) if as_data => file.write(escape::json(&report::json(&report)).into_owned()),
+            Some(report) => file.write(report::html(&report, &look::zone())),
             None => tell(format_args!(
                 "lpm: {}: no report: the last look at the stack hangs",
                 file.path.display()
@@ -381,7 +382,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             instances: rows,
         };
         let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
-        file.write(&escape::json(&text));
+        file.write(escape::json(&text).into_owned());
     }
     // Last of all: whoever hears of it may count on nothing being left.
     if let (Some(launcher), Some(mut lines)) = (&plan.launcher, run.never_up) {
@@ -626,9 +627,13 @@ fn raise_open_files() -> Option<(u64, u64)> {
 const OWN_FILES: u64 = 36 + reserve::RESERVE as u64;
 const FILES_OF_INSTANCE: u64 = 4;
 
-/// The most and the fewest clients that there is to be room for.
+/// The most clients that are served at a time.
 const MOST_CLIENTS: u64 = 4096;
-const FEWEST_CLIENTS: u64 = 8;
+/// Where there is no room for any, one is served all the same, so that the stack can be stopped: what must not fail
+/// has descriptors in reserve.
+const FEWEST_CLIENTS: u64 = 1;
+/// What one client takes: its connection, and of one who types into an instance the terminal's master.
+const FILES_OF_CLIENT: u64 = 2;
 
 /// How many open files a stack takes, with `split`: a pipe more for standard error.
 fn open_files(stack: &Stack, split: bool) -> u64 {
@@ -653,7 +658,8 @@ fn room_for_clients(needed: u64) -> usize {
     let allowed = rustix::process::getrlimit(Resource::Nofile).current;
     // Half of what is left: the stack may grow.
     let left = allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(needed) / 2);
-    usize::try_from(left.clamp(FEWEST_CLIENTS, MOST_CLIENTS)).expect("at most a few thousand")
+    let clients = left / FILES_OF_CLIENT;
+    usize::try_from(clients.clamp(FEWEST_CLIENTS, MOST_CLIENTS)).expect("at most a few thousand")
 }
 
 /// How the text is read again, and held against this machine. `obstacle`: why a stack cannot run beside what is
@@ -711,11 +717,21 @@ impl LastWord {
         }
     }
 
-    fn write(&self, text: &str) {
-        if let Err(why) = self.target.write(text.as_bytes()) {
-            let (path, what) = (self.path.display(), self.what);
-            tell(format_args!("lpm: {path}: the {what} cannot be written: {why}"));
-        }
+    /// Writes on a thread of its own: clients that wait for the end of the stack wait for this too, and a disk may hang.
+    fn write(self, text: String) {
+        /// Enough for a slow disk, and for a reader of a pipe that thinks about each page.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let LastWord { target, path, what } = self;
+        let (done, written) = channel();
+        let write = move || drop(done.send(target.write(text.as_bytes())));
+        let thread = std::thread::Builder::new().name("lpm-last-word".into()).spawn(write);
+        let trouble = match thread.map(|_| written.recv_timeout(PATIENCE)) {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(why))) => format!("cannot be written: {why}"),
+            Ok(Err(_)) => format!("is not written after {} s, lpm ends without it", PATIENCE.as_secs()),
+            Err(error) => format!("cannot be written: {}", words(error)),
+        };
+        tell(format_args!("lpm: {}: the {what} {trouble}", path.display()));
     }
 }
 

@@ -4,9 +4,10 @@
 //! uninterruptible sleep), so that nobody may ask from a thread that others wait for.
 
 use procfs::process::Process;
+use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::cgroup::{Cgroup, Counters};
+use super::cgroup::{Cgroup, Counters, Step};
 use super::descendants;
 
 /// What it uses now; `None`: not counted here.
@@ -14,7 +15,7 @@ use super::descendants;
 pub struct Load {
     /// `memory.current`, bytes.
     pub memory_current: Option<u64>,
-    /// `pids.current`, or else the lines of `cgroup.threads`: processes and threads.
+    /// `pids.current`, or else the lines of `cgroup.threads` here and below: processes and threads.
     pub tasks: Option<u64>,
     /// `cpu.stat`, `usage_usec`.
     pub cpu_usec: Option<u64>,
@@ -62,12 +63,41 @@ pub fn load(cgroup: &Cgroup, counters: Counters) -> Load {
     }
 }
 
-/// How many processes and threads, in one file.
+/// How many processes and threads are in it and below; in one file, where they are counted.
 fn tasks(cgroup: &Cgroup, counters: Counters) -> Option<u64> {
-    match counters.tasks {
-        true => number(cgroup, "pids.current"),
-        false => cgroup.read("cgroup.threads").ok().map(|text| text.lines().count() as u64),
+    if counters.tasks {
+        return number(cgroup, "pids.current");
     }
+    let mut tasks = 0;
+    let walked = each(cgroup, |one| {
+        tasks += one.read("cgroup.threads")?.lines().count() as u64;
+        Ok(())
+    });
+    walked.ok().map(|()| tasks)
+}
+
+/// The processes in a cgroup and below, as far as they can be listed.
+pub fn pids(cgroup: &Cgroup) -> Vec<Pid> {
+    let mut pids = Vec::new();
+    let _ = each(cgroup, |one| {
+        pids.extend(one.procs()?);
+        Ok(())
+    });
+    pids.sort_unstable_by_key(|pid: &Pid| pid.as_raw_pid());
+    pids.dedup();
+    pids
+}
+
+/// Looks at a cgroup and everything below it; what is gone by then is left out.
+fn each(cgroup: &Cgroup, mut look: impl FnMut(&Cgroup) -> Result<(), Errno>) -> Result<(), Errno> {
+    cgroup.walk(|step| match step {
+        Step::Into(one) => match look(one) {
+            Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+            result => result,
+        },
+        Step::OutOf { .. } => Ok(()),
+        Step::Refused(errno) => Err(errno),
+    })
 }
 
 /// The files that a list has no room for.

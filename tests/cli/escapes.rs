@@ -159,3 +159,24 @@ fn a_stack_starts_in_a_cgroup_that_was_killed_once() {
     assert!(ended.out.contains("a.1    | up\n"), "{}", ended.out);
     std::fs::remove_dir(&place).expect("nothing is left in it");
 }
+
+#[test]
+fn processes_in_cgroups_of_an_instances_own_are_counted() {
+    let name = "processes_in_cgroups_of_an_instances_own_are_counted";
+    if !is_root() || !has_cgroups(name) {
+        return eprintln!("skipped {name}: needs a leaf that its process may change");
+    }
+    let mount = cgroup_mount().expect("there are cgroups").display().to_string();
+    let script = format!(
+        "#!/bin/sh\nleaf={mount}$(sed -n s/^0:://p /proc/self/cgroup)\nmkdir $leaf/below\nsleep 1000 &\n\
+         echo $! > $leaf/below/cgroup.procs\necho up\nexec sleep 1000\n"
+    );
+    let stack = Stack::new("below").program("nest", &script).file("Procfile", "a: exec ./nest\n");
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for("a.1    | up");
+    let status = stack.status(&["a"]);
+    let instance = &status["instances"][0];
+    assert_eq!(instance["usage"]["tasks"], 2, "{instance}");
+    assert_eq!(instance["processes"].as_array().map(Vec::len), Some(2), "{instance}");
+    run.stops().by(Signal::TERM);
+}

@@ -1,5 +1,6 @@
 //! `--report`: the run as a picture, and as data.
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
 use crate::stack::Stack;
@@ -53,4 +54,20 @@ fn a_report_that_cannot_be_written_is_found_in_time() {
     let expected = "lpm: DIR/none/run.html: the report cannot be written: No such file or directory\n";
     assert_eq!(stack.normal(&ended.err), expected);
     assert!(!stack.path().join("ran").exists());
+}
+
+#[test]
+fn a_report_that_hangs_holds_up_no_client_for_long() {
+    let stack = Stack::with("hanging-report", "a: echo up; exec sleep 1000\n");
+    let path = stack.path().join("report.json");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    // It is open and full, and not read.
+    let held = std::fs::File::options().read(true).write(true).open(&path).expect("ours");
+    rustix::io::ioctl_fionbio(&held, true).expect("a pipe");
+    while rustix::io::write(&held, &[0; 4096]).is_ok() {}
+    let mut run = stack.lpm(&["start", "--report", "report.json"]).pipes();
+    run.wait_for(" | up");
+    stack.tells(&["down"]).with_code(0);
+    let ended = run.ends().with_code(0);
+    assert!(ended.err.contains("the report is not written after 5 s"), "{}", ended.err);
 }
