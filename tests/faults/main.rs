@@ -7,8 +7,12 @@
 #![expect(clippy::disallowed_methods, reason = "a test has a clock, an environment and a way out")]
 
 mod errors;
+mod exhaustion;
+mod helper;
+mod hostile;
 mod inject;
 mod judge;
+mod kills;
 mod options;
 mod program;
 mod random;
@@ -22,7 +26,19 @@ use options::Options;
 use trial::Trial;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, words)) = words.split_first()
+        && first == "helper"
+    {
+        return match helper::main(words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("helper: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let options = match Options::parse(words.into_iter()) {
         Ok(options) => options,
         Err(text) => {
             println!("{}", text.trim_end());
@@ -56,10 +72,14 @@ fn chosen(options: &Options) -> Result<Vec<Trial>, String> {
     }
     let mut trials = Vec::new();
     trials.extend(inject::trials(options));
+    trials.extend(kills::trials(options));
+    trials.extend(hostile::trials(options));
+    trials.extend(exhaustion::trials(options));
     trials.retain(|trial| options.wants(&trial.name));
     Ok(trials)
 }
 
 fn named(name: &str) -> Option<Trial> {
-    inject::named(name)
+    let parts = [inject::named, kills::named, hostile::named, exhaustion::named];
+    parts.iter().find_map(|part| part(name))
 }

@@ -160,6 +160,12 @@ impl Program {
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
+    /// What sends it a signal, for another thread.
+    pub fn killer(&self) -> impl Fn(Signal) + Send + use<> {
+        let pidfd = self.pidfd.try_clone().expect("a descriptor");
+        move |signal| drop(pidfd_send_signal(&pidfd, signal))
+    }
+
     /// Types on its terminal.
     pub fn types(&self, keys: &str) {
         if let Some(terminal) = &self.terminal {

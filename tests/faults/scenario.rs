@@ -159,12 +159,22 @@ pub fn named(name: &str) -> Option<&'static Scenario> {
 }
 
 impl Scenario {
+    /// A scenario of another part, which has its own way to start lpm.
+    pub const fn of(name: &'static str, procfile: &'static str, manifest: &'static str) -> Scenario {
+        Scenario { name, procfile, manifest, arguments: START, steps: &[], up_after: 0, stays: true }
+    }
+
     /// A new stack with the scenario's files.
     pub fn stack(&self) -> std::io::Result<Stack> {
         let stack = Stack::new()?;
         stack.write("Procfile", self.procfile)?;
         stack.write("lpm.toml", self.manifest)?;
         Ok(stack)
+    }
+
+    /// The supervisor is another process than the one that is started.
+    pub fn detaches(&self) -> bool {
+        self.arguments.contains(&"-D")
     }
 
     /// lpm as this scenario starts it.
@@ -189,7 +199,7 @@ pub fn take(stack: &Stack, lpm: &mut Program, steps: &[Step]) -> String {
 
 /// `lpm ARGUMENTS` beside the running stack.
 pub fn client(stack: &Stack, arguments: &[&str]) -> String {
-    match crate::program::run(stack.lpm(arguments), STEP) {
+    match crate::program::run(stack.client(arguments), STEP) {
         Ok((status, text)) => {
             let how = status.map_or("no end".to_owned(), |status| status.to_string());
             format!("$ lpm {} ({how})\n{text}", arguments.join(" "))

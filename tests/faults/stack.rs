@@ -25,6 +25,8 @@ pub struct Stack {
     directory: tempfile::TempDir,
     mark: String,
     uid: Option<u32>,
+    /// A cgroup that the stack is given, and that is not lpm's to remove.
+    place: Option<PathBuf>,
 }
 
 /// A process that carries the mark of a stack.
@@ -59,16 +61,53 @@ impl Stack {
         let runtime = directory.path().join(".run");
         std::fs::create_dir(&runtime)?;
         std::fs::set_permissions(&runtime, PermissionsExt::from_mode(0o700))?;
-        Ok(Stack { directory, mark, uid: None })
+        Ok(Stack { directory, mark, uid: None, place: None })
     }
 
-    /// Gives the directory to `uid`, for a supervisor that is not root's.
+    /// Gives the directory and a cgroup of its own to `uid`, for a supervisor that is not root's.
     pub fn belongs_to(mut self, uid: u32) -> io::Result<Stack> {
-        for path in [self.path().to_owned(), self.path().join(".run")] {
+        let mut paths = vec![self.path().to_owned(), self.path().join(".run")];
+        paths.extend(std::fs::read_dir(self.path())?.flatten().map(|entry| entry.path()));
+        if let Some(mount) = mount() {
+            let place = mount.join(format!("place-of-{}", self.mark));
+            std::fs::create_dir(&place)?;
+            let files = ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"];
+            paths.extend(files.iter().map(|file| place.join(file)));
+            paths.push(place.clone());
+            self.place = Some(place);
+        }
+        for path in paths {
             chown(path, Some(uid), Some(uid))?;
         }
         self.uid = Some(uid);
         Ok(self)
+    }
+
+    /// `lpm ARGUMENTS` by way of prlimit(1) with these limits, as the user and in the cgroup that the stack
+    /// belongs to, if it does. It keeps the pid.
+    pub fn limited(&self, limits: &[&str], arguments: &[&str]) -> Command {
+        let mut words = vec!["prlimit".to_owned()];
+        words.extend(limits.iter().map(|limit| (*limit).to_owned()));
+        if let Some(uid) = self.uid {
+            words.extend(["setpriv".to_owned(), format!("--reuid={uid}"), format!("--regid={uid}")]);
+            words.push("--clear-groups".to_owned());
+        }
+        words.push(LPM.to_owned());
+        words.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let enter = self.place.as_ref().map(|place| format!("echo $$ >{}/cgroup.procs; ", place.display()));
+        let mut command = self.command("/bin/sh");
+        command.args(["-c", &format!("{}exec \"$@\"", enter.unwrap_or_default()), "sh"]).args(words);
+        command
+    }
+
+    /// A client of a stack that belongs to another user. Root may ask, too, and is not bound by the limits.
+    pub fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = self.lpm(arguments);
+        let is_socket = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "sock");
+        if let Some(socket) = self.files().into_iter().find(is_socket).filter(|_| self.uid.is_some()) {
+            command.env("LPM_SOCKET", socket);
+        }
+        command
     }
 
     /// Where it is.
@@ -157,6 +196,7 @@ impl Stack {
         if let Some(mount) = mount() {
             self.walk(mount, false, 0, &mut found);
         }
+        found.retain(|path| Some(path) != self.place.as_ref());
         found
     }
 
@@ -228,6 +268,10 @@ impl Drop for Stack {
     fn drop(&mut self) {
         if !self.left().is_empty() {
             self.clean_up();
+        }
+        if let Some(place) = &self.place {
+            // What was in it is gone; the kernel may take a moment to notice.
+            looks_until(Duration::from_secs(1), || std::fs::remove_dir(place).is_ok());
         }
     }
 }
