@@ -55,7 +55,7 @@ const QUICK: &[&str] = &[
     "inject/look/lpm/clone3=EAGAIN@1",
 ];
 
-/// A fault at one place of one scenario. As text, `inject/SCENARIO/WHERE/CALL=ERROR@N`.
+/// A fault at one place of one scenario. As text, `inject/SCENARIO/WHERE/CALL=ERROR@N`; with `N+` from there on.
 #[derive(Clone)]
 struct Fault {
     scenario: &'static Scenario,
@@ -65,12 +65,14 @@ struct Fault {
     /// An error, or [`KILL`].
     error: String,
     occurrence: usize,
+    /// All that follow it are hit, too.
+    and_on: bool,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fault { scenario, place, call, error, occurrence } = self;
-        write!(f, "inject/{}/{place}/{call}={error}@{occurrence}", scenario.name)
+        let Fault { scenario, place, call, error, .. } = self;
+        write!(f, "inject/{}/{place}/{call}={error}@{}", scenario.name, self.when())
     }
 }
 
@@ -81,8 +83,14 @@ impl Fault {
         let place = parts.next()?.to_owned();
         let (call, rest) = parts.next()?.split_once('=')?;
         let (error, occurrence) = rest.split_once('@')?;
-        let occurrence = occurrence.parse().ok()?;
-        Some(Fault { scenario, place, call: call.to_owned(), error: error.to_owned(), occurrence })
+        let and_on = occurrence.ends_with('+');
+        let occurrence = occurrence.trim_end_matches('+').parse().ok()?;
+        let (call, error) = (call.to_owned(), error.to_owned());
+        Some(Fault { scenario, place, call, error, occurrence, and_on })
+    }
+
+    fn when(&self) -> String {
+        format!("{}{}", self.occurrence, if self.and_on { "+" } else { "" })
     }
 
     fn is_kill(&self) -> bool {
@@ -92,10 +100,10 @@ impl Fault {
     /// The options of strace that bring it about.
     fn options(&self) -> Vec<String> {
         let what = if self.is_kill() { "signal" } else { "error" };
-        let Fault { call, error, occurrence, .. } = self;
+        let Fault { call, error, .. } = self;
         vec![
             format!("--trace={call}"),
-            format!("--inject={call}:{what}={error}:when={occurrence}"),
+            format!("--inject={call}:{what}={error}:when={}", self.when()),
             "-y".to_owned(),
             "-qq".to_owned(),
         ]
@@ -167,6 +175,7 @@ fn plan(
                 call: call.clone(),
                 error: error.to_owned(),
                 occurrence,
+                and_on: false,
             };
             if !possible.is_empty() {
                 errors.push(fault(possible[random.below(possible.len() as u64) as usize]));

@@ -6,6 +6,7 @@
 //! about, may be one of thousands, and must be repeatable by its name.
 #![expect(clippy::disallowed_methods, reason = "a test has a clock, an environment and a way out")]
 
+mod churn;
 mod errors;
 mod exhaustion;
 mod helper;
@@ -71,6 +72,8 @@ fn chosen(options: &Options) -> Result<Vec<Trial>, String> {
         return options.only.iter().map(|name| named(name).ok_or_else(|| name.clone())).collect();
     }
     let mut trials = Vec::new();
+    // The longest comes first, beside all others.
+    trials.extend(churn::trials(options));
     trials.extend(inject::trials(options));
     trials.extend(kills::trials(options));
     trials.extend(hostile::trials(options));
@@ -80,6 +83,6 @@ fn chosen(options: &Options) -> Result<Vec<Trial>, String> {
 }
 
 fn named(name: &str) -> Option<Trial> {
-    let parts = [inject::named, kills::named, hostile::named, exhaustion::named];
+    let parts = [inject::named, kills::named, hostile::named, exhaustion::named, churn::named];
     parts.iter().find_map(|part| part(name))
 }
