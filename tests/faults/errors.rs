@@ -77,8 +77,8 @@ pub fn of(call: &str, arguments: &str) -> &'static [&'static str] {
         ("statx" | "newfstatat" | "faccessat2" | "readlink" | "readlinkat", _) => {
             &["ENOMEM", "EACCES", "EIO"]
         }
-        ("fsetxattr", _) => &["ENOTSUP", "ENOSPC"],
-        ("getxattr", _) => &["ENOTSUP", "ENODATA"],
+        ("fsetxattr", _) => &["EOPNOTSUPP", "ENOSPC"],
+        ("getxattr", _) => &["EOPNOTSUPP", "ENODATA"],
         ("fstatfs" | "ftruncate", _) => &["EIO"],
         ("fsync" | "fdatasync", _) => &["EIO", "ENOSPC"],
         ("fchmodat" | "fchmod", _) => &["EPERM", "EROFS"],
@@ -87,7 +87,7 @@ pub fn of(call: &str, arguments: &str) -> &'static [&'static str] {
         ("getcwd", _) => &["ENOMEM", "ENOENT"],
 
         ("fcntl", _) if arguments.contains("F_DUPFD") => &["EMFILE"],
-        ("prlimit64", _) if !arguments.contains("NULL, 0x") => &["EPERM"],
+        ("prlimit64", _) if !arguments.contains("NULL, ") => &["EPERM"],
         ("dup" | "dup3", _) => &["EMFILE"],
         ("pipe2" | "inotify_init1" | "timerfd_create", _) => &["EMFILE", "ENFILE"],
         ("socket" | "socketpair" | "eventfd2" | "epoll_create1" | "pidfd_open" | "memfd_create", _) => {

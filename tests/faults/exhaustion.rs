@@ -12,7 +12,7 @@ use crate::judge::{ENDS_WITHIN, Problems};
 use crate::options::Options;
 use crate::program::{Program, run};
 use crate::scenario::{self, Scenario, Step, take};
-use crate::stack::LPM;
+use crate::stack::lpm as binary;
 use crate::trial::{Trial, Verdict};
 
 use Step::Client;
@@ -99,7 +99,7 @@ fn exhausted(scenario: &Scenario, limit: &str, as_user: bool) -> std::io::Result
         let (status, text) = run(stack.limited(&[], &["version"]), ENDS_WITHIN)?;
         if !status.is_some_and(|status| status.success()) {
             let said = text.trim().to_owned();
-            return Ok(Verdict::Skipped(format!("another user cannot run {LPM} ({said})")));
+            return Ok(Verdict::Skipped(format!("another user cannot run {} ({said})", binary())));
         }
     }
     let mut lpm = Program::start(stack.limited(&[limit], &["start", "-t", "1s"]))?;

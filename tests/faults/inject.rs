@@ -7,7 +7,7 @@
 //! and exec, its children; the programs of the stack and the guardian are not. Occurrences are counted in each
 //! thread. `start` traces from the first instruction; the name of a thread (`lpm`, `lpm-worker`) means that
 //! thread alone, from the moment when the stack is up, which is the only way to reach the first calls that it
-//! makes then.
+//! makes then. `guardian` means the guardian, from the moment when lpm is killed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 use crate::errors;
 use crate::judge::{ENDS_WITHIN, Problems};
@@ -31,6 +31,10 @@ use crate::trial::{Trial, Verdict};
 const ATTACHES_WITHIN: Duration = Duration::from_secs(5);
 /// The word for tracing from the start.
 const FROM_START: &str = "start";
+/// The word for the guardian, which is traced while it cleans up after lpm was killed.
+const GUARDIAN: &str = "guardian";
+/// The scenario that the guardian is tried with.
+const GUARDED: &str = "stop";
 /// What kills in place of an error.
 const KILL: &str = "SIGKILL";
 
@@ -53,6 +57,13 @@ const QUICK: &[&str] = &[
     "inject/freeze/lpm/write=ENOMEM@2",
     "inject/kill/lpm/openat=EMFILE@2",
     "inject/look/lpm/clone3=EAGAIN@1",
+    "inject/freeze/start/clone3=ENOMEM@4",
+    "inject/stop/lpm/read=ENOMEM@15",
+    "inject/kill/lpm/write=ENOMEM@2",
+    "inject/run/start/read=ENOMEM@73",
+    "inject/stop/guardian/openat=EMFILE@2",
+    "inject/stop/guardian/ppoll=ENOMEM@1",
+    "inject/stop/guardian/write=ENOMEM@1",
 ];
 
 /// A fault at one place of one scenario. As text, `inject/SCENARIO/WHERE/CALL=ERROR@N`; with `N+` from there on.
@@ -104,7 +115,7 @@ impl Fault {
         vec![
             format!("--trace={call}"),
             format!("--inject={call}:{what}={error}:when={}", self.when()),
-            "-y".to_owned(),
+            "-yy".to_owned(),
             "-qq".to_owned(),
         ]
     }
@@ -126,12 +137,15 @@ pub fn trials(options: &Options) -> Vec<Trial> {
     }
     let (mut errors, mut kills) = (Vec::new(), Vec::new());
     let mut random = Random::new(options.seed);
-    for scenario in SCENARIOS.iter().filter(|scenario| options.wants(&format!("inject/{}", scenario.name))) {
+    for scenario in SCENARIOS.iter().filter(|scenario| options.may_want(&format!("inject/{}", scenario.name)))
+    {
         match record(scenario) {
             Ok(places) => plan(scenario, &places, &mut random, &mut errors, &mut kills),
             Err(error) => println!("inject/{}: no recording: {error}", scenario.name),
         }
     }
+    errors.retain(|fault: &Fault| options.wants(&fault.to_string()));
+    kills.retain(|fault: &Fault| options.wants(&fault.to_string()));
     println!("inject: {} places for errors, {} for kills", errors.len(), kills.len());
     let errors = evenly(errors, options.faults);
     let kills = evenly(kills, options.faults_killing);
@@ -213,7 +227,29 @@ fn record(scenario: &'static Scenario) -> std::io::Result<Places> {
     if scenario.up_after > 0 {
         record_threads(scenario, &mut places)?;
     }
+    if scenario.name == GUARDED {
+        record_guardian(scenario, &mut places)?;
+    }
     Ok(places)
+}
+
+/// What the guardian does when lpm is killed.
+fn record_guardian(scenario: &'static Scenario, places: &mut Places) -> std::io::Result<()> {
+    let stack = scenario.stack()?;
+    let mut lpm = Program::start(scenario.command(&stack))?;
+    take(&stack, &mut lpm, scenario.steps);
+    let Some(guardian) = stack.guardian() else { return Ok(()) };
+    let mut strace = attach(&stack, &["-yy".to_owned()], guardian.pid)?;
+    strace.sees("attached", ATTACHES_WITHIN);
+    lpm.signal(Signal::KILL);
+    strace.ends(ENDS_WITHIN);
+    // Without -f there is no number before a call.
+    let trace: String = stack.read(".trace").lines().map(|line| format!("1 {line}\n")).collect();
+    for (call, seen) in Thread::all(&trace).into_iter().flat_map(|thread| thread.calls) {
+        let occurrences = seen.into_iter().enumerate().map(|(at, errors)| (at + 1, errors));
+        places.insert((GUARDIAN.to_owned(), call), occurrences.collect());
+    }
+    Ok(())
 }
 
 /// The same for each thread of a running stack.
@@ -301,9 +337,10 @@ fn try_it(fault: &Fault) -> Verdict {
     if let Some(reason) = cannot() {
         return Verdict::Skipped(reason);
     }
-    match fault.place == FROM_START {
-        true => from_start(fault),
-        false => in_thread(fault),
+    match fault.place.as_str() {
+        FROM_START => from_start(fault),
+        GUARDIAN => in_guardian(fault),
+        _ => in_thread(fault),
     }
     .unwrap_or_else(Verdict::broken)
 }
@@ -330,12 +367,7 @@ fn in_thread(fault: &Fault) -> std::io::Result<Verdict> {
     let Some((tid, _)) = threads.iter().find(|(_, name)| *name == fault.place) else {
         return Ok(Verdict::broken(format!("no thread is called {}: {threads:?}", fault.place)));
     };
-    let mut command = stack.command("strace");
-    command.args(fault.options()).args(["-o", ".trace", "-p", &tid.to_string()]);
-    // The words that tell of the attaching.
-    let mut command = without_quiet(command);
-    command.current_dir(stack.path());
-    let mut strace = Program::start(command)?;
+    let mut strace = attach(&stack, &fault.options(), *tid)?;
     if !strace.sees("attached", ATTACHES_WITHIN) {
         return Ok(Verdict::broken(format!("strace does not attach: {}", strace.text())));
     }
@@ -346,11 +378,37 @@ fn in_thread(fault: &Fault) -> std::io::Result<Verdict> {
     Ok(verdict)
 }
 
-fn without_quiet(command: Command) -> Command {
-    let mut again = Command::new(command.get_program());
-    again.args(command.get_args().filter(|argument| *argument != "-qq")).env_clear();
-    again.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    again
+/// lpm is killed while its guardian is traced. One error must not keep the guardian from its work; when it is
+/// killed, too, the next start has to do it.
+fn in_guardian(fault: &Fault) -> std::io::Result<Verdict> {
+    let stack = fault.scenario.stack()?;
+    let mut lpm = Program::start(fault.scenario.command(&stack))?;
+    let said = take(&stack, &mut lpm, fault.scenario.steps);
+    let Some(guardian) = stack.guardian() else {
+        return Ok(Verdict::Skipped("there is no guardian here".to_owned()));
+    };
+    let mut strace = attach(&stack, &fault.options(), guardian.pid)?;
+    if !strace.sees("attached", ATTACHES_WITHIN) {
+        return Ok(Verdict::broken(format!("strace does not attach: {}", strace.text())));
+    }
+    lpm.signal(Signal::KILL);
+    lpm.ends(ENDS_WITHIN);
+    let mut problems = Problems::default();
+    if !fault.is_kill() {
+        problems.in_survivors(&stack);
+    }
+    let text = lpm.text() + &said;
+    drop(lpm);
+    Ok(verdict(fault, &stack, problems, &text))
+}
+
+/// strace on one thread that runs already.
+fn attach(stack: &Stack, options: &[String], tid: i32) -> std::io::Result<Program> {
+    let mut command = stack.command("strace");
+    // `-qq` would keep back the words that tell of the attaching.
+    command.args(options.iter().filter(|option| *option != "-qq"));
+    command.args(["-o", ".trace", "-p", &tid.to_string()]);
+    Program::start(command)
 }
 
 /// Ends the run, and looks at it and at the next one.
@@ -372,9 +430,22 @@ fn judge(fault: &Fault, stack: &Stack, lpm: Program, said: String, ended_by_itse
         false => problems.in_what_is_left(stack),
     }
     drop(lpm);
+    verdict(fault, stack, problems, &text)
+}
+
+/// Looks at the next start as well. What was found counts if the fault hit a call that can fail like that: which
+/// call is the Nth of its thread may differ from one run to the next.
+fn verdict(fault: &Fault, stack: &Stack, mut problems: Problems, text: &str) -> Verdict {
+    let next = problems.in_next_start(stack);
     let trace = stack.read(".trace");
-    let hit: Vec<&str> = trace.lines().filter(|line| line.contains("INJECTED")).collect();
-    let mut output = format!("strace {}: {}\n{text}", fault.options().join(" "), hit.join(" / "));
-    output += &format!("next start:\n{}", problems.in_next_start(stack));
-    Verdict::of(problems, output)
+    let hits: Vec<&str> = trace.lines().filter(|line| line.contains("(INJECTED)")).collect();
+    let possible = |line: &&str| {
+        let arguments = line.split_once('(').map_or("", |(_, arguments)| arguments);
+        errors::of(&fault.call, arguments).contains(&fault.error.as_str())
+    };
+    if !hits.iter().all(possible) {
+        return Verdict::Passed(None);
+    }
+    let options = fault.options().join(" ");
+    Verdict::of(problems, format!("strace {options}\n{}\n{text}next start:\n{next}", hits.join("\n")))
 }

@@ -46,6 +46,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(path) = &options.lpm
+        && let Err(error) = stack::use_lpm(path)
+    {
+        println!("{path}: {error}");
+        return ExitCode::FAILURE;
+    }
     if !options.list {
         println!("seed {}", options.seed);
     }

@@ -9,6 +9,8 @@ pub struct Options {
     pub list: bool,
     /// Trials named in full, which need not be among those that would run.
     pub only: Vec<String>,
+    /// The binary under test, if not the one that cargo built for this.
+    pub lpm: Option<String>,
     /// Parts of names, as with libtest.
     pub filters: Vec<String>,
     /// What random choices follow from.
@@ -34,6 +36,7 @@ cargo test --test faults -- [OPTIONS] [FILTER]...
 
   --all              everything (an hour), not only the quick part (seconds)
   --only NAME        this trial, as a finding names it; may be repeated
+  --lpm PATH         the binary under test (not the one that cargo built)
   --seed N           what random choices follow from (printed at the start)
   --jobs N           trials at a time
   --faults N         injected errors at most (with --all)
@@ -58,6 +61,7 @@ impl Options {
             all,
             list: false,
             only: Vec::new(),
+            lpm: None,
             filters: Vec::new(),
             seed: if all { seconds() } else { 1 },
             jobs,
@@ -80,6 +84,7 @@ impl Options {
                 "--list" => options.list = true,
                 "--help" | "-h" => return Err(HELP.to_owned()),
                 "--only" => options.only.extend(rest.next()),
+                "--lpm" => options.lpm = rest.next(),
                 "--seed" => options.seed = value(&argument, rest.next())?,
                 "--jobs" => number(&mut options.jobs)?,
                 "--faults" => number(&mut options.faults)?,
@@ -95,6 +100,11 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// Whether a trial may be asked for whose name begins like this.
+    pub fn may_want(&self, beginning: &str) -> bool {
+        self.wants(beginning) || self.filters.iter().any(|filter| filter.starts_with(beginning))
     }
 
     /// Whether a trial of this name is asked for.

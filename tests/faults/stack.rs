@@ -15,8 +15,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::program::looks_until;
 
-/// The binary under test.
-pub const LPM: &str = env!("CARGO_BIN_EXE_lpm");
+/// The binary under test, unless another is named.
+const OWN: &str = env!("CARGO_BIN_EXE_lpm");
+static OTHER: OnceLock<String> = OnceLock::new();
 /// The variable that marks every process of a stack.
 const MARK: &str = "LPM_FAULTS_MARK";
 
@@ -92,7 +93,7 @@ impl Stack {
             words.extend(["setpriv".to_owned(), format!("--reuid={uid}"), format!("--regid={uid}")]);
             words.push("--clear-groups".to_owned());
         }
-        words.push(LPM.to_owned());
+        words.push(lpm().to_owned());
         words.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let enter = self.place.as_ref().map(|place| format!("echo $$ >{}/cgroup.procs; ", place.display()));
         let mut command = self.command("/bin/sh");
@@ -147,7 +148,7 @@ impl Stack {
 
     /// `lpm` with these arguments.
     pub fn lpm(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(LPM);
+        let mut command = self.command(lpm());
         command.args(arguments);
         command
     }
@@ -315,6 +316,17 @@ fn remove_deep(path: &Path) {
         }
     }
     let _ = std::fs::remove_dir(path);
+}
+
+/// The binary under test.
+pub fn lpm() -> &'static str {
+    OTHER.get().map_or(OWN, String::as_str)
+}
+
+/// Names another binary, once and before anything is tried.
+pub fn use_lpm(path: &str) -> io::Result<()> {
+    let path = std::fs::canonicalize(path)?;
+    OTHER.set(path.to_string_lossy().into_owned()).map_err(|_| io::Error::other("named twice"))
 }
 
 /// Where cgroup v2 is mounted.

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::judge::Problems;
+use crate::stack::lpm;
 
 /// How often a long run says how far it is.
 const PROGRESS: Duration = Duration::from_secs(15);
@@ -125,7 +126,9 @@ fn tell(tally: &Mutex<Tally>, trial: &Trial, verdict: Verdict, took: Duration, b
                 show |= names.len() <= SHOWN;
             }
             if show {
-                println!("    repeat: cargo test --test faults -- --only '{name}'");
+                let own = lpm().contains("/debug/");
+                let other = if own { String::new() } else { format!("--lpm {} ", lpm()) };
+                println!("    repeat: cargo test --test faults -- {other}--only '{name}'");
                 output.trim_end().lines().for_each(|line| println!("    | {line}"));
             }
         }
