@@ -2,6 +2,7 @@
 //! freeze some, leave it. What such a program does must not reach its neighbours or lpm.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::judge::{ENDS_WITHIN, Problems};
 use crate::options::Options;
@@ -11,6 +12,9 @@ use crate::stack::mount;
 use crate::trial::{Trial, Verdict};
 
 use Step::{Client, Sees};
+
+/// How long the program may take to build what it builds: each level of many takes longer than the one before.
+const UP_WITHIN: Duration = Duration::from_secs(90);
 
 /// The command of `a`, and a word for it.
 struct Hostile {
@@ -67,7 +71,7 @@ fn try_it(hostile: &Hostile, steps: &[Step]) -> std::io::Result<Verdict> {
     stack.write("Procfile", &procfile(hostile, mount))?;
     let mut lpm = Program::start(stack.lpm(&["start", "-t", "1s"]))?;
     let mut problems = Problems::default();
-    if !lpm.sees("| alive", ENDS_WITHIN) || !lpm.sees("| up", ENDS_WITHIN) {
+    if !lpm.sees("| alive", UP_WITHIN) || !lpm.sees("| up", UP_WITHIN) {
         problems.add("it does not come up");
     }
     let said = take(&stack, &mut lpm, steps);

@@ -104,7 +104,8 @@ impl Options {
 
     /// Whether a trial may be asked for whose name begins like this.
     pub fn may_want(&self, beginning: &str) -> bool {
-        self.wants(beginning) || self.filters.iter().any(|filter| filter.starts_with(beginning))
+        let may = |filter: &String| filter.starts_with(beginning) || filter.starts_with('/');
+        self.wants(beginning) || self.filters.iter().any(may)
     }
 
     /// Whether a trial of this name is asked for.

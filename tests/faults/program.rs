@@ -163,7 +163,9 @@ impl Program {
     /// What sends it a signal, for another thread.
     pub fn killer(&self) -> impl Fn(Signal) + Send + use<> {
         let pidfd = self.pidfd.try_clone().expect("a descriptor");
-        move |signal| drop(pidfd_send_signal(&pidfd, signal))
+        move |signal| {
+            let _ = pidfd_send_signal(&pidfd, signal);
+        }
     }
 
     /// Types on its terminal.

@@ -116,11 +116,6 @@ impl Stack {
         self.directory.path()
     }
 
-    /// What its processes, cgroups and files carry.
-    pub fn mark(&self) -> &str {
-        &self.mark
-    }
-
     /// Writes a file, in place of what was there.
     pub fn write(&self, name: &str, text: &str) -> io::Result<()> {
         std::fs::write(self.path().join(name), text)
