@@ -10,6 +10,7 @@ use super::chronicle::Chronicle;
 use super::connection::Connection;
 use super::interface::Refusal;
 use super::readers::Readers;
+use super::standby::Standby;
 use super::{Answer, Ask, Call, Message};
 use crate::output::history::History;
 use crate::supervisor::Client;
@@ -27,6 +28,8 @@ pub struct Desk {
     pub history: Option<Arc<History>>,
     /// The most clients at a time.
     pub most_clients: usize,
+    /// Threads that were made for this.
+    pub standby: Standby,
 }
 
 /// The desk as the connections see it.
@@ -72,13 +75,14 @@ impl From<io::Error> for Trouble {
 impl Counter {
     /// `finishing` turns true when the stack is about to end; `following` is held by those who are to hear the rest.
     pub(super) fn new(
-        desk: Desk,
+        mut desk: Desk,
         finishing: watch::Receiver<bool>,
         following: mpsc::WeakSender<()>,
     ) -> Counter {
+        let reader = desk.standby.reader.take();
         Counter {
             desk,
-            readers: Readers::new(),
+            readers: Readers::new(reader),
             copies: Copies::default(),
             next: AtomicU64::new(FIRST_CLIENT),
             finishing,

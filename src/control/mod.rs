@@ -31,6 +31,7 @@ pub mod server;
 mod service;
 pub mod sieve;
 pub mod socket;
+pub mod standby;
 pub mod wire;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The threads that read leaves and `/proc` for clients, so that the server's own thread never waits for a process.
 //!
-//! The first thread is made with the server, and all stay: at the process limit, when people ask what fills it, no new
+//! The first thread is made with the stack, and all stay: at the process limit, when people ask what fills it, no new
 //! thread can be made. More are made while those that exist are busy; where that fails, the question waits its turn.
 
 use std::io;
@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
+
+use super::standby::Waiting;
 
 /// The most threads that look at processes at a time. Each may hang in a process that is in uninterruptible sleep.
 const MOST: usize = 4;
@@ -32,17 +34,22 @@ pub(super) struct Readers {
 
 type Work = Box<dyn FnOnce() + Send>;
 
+/// The first thread, without work.
+pub(super) fn thread() -> io::Result<Waiting> {
+    Waiting::new("lpm-reader", STACK)
+}
+
 fn make(work: Work) -> io::Result<()> {
     thread::Builder::new().name("lpm-reader".into()).stack_size(STACK).spawn(work).map(drop)
 }
 
 impl Readers {
-    /// With one thread, if it can be made.
-    pub(super) fn new() -> Readers {
-        Readers::made_by(make)
+    /// With one thread, `waiting`, or else one that is made now, if it can be made.
+    pub(super) fn new(waiting: Option<Waiting>) -> Readers {
+        Readers::made_by(make, waiting)
     }
 
-    fn made_by(make: fn(Work) -> io::Result<()>) -> Readers {
+    fn made_by(make: fn(Work) -> io::Result<()>, waiting: Option<Waiting>) -> Readers {
         let (queue, jobs) = channel();
         let readers = Readers {
             queue,
@@ -51,8 +58,15 @@ impl Readers {
             threads: AtomicUsize::new(0),
             make,
         };
-        // Without it each question tries again.
-        let _ = readers.grow();
+        match waiting {
+            Some(waiting) => {
+                let (jobs, open) = (Arc::clone(&readers.jobs), Arc::clone(&readers.open));
+                waiting.work(move || work(&jobs, &open));
+                readers.threads.store(1, Ordering::Relaxed);
+            }
+            // Where none can be made each question tries again.
+            None => drop(readers.grow()),
+        }
         readers
     }
 
@@ -111,7 +125,7 @@ mod tests {
 
     #[test]
     fn without_a_thread_it_refuses_and_does_not_panic() {
-        let readers = Readers::made_by(never);
+        let readers = Readers::made_by(never, None);
         let refused = readers.read(|| 1).map(drop).expect_err("there is no thread");
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(readers.open.load(Ordering::Relaxed), 0);
@@ -119,7 +133,7 @@ mod tests {
 
     #[test]
     fn one_thread_is_there_before_it_is_needed_and_serves_all() {
-        let mut readers = Readers::new();
+        let mut readers = Readers::new(thread().ok());
         // From here on none can be made.
         readers.make = never;
         let (go, wait) = std::sync::mpsc::channel::<()>();
@@ -133,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_process_that_hangs_holds_up_one_of_several_threads() {
-        let readers = Readers::new();
+        let readers = Readers::new(None);
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let hung = readers.read(move || wait.recv()).expect("a thread");
         assert_eq!(readers.read(|| 7).expect("another").blocking_recv(), Ok(7));

@@ -17,6 +17,7 @@ use super::Message;
 use super::connection::Connection;
 use super::desk::{Counter, Desk};
 use super::service;
+use super::standby::Waiting;
 
 /// How long the last words may take to reach those who follow something.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -35,15 +36,18 @@ impl Server {
     ///
     /// # Errors
     /// What the kernel says to a thread, an epoll, an eventfd.
-    pub fn start(listener: &OwnedFd, desk: Desk) -> io::Result<Server> {
+    pub fn start(listener: &OwnedFd, mut desk: Desk) -> io::Result<Server> {
+        let thread = match desk.standby.server.take() {
+            Some(waiting) => waiting,
+            None => thread()?,
+        };
         let (finish, finishing) = watch::channel(false);
         let runtime = Background::new()?;
         let listener = {
             let _inside = runtime.get().enter();
             UnixListener::from_std(listener.try_clone()?.into())?
         };
-        let serve = move || runtime.get().block_on(serve(listener, desk, finishing));
-        std::thread::Builder::new().name("lpm-control".into()).stack_size(512 << 10).spawn(serve)?;
+        thread.work(move || runtime.get().block_on(serve(listener, desk, finishing)));
         Ok(Server { finish })
     }
 
@@ -51,6 +55,11 @@ impl Server {
     pub fn finish(&self) {
         self.finish.send_replace(true);
     }
+}
+
+/// The server's thread, without work.
+pub(super) fn thread() -> io::Result<Waiting> {
+    Waiting::new("lpm-control", 512 << 10)
 }
 
 /// A runtime that may be dropped anywhere. The server is started on the loop's thread, inside of another runtime; should

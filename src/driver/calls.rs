@@ -34,6 +34,7 @@ use crate::control::chronicle::Chronicle;
 use crate::control::desk::Desk;
 use crate::control::interface::{self, Refusal};
 use crate::control::server::Server;
+use crate::control::standby::Standby;
 use crate::control::{self, Answer, Ask, Call, Verb};
 use crate::error::words;
 use crate::supervisor::{Client, Event, Instance, InstanceId, Recipients, Reply, Request, State};
@@ -66,6 +67,8 @@ pub(super) struct Calls {
     listener: Option<OwnedFd>,
     most_clients: usize,
     pub server: Option<Server>,
+    /// Threads for the first client.
+    standby: Standby,
     pub changes: Changes,
     /// When clients are looked for again, after the server could not be started.
     look_again: Option<Duration>,
@@ -122,6 +125,7 @@ impl Calls {
             listener: control.map(|control| control.listener),
             most_clients,
             server: None,
+            standby: Standby::default(),
             changes: Changes::new(texts),
             look_again: None,
             warned: false,
@@ -173,6 +177,7 @@ impl Driver {
             chronicle: Arc::clone(&self.calls.chronicle),
             history: self.history.clone(),
             most_clients: self.calls.most_clients,
+            standby: std::mem::take(&mut self.calls.standby),
         };
         match Server::start(&listener, desk) {
             Ok(server) => {
@@ -188,6 +193,13 @@ impl Driver {
                 self.calls.listener = Some(listener);
                 self.calls.look_again = Some(self.clock.now() + SERVER_PAUSE);
             }
+        }
+    }
+
+    /// Makes the threads that serve the first client, if there can be one.
+    pub(super) fn stand_by(&mut self) {
+        if self.calls.listener.is_some() {
+            self.calls.standby = Standby::new();
         }
     }
 

@@ -394,6 +394,8 @@ impl Driver {
     async fn run(mut self) -> (Run, Ground) {
         let began = self.clock.now();
         self.hand_in(Event::Begin);
+        // While the first processes are being born.
+        self.stand_by();
         self.ask_whether_it_rises();
         while self.ending.is_none() {
             self.wait().await;
