@@ -24,7 +24,7 @@ const INSTANCES: usize = 8;
 /// The first measurement comes after a minute, or after this part of a run that is shorter.
 const EARLY: f64 = 0.2;
 const MINUTE: Duration = Duration::from_secs(60);
-/// The longest that one call may take while everything else goes on.
+/// The longest that one call may take beside everything else.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long lpm is given to let go of what clients needed: a thread of its own goes after ten idle seconds.
 const RESTS_WITHIN: Duration = Duration::from_secs(15);
@@ -141,7 +141,7 @@ impl Held {
     }
 }
 
-/// What goes on, and how far it is.
+/// What is being done, and how much of it is done.
 struct Churn<'a> {
     amount: Amount,
     socket: &'a Path,
@@ -199,7 +199,7 @@ impl<'a> Churn<'a> {
                     looks_until(Duration::MAX / 4, || self.done.pause.load(Ordering::SeqCst) == 0);
                     self.done.resting.fetch_sub(1, Ordering::SeqCst);
                 }
-                // Everything goes on from the beginning to the end.
+                // Each kind is spread over the whole run.
                 if self.is_ahead(done, all) {
                     thread::sleep(Duration::from_millis(10));
                     continue;

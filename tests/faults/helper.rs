@@ -11,7 +11,7 @@ use crate::stack::mount;
 
 /// The most processes that a bomb makes, whatever the limit is.
 const MOST_PROCESSES: usize = 200;
-/// How long a bomb goes on trying after it was refused.
+/// How long a bomb keeps trying after it was refused.
 const BOMB: Duration = Duration::from_secs(10);
 
 /// Does what the words say, prints `up`, and sleeps until it is killed.

@@ -1,5 +1,5 @@
-//! Programs that do to their own leaf what nobody expects: nest cgroups, make very many, make threaded ones,
-//! freeze some, leave it. What such a program does must not reach its neighbours or lpm.
+//! Programs that misuse their own leaf: they nest cgroups, make very many, make threaded ones, freeze some, or
+//! leave it. What such a program does must not reach its neighbours or lpm.
 
 use std::path::Path;
 use std::time::Duration;

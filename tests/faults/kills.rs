@@ -18,7 +18,7 @@ use crate::trial::{Trial, Verdict};
 
 /// The longest delay. Every scenario is over by then on a quiet machine, its last wait included.
 const LONGEST: Duration = Duration::from_millis(250);
-/// One kill in so many takes the guardian along.
+/// One of this many kills hits the guardian as well.
 const WITH_GUARDIAN: u64 = 4;
 
 /// The trial of this name: `kills/SCENARIO/SEED`.
@@ -66,8 +66,8 @@ fn try_it(scenario: &'static Scenario, seed: u64) -> std::io::Result<Verdict> {
     if !both {
         problems.in_survivors(&stack);
     }
-    let who = if both { "lpm and its guardian" } else { "lpm" };
-    let mut output = format!("kill -9 of {who} after {delay:?}\n{}{said}", lpm.text());
+    let killed = if both { "lpm and its guardian" } else { "lpm" };
+    let mut output = format!("kill -9 of {killed} after {delay:?}\n{}{said}", lpm.text());
     drop(lpm);
     output += &format!("next start:\n{}", problems.in_next_start(&stack));
     Ok(Verdict::of(problems, output))

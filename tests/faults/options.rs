@@ -54,7 +54,7 @@ impl Options {
         let arguments: Vec<String> = arguments.collect();
         let all = arguments.iter().any(|argument| argument == "--all");
         let jobs = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
-        let (faults, faults_killing, kills) = if all { (2000, 600, 1000) } else { (0, 0, 4) };
+        let (faults, faults_killing, kills) = if all { (2500, 700, 1000) } else { (0, 0, 4) };
         let (restarts, calls, clients, reloads) =
             if all { (100_000, 10_000, 50, 1000) } else { (100, 200, 10, 5) };
         let mut options = Options {

@@ -103,7 +103,7 @@ pub const SCENARIOS: &[Scenario] = &[
         procfile: FEW,
         manifest: "",
         arguments: &["start", "-t", "1s", "-D"],
-        steps: &[Client(&["status"]), Client(&["down"])],
+        steps: &[Sees("down ends it"), Client(&["status"]), Client(&["down"])],
         up_after: 0,
         stays: false,
     },

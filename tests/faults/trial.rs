@@ -34,6 +34,8 @@ impl Trial {
 pub enum Verdict {
     /// Nothing was found. The note, if any, is for the reader of a summary.
     Passed(Option<String>),
+    /// What was to be tried did not happen, and nothing else was found.
+    Missed,
     /// What was found, and everything that was printed.
     Failed(Vec<String>, String),
     /// It cannot be tried here.
@@ -66,6 +68,7 @@ struct Tally {
 #[derive(Default)]
 struct Counts {
     passed: usize,
+    missed: usize,
     failed: usize,
     skipped: usize,
 }
@@ -110,6 +113,12 @@ fn tell(tally: &Mutex<Tally>, trial: &Trial, verdict: Verdict, took: Duration, b
             let note = note.map(|note| format!(": {note}"));
             if !brief || note.is_some() {
                 println!("pass: {name} ({:.2} s){}", took.as_secs_f64(), note.unwrap_or_default());
+            }
+        }
+        Verdict::Missed => {
+            counts.missed += 1;
+            if !brief {
+                println!("miss: {name} ({:.2} s)", took.as_secs_f64());
             }
         }
         Verdict::Skipped(reason) => {
@@ -157,8 +166,8 @@ fn summary(tally: &Tally, took: Duration) {
         names.iter().take(5).for_each(|name| println!("    {name}"));
     }
     for (part, counts) in &tally.parts {
-        let Counts { passed, failed, skipped } = counts;
-        println!("{part}: {passed} passed, {failed} failed, {skipped} skipped.");
+        let Counts { passed, missed, failed, skipped } = counts;
+        println!("{part}: {passed} passed, {failed} failed, {skipped} skipped, {missed} did not happen.");
     }
     println!("took {:.1} s", took.as_secs_f64());
     let sum = |what: fn(&Counts) -> usize| tally.parts.values().map(what).sum::<usize>();
