@@ -243,6 +243,7 @@ fn monotonic() -> Duration {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test that can make no thread has failed")]
 mod tests {
     use std::os::unix::net::UnixStream;
 

@@ -85,6 +85,7 @@ impl Driver {
             counters: self.counters,
             exited: false,
             frozen: false,
+            unset: false,
             stopped: Vec::new(),
             asking: None,
             asked: None,
@@ -154,7 +155,7 @@ impl Driver {
         self.by_pid.remove(&number(alive.pid));
         alive.exited = true;
         let life = alive.life;
-        if let Leaf::Descendants { .. } = alive.leaf {
+        if let Leaf::Descendants = alive.leaf {
             usage.cpu_usec = u64::try_from(reaped.cpu.as_micros()).unwrap_or(u64::MAX);
         }
         if never_began {

@@ -42,6 +42,8 @@ pub(super) struct Alive {
     pub exited: bool,
     /// Told to stand still, on its own and not with the whole stack.
     pub frozen: bool,
+    /// The kernel refused to freeze or to thaw the leaf; it is asked again once a second.
+    pub unset: bool,
     /// Processes outside the leaf that were stopped by SIGSTOP because the life is frozen.
     pub stopped: Vec<Descendant>,
     /// A signal whose round is not finished: the leaf is being frozen for it.
@@ -98,6 +100,7 @@ impl Alive {
             return done.and(outcome);
         }
         let frozen = leaf.freeze(true);
+        self.unset = frozen.is_err();
         if !self.exited {
             round.tell(self.pid, &self.main);
         }
@@ -120,6 +123,7 @@ impl Alive {
     pub fn finish_asking(&mut self) -> Result<(), Errno> {
         let (Some(asking), Leaf::Cgroup(leaf)) = (self.asking.take(), &self.leaf) else { return Ok(()) };
         let thawed = if self.frozen { Ok(()) } else { leaf.freeze(false) };
+        self.unset = thawed.is_err();
         let outcome = asking.round.outcome().map(|_| ());
         if asking.lasting {
             self.asked = Some(asking.round);
@@ -128,10 +132,20 @@ impl Alive {
     }
 
     /// Stops every process of the leaf where it stands, or lets it run. Takes effect soon, not at once.
-    pub fn freeze(&self, frozen: bool) -> Result<(), Errno> {
-        match &self.leaf {
+    pub fn freeze(&mut self, frozen: bool) -> Result<(), Errno> {
+        let done = match &self.leaf {
             Leaf::Cgroup(leaf) => leaf.freeze(frozen),
             Leaf::Descendants => Ok(()),
+        };
+        self.unset = done.is_err();
+        done
+    }
+
+    /// Freezes or thaws the leaf again, if the kernel refused it.
+    pub fn freeze_again(&mut self) {
+        if self.unset {
+            // That it could not be done was said the first time.
+            let _ = self.freeze(self.frozen || self.asking.is_some());
         }
     }
 

@@ -236,6 +236,8 @@ struct Driver {
     counters: Counters,
     watch: Watch,
     turns: Turns,
+    /// The kernel refused to thaw the stack; it is asked again once a second.
+    unthawed: bool,
     /// When to look again at what is expected to end.
     look: Option<Duration>,
     /// What the names of the leaves begin with, where there are leaves.
@@ -365,6 +367,7 @@ impl Driver {
             system,
             watch,
             turns: Turns::default(),
+            unthawed: false,
             look: None,
             leaves: ground.tree.as_deref().and_then(outside::prefix_of_leaves),
             run: setup.run,
@@ -592,8 +595,6 @@ mod tests {
     use std::process::Command;
     use std::sync::Mutex;
 
-    use rustix::event::{Timespec, poll};
-
     use tokio::sync::oneshot;
 
     use super::*;
@@ -671,19 +672,19 @@ mod tests {
             tokio::time::timeout(patience, arrives).await.unwrap_or_else(|_| panic!("never {what}"));
         }
 
-        /// Waits until the kernel says so of every process of the instance: `T` for stopped.
-        fn until_all_are(&self, code: char) {
+        /// Waits until the kernel says so of every process of the instance: `T` for stopped. The loop goes on
+        /// meanwhile, for a signal may take more than one turn.
+        async fn until_all_are(&mut self, code: char) {
             let is = |pid: &Pid| {
                 let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
                 stat.unwrap_or_default().contains(&format!(") {code} "))
             };
-            let pids = || self.pids(0);
             for _ in 0..20_000 {
-                let pids = pids();
+                let pids = self.pids(0);
                 if pids.len() == 2 && pids.iter().all(is) {
                     return;
                 }
-                let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
+                let _ = tokio::time::timeout(Duration::from_millis(1), self.wait()).await;
             }
             panic!("never all {code}");
         }
@@ -706,7 +707,7 @@ mod tests {
         driver.hand_in(Event::Begin);
         driver.until("up", running(Freezer::Thawed)).await;
         // Who stands still forks nobody.
-        driver.until_all_are('S');
+        driver.until_all_are('S').await;
 
         for _ in 0..2 {
             driver.ask(Request::Freeze(vec![WEB]));
@@ -716,16 +717,16 @@ mod tests {
             driver.freeze(false);
             match &driver.ground.tree {
                 Some(tree) => assert_eq!(tree.app().child("web.1").unwrap().frozen(), Ok(true)),
-                None => driver.until_all_are('T'),
+                None => driver.until_all_are('T').await,
             }
             driver.ask(Request::Thaw(vec![WEB]));
-            driver.until_all_are('S');
+            driver.until_all_are('S').await;
         }
 
         // SIGSTOP is sent as it is, and a stop continues whom it asks.
         let signal = Signal(libc::SIGSTOP);
         driver.ask(Request::Signal { on: vec![WEB], signal, to: Recipients::All });
-        driver.until_all_are('T');
+        driver.until_all_are('T').await;
         driver.ask(Request::Freeze(vec![WEB]));
         driver.ask(Request::Stop(vec![WEB]));
         driver.until("stopped", |state| state == State::Inactive).await;

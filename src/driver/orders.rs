@@ -254,7 +254,9 @@ impl Driver {
     /// Stops the whole stack where it stands, or lets it run. An instance that was frozen on its own stays so.
     pub(super) fn freeze(&mut self, frozen: bool) {
         if let Some(tree) = &self.ground.tree {
-            if let Err(errno) = tree.app().freeze(frozen) {
+            let done = tree.app().freeze(frozen);
+            self.unthawed = !frozen && done.is_err();
+            if let Err(errno) = done {
                 self.complain(if frozen { "freeze" } else { "thaw" }, errno);
             }
             return;

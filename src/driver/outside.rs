@@ -13,14 +13,14 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::Driver;
-use super::life::{Leaf, number};
+use super::life::{Alive, Leaf, number};
 use crate::error::words;
 use crate::linux::cgroup::Mount;
 use crate::linux::descendants::{self, Descendant};
 use crate::linux::guardian::Guardian;
 use crate::linux::round::{AndContinue, Round};
 use crate::linux::tree::Tree;
-use crate::supervisor::InstanceId;
+use crate::supervisor::{Freezer, InstanceId, State};
 
 /// Where to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Driver {
 
     /// How many processes of a life are left, in its leaf and outside of it; one, where that cannot be seen.
     pub(super) fn left(&mut self, at: usize) -> u32 {
-        let inside = self.lives[at].as_ref().map_or(Ok(0), super::life::Alive::left_inside);
+        let inside = self.lives[at].as_ref().map_or(Ok(0), Alive::left_inside);
         let outside = self.chase(at);
         match (inside, outside) {
             (Ok(inside), Ok(outside)) => inside.saturating_add(outside),
@@ -255,24 +255,33 @@ impl Driver {
 
     /// Whether something is expected to end or to stand still, so that a look is due even if nothing tells.
     pub(super) fn expects_something(&self) -> bool {
-        use crate::supervisor::State;
-        let ends = |id: InstanceId| {
-            matches!(
-                self.core.instances()[id.0 as usize].state,
-                State::StopSigterm { .. } | State::StopSigkill { .. } | State::Stuck { .. }
-            )
+        let expected = |alive: &Alive| {
+            let state = self.core.instances()[alive.life.instance.0 as usize].state;
+            alive.exited
+                || alive.unset
+                || alive.unwatched
+                || matches!(
+                    state,
+                    State::StopSigterm { .. }
+                        | State::StopSigkill { .. }
+                        | State::Stuck { .. }
+                        | State::Running { freezer: Freezer::Freezing, .. }
+                )
         };
-        self.lives
-            .iter()
-            .flatten()
-            .any(|alive| alive.exited || alive.frozen || alive.unwatched || ends(alive.life.instance))
+        self.unthawed || self.lives.iter().flatten().any(expected)
     }
 
     /// Looks at everything that is expected to end or to stand still. The kernel tells of it as a rule; but a
     /// notification may not have been armed for want of a descriptor, and processes outside the leaves have none.
     pub(super) fn look_again(&mut self) {
+        if self.unthawed {
+            self.freeze(false);
+        }
         for at in 0..self.lives.len() {
             let id = InstanceId(at as u32);
+            if let Some(alive) = &mut self.lives[at] {
+                alive.freeze_again();
+            }
             // A kill that the kernel refused for a moment is repeated.
             if let Some(alive) = self.lives[at].as_mut().filter(|alive| alive.killed) {
                 let _ = alive.kill();

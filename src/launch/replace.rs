@@ -345,6 +345,7 @@ fn like(file: impl AsFd, old: &Stat) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test that can make no thread has failed")]
 mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

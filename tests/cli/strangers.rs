@@ -25,6 +25,7 @@ fn can_trace() -> bool {
 }
 
 /// A socket in `stack`'s directory on which user [`OTHER`] listens.
+#[expect(clippy::disallowed_methods, reason = "a test that can make no thread has failed")]
 fn strangers_socket(stack: &Stack) -> UnixListener {
     let path = stack.path().join("fake.sock");
     let listens = std::thread::spawn(move || {

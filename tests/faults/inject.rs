@@ -47,7 +47,6 @@ const LEAVE_AT_EXECVE: [&str; 2] = ["-b", "execve"];
 /// What `cargo test` tries: one or two of each kind, and those that once found something.
 const QUICK: &[&str] = &[
     "inject/stop/start/epoll_ctl=ENOSPC@9",
-    "inject/stop/start/socketpair=ENFILE@1",
     "inject/stop/start/mkdirat=SIGKILL@3",
     "inject/stop/start/clone3=EAGAIN@2",
     "inject/stop/lpm/openat=EMFILE@1",
@@ -62,7 +61,6 @@ const QUICK: &[&str] = &[
     "inject/run/start/eventfd2=ENOMEM@1",
     "inject/freeze/lpm/write=ENOMEM@1",
     "inject/kill/lpm/openat=EMFILE@2",
-    "inject/look/lpm-control/clone3=ENOMEM@1",
     "inject/freeze/start/clone3=ENOMEM@4",
     "inject/stop/lpm/read=ENOMEM@15",
     "inject/kill/lpm/write=ENOMEM@2",
