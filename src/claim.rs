@@ -132,6 +132,11 @@ const LONGEST_RECORD: usize = 64 << 10;
 pub const TOUCHED_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Record {
+    /// Reads what [`Claim::record`] wrote, its first line; `None` for anything else.
+    pub fn parse(text: &[u8]) -> Option<Record> {
+        serde_json::from_slice(text.split(|&byte| byte == b'\n').next()?).ok()
+    }
+
     /// Whether the owner lives, or another process with its number; its lock is asked besides.
     pub fn is_alive(&self) -> bool {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
@@ -405,8 +410,7 @@ impl Drop for Claim {
 fn read_record(file: &OwnedFd) -> Option<Record> {
     let mut text = vec![0; LONGEST_RECORD];
     let length = rustix::io::pread(file, &mut text, 0).ok()?;
-    let line = text[..length].split(|&byte| byte == b'\n').next()?;
-    serde_json::from_slice(line).ok()
+    Record::parse(&text[..length])
 }
 
 /// Where records and sockets are.

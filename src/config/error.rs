@@ -143,6 +143,12 @@ pub(super) fn quote(text: &str) -> String {
     quoted
 }
 
+/// `text` as [`quote`] shows it, without the quotes: for what is to be written instead.
+pub(super) fn unquoted(text: &str) -> String {
+    let quoted = quote(text);
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
 /// `a, b, c`, cut short where nobody would read on.
 pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const MOST: usize = 24;

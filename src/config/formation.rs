@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::error::{Diagnostic, MOST_FINDINGS, list, quote};
+use super::error::{Diagnostic, MOST_FINDINGS, list, quote, unquoted};
 use super::options::{Given, Options, unknown};
 use super::procfile::Entry;
 use super::stack::MOST_INSTANCES;
@@ -80,7 +80,7 @@ fn setting(
     entries: &[Entry<'_>],
 ) -> Result<(Option<usize>, u32), String> {
     let Some((name, count)) = item.split_once('=') else {
-        return Err(format!("{} has no number (write {item}=1)", quote(item)));
+        return Err(format!("{} has no number (write {}=1)", quote(item), unquoted(item)));
     };
     let (name, count) = (name.trim(), count.trim());
     let process = match name {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-use super::error::{list, nearest, quote};
+use super::error::{list, nearest, quote, unquoted};
 use super::stack::{MOST_INSTANCES, Stack};
 
 /// The most different names that one question may hold: one for each instance that a stack can have.
@@ -265,7 +265,8 @@ impl fmt::Display for NoSuch {
                 let mut of = self.known.iter().filter(|k| k.contains('.') && is_of(k, process)).peekable();
                 match of.peek() {
                     Some(_) => {
-                        write!(f, "there is no {} (there are {})", self.name, list(of.map(String::as_str)))
+                        let known = list(of.map(String::as_str));
+                        write!(f, "there is no {} (there are {known})", unquoted(&self.name))
                     }
                     None => write!(f, "there is no instance of {process} (write lpm start {process})"),
                 }
@@ -432,6 +433,13 @@ mod tests {
         let mut stack = some();
         stack.instances.rotate_left(2);
         assert_eq!(named(&stack, &|_| true, &[]), Ok("web.1 web.2 web.3 worker.1 worker.2".into()));
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_told_without_its_control_characters() {
+        let stack = stack(&typed("web: x", |_| {}));
+        let none = matching(&stack, &|_| true, &["web.\x1b[2J".to_owned()]).expect_err("there is none");
+        assert_eq!(none.to_string(), "there is no web.\\u{1b}[2J (there are web.1)");
     }
 
     proptest! {

@@ -420,6 +420,7 @@ fn formations_that_make_no_sense_are_refused() {
         ("a=1,,b=1", "\"a=1,,b=1\" has an empty item (remove a comma)"),
         ("a=1,", "\"a=1,\" has an empty item (remove a comma)"),
         ("a", "\"a\" has no number (write a=1)"),
+        ("a\x1b[2J", "\"a\\u{1b}[2J\" has no number (write a\\u{1b}[2J=1)"),
         ("a=", "\"a=\" is not a number of instances (write a=2; the Procfile has a, b)"),
         ("a=99999999999", "\"a=99999999999\" is too many (write a=10000 or less)"),
     ] {

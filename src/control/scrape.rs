@@ -256,8 +256,9 @@ fn monotonic() -> Duration {
 }
 
 /// What a request asks for.
+#[doc(hidden)]
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+pub enum Wanted {
     Metrics {
         format: Format,
         body: bool,
@@ -268,7 +269,8 @@ enum Wanted {
     Elsewhere,
 }
 
-fn wanted(request: &str) -> Wanted {
+#[doc(hidden)]
+pub fn wanted(request: &str) -> Wanted {
     let mut lines = request.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());

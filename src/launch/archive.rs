@@ -136,7 +136,7 @@ impl Reader {
                 Ok(_) => Some(text),
             }
         })
-        .filter_map(|text| serde_json::from_slice::<Entry>(&text).ok()?.line())
+        .filter_map(|text| entry(&text))
     }
 }
 
@@ -145,6 +145,12 @@ impl Drop for Reader {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The line that a line of journalctl's JSON tells of, if it is one.
+#[doc(hidden)]
+pub fn entry(text: &[u8]) -> Option<Found> {
+    serde_json::from_slice::<Entry>(text).ok()?.line()
 }
 
 /// An entry, as far as it was asked for.

@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::reserve;
+use super::{pidfd, reserve};
 
 /// A cgroup, held open.
 #[derive(Debug)]
@@ -264,7 +264,7 @@ impl Cgroup {
                 status => status.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
             };
             let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-            list.extend(process.and_then(|number| Pid::from_raw(number.trim().parse().ok()?)));
+            list.extend(process.and_then(pidfd::number));
         }
         list.sort_unstable_by_key(|pid: &Pid| pid.as_raw_pid());
         list.dedup();
@@ -601,7 +601,8 @@ impl Mount {
         Ok(Mount::parse(&std::fs::read("/proc/self/mountinfo")?))
     }
 
-    fn parse(mountinfo: &[u8]) -> Option<Mount> {
+    #[doc(hidden)]
+    pub fn parse(mountinfo: &[u8]) -> Option<Mount> {
         let lines = mountinfo.split(|&byte| byte == b'\n');
         lines
             .filter_map(Mount::parse_line)
@@ -614,6 +615,10 @@ impl Mount {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
         let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
         if *fields.get(dash + 1)? != b"cgroup2" {
+            return None;
+        }
+        // A path below another one would be taken from the working directory.
+        if !fields[3].starts_with(b"/") || !fields[4].starts_with(b"/") {
             return None;
         }
         let read_only = |options: &[u8]| options.split(|&byte| byte == b',').any(|option| option == b"ro");
@@ -684,7 +689,8 @@ impl Own {
         Ok(Own::parse(&std::fs::read("/proc/self/cgroup")?))
     }
 
-    fn parse(text: &[u8]) -> Own {
+    #[doc(hidden)]
+    pub fn parse(text: &[u8]) -> Own {
         let Some(path) = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::")) else {
             return Own::None;
         };
@@ -698,7 +704,8 @@ impl Own {
 }
 
 /// The number behind a key in a flat keyed file.
-fn value(text: &[u8], key: &str) -> Option<u64> {
+#[doc(hidden)]
+pub fn value(text: &[u8], key: &str) -> Option<u64> {
     let lines = text.split(|&byte| byte == b'\n');
     number(lines.filter_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b" ")).next()?)
 }
@@ -708,9 +715,10 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// The numbers in `cgroup.procs` or `cgroup.threads`, ascending.
-fn pids(text: &[u8]) -> Vec<Pid> {
+#[doc(hidden)]
+pub fn pids(text: &[u8]) -> Vec<Pid> {
     let numbers = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    let mut list: Vec<Pid> = numbers.filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect();
+    let mut list: Vec<Pid> = numbers.filter_map(|line| pidfd::number(line)).collect();
     // "Not sorted, and the same number may come more than once" (cgroup-v2.rst, cgroup.procs).
     list.sort_unstable_by_key(|pid| pid.as_raw_pid());
     list.dedup();
@@ -813,6 +821,22 @@ pub(crate) mod tests {
     }
 
     const KILLED: Exit = Exit::Signal { signal: libc::SIGKILL, core: false };
+
+    #[test]
+    fn a_mount_without_an_absolute_path_is_none() {
+        for line in [
+            "41 31 0:38 / x rw - cgroup2 c rw",
+            "41 31 0:38 x /x rw - cgroup2 c rw",
+            "1 2 3 /  rw - cgroup2 c rw",
+        ] {
+            assert_eq!(Mount::parse(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_negative_number_is_no_process() {
+        assert_eq!(pids(b"7\n-1\n-7\n0\n3\n7\n"), [3, 7].map(|pid| Pid::from_raw(pid).unwrap()));
+    }
 
     #[test]
     fn a_process_is_born_inside_by_either_method() {

@@ -12,14 +12,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use procfs::FromRead;
-use procfs::process::{Process, Stat};
+use procfs::process::Process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::pidfd::PidFd;
+use super::pidfd::{self, PidFd};
 use super::reserve;
 
 /// A process below ours, as it was when it was found.
@@ -44,16 +43,31 @@ pub struct Descendant {
 }
 
 impl Descendant {
-    fn new(stat: Stat) -> Option<Descendant> {
+    /// Reads `/proc/PID/stat` (proc_pid_stat(5)). `None` for a process without a parent here, and for what is no such
+    /// text: procfs panics at a text that is cut, which a file system in the place of /proc may have (lxcfs).
+    #[doc(hidden)]
+    pub fn parse(stat: &[u8]) -> Option<Descendant> {
+        // The name may hold parentheses, blanks and newlines.
+        let (begin, end) = (memchr::memchr(b'(', stat)?, memchr::memrchr(b')', stat)?);
+        let name = String::from_utf8_lossy(stat.get(begin + 1..end)?).into_owned();
+        let pid = pidfd::number(std::str::from_utf8(&stat[..begin]).ok()?)?;
+        let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = pidfd::number(fields.next()?)?;
+        // Behind the process group.
+        let session = fields.nth(1)?.parse().ok()?;
+        // The 22nd of all fields; the session is the 6th.
+        let started = fields.nth(15)?.parse().ok()?;
         Some(Descendant {
-            pid: Pid::from_raw(stat.pid)?,
-            parent: Pid::from_raw(stat.ppid)?,
-            session: stat.session,
-            zombie: matches!(stat.state, 'Z' | 'X'),
-            uninterruptible: stat.state == 'D',
-            stopped: stat.state == 'T',
-            name: stat.comm,
-            started: stat.starttime,
+            pid,
+            parent,
+            session,
+            zombie: matches!(state, "Z" | "X"),
+            uninterruptible: state == "D",
+            stopped: state == "T",
+            name,
+            started,
         })
     }
 
@@ -69,7 +83,7 @@ impl Descendant {
             Err(error) if is_gone(errno(&error)) => return Ok(None),
             Err(error) => return Err(errno(&error)),
         }
-        Ok(Stat::from_read(text.as_slice()).ok().and_then(Descendant::new))
+        Ok(Descendant::parse(&text))
     }
 
     /// The process itself, if it is still that: opened first, then looked at again. Who its parent is does
@@ -116,8 +130,7 @@ fn numbers() -> Result<Vec<Pid>, Errno> {
     let proc = reserve::with(|| rustix::fs::open("/proc", flags, Mode::empty()))?;
     let mut numbers = Vec::new();
     for entry in rustix::fs::Dir::new(proc)? {
-        let number = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok());
-        numbers.extend(number.and_then(Pid::from_raw));
+        numbers.extend(entry?.file_name().to_str().ok().and_then(pidfd::number));
     }
     Ok(numbers)
 }
@@ -273,7 +286,7 @@ pub fn orphans() -> Result<Option<Vec<Pid>>, Errno> {
     }
     let words =
         text.split(|byte| byte.is_ascii_whitespace()).filter_map(|word| std::str::from_utf8(word).ok());
-    Ok(Some(words.filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()))
+    Ok(Some(words.filter_map(pidfd::number).collect()))
 }
 
 /// The cgroup that a process is in, as its `/proc/PID/cgroup` names it for version 2; `None` if it is gone.
@@ -302,8 +315,7 @@ pub fn have_children_besides(spared: &[Pid]) -> bool {
             // Without this file (CONFIG_PROC_CHILDREN) it has to be found out the long way.
             Err(_) => return true,
         };
-        let mut pids =
-            list.split_ascii_whitespace().filter_map(|word| word.parse().ok().and_then(Pid::from_raw));
+        let mut pids = list.split_ascii_whitespace().filter_map(pidfd::number);
         pids.any(|pid| !spared.contains(&pid))
     })
 }
@@ -362,6 +374,24 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_stat_file_that_is_cut_or_odd_is_no_process_and_no_panic() {
+        let rest = "S 1 42 7 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 1 0 12345 1000 100\n";
+        let whole = format!("42 (a) R 1 (b) {rest}");
+        let found = Descendant::parse(whole.as_bytes()).expect("a process");
+        assert_eq!((found.name.as_str(), found.session, found.started), ("a) R 1 (b", 7, 12345));
+        assert_eq!(Descendant::parse(b"42 (\xff) S 1 42 7").map(|one| one.name), None);
+        for length in 0..whole.len() - " 1000 100\n".len() - 5 {
+            assert_eq!(Descendant::parse(&whole.as_bytes()[..length]), None, "{length}");
+        }
+        for odd in ["(a) ", "42 )(", "42 \u{e9}(a) ", "-42 (a) ", ") 42 (a"] {
+            let text = format!("{odd}{rest}");
+            assert_eq!(Descendant::parse(text.as_bytes()), None, "{text}");
+        }
+        let parent = whole.replace("S 1 ", "S -1 ");
+        assert_eq!(Descendant::parse(parent.as_bytes()), None);
+    }
 
     fn one(pid: i32, parent: i32, session: i32) -> Descendant {
         let [pid, parent] = [pid, parent].map(|raw| Pid::from_raw(raw).unwrap());

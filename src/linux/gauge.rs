@@ -130,13 +130,15 @@ fn number(cgroup: &Cgroup, file: &str) -> Option<u64> {
     cgroup.read(file).ok()?.trim().parse().ok()
 }
 
-fn keyed(text: &str, key: &str) -> Option<u64> {
+#[doc(hidden)]
+pub fn keyed(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
 }
 
 /// `8:0 rbytes=1 wbytes=2 …`, a line for each device; none where nothing was read or written.
-fn summed(text: &str, key: &str) -> u64 {
+#[doc(hidden)]
+pub fn summed(text: &str, key: &str) -> u64 {
     text.split_ascii_whitespace()
         .filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok())
         .fold(0, u64::saturating_add)

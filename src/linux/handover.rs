@@ -95,7 +95,8 @@ impl Likeness {
         Ok(each.filter_map(|(&(resource, name), &wanted)| assume_limit(resource, name, wanted)).collect())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    #[doc(hidden)]
+    pub fn encode(&self) -> Vec<u8> {
         let mut parts = Writer(Vec::new());
         parts.number(self.arguments.len() as u64);
         self.arguments.iter().for_each(|word| parts.text(word.as_bytes()));
@@ -117,7 +118,8 @@ impl Likeness {
     }
 
     /// `None`: that was not written by [`encode`](Self::encode).
-    fn decode(bytes: &[u8]) -> Option<Likeness> {
+    #[doc(hidden)]
+    pub fn decode(bytes: &[u8]) -> Option<Likeness> {
         let mut parts = Reader(bytes);
         let mut likeness = Likeness::default();
         for _ in 0..parts.number()? {

@@ -43,6 +43,13 @@ pub struct Reaped {
     pub peak_rss: u64,
 }
 
+/// Reads the number of a process. `None` for text that is none, 0 and negative numbers included: those mean groups of
+/// processes to kill(2), and [`Pid::from_raw`] panics at them or takes them as they are.
+pub fn number(text: &str) -> Option<Pid> {
+    let number: i32 = text.trim().parse().ok()?;
+    if number > 0 { Pid::from_raw(number) } else { None }
+}
+
 impl PidFd {
     /// The process that has this number now; `None` if there is none. Whoever got the number from
     /// somewhere must look again *after* this call whether it still means what it meant.

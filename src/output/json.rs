@@ -26,7 +26,7 @@ pub fn stream(stream: Stream) -> &'static str {
 }
 
 /// A piece of what an instance said at `time_usec`, microseconds since 1970 in UTC.
-pub(super) fn put(out: &mut Vec<u8>, time_usec: u64, instance: &str, of: Stream, piece: Piece<'_>) {
+pub fn put(out: &mut Vec<u8>, time_usec: u64, instance: &str, of: Stream, piece: Piece<'_>) {
     let (text, part) = match piece {
         Piece::Whole(text) | Piece::End(text) => (text.strip_suffix(b"\n").unwrap_or(text), false),
         Piece::Start(text) | Piece::More(text) => (text, true),

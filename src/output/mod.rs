@@ -52,12 +52,14 @@ pub mod files;
 pub mod history;
 pub mod json;
 pub mod lines;
-mod modes;
+#[doc(hidden)]
+pub mod modes;
 mod outlet;
 mod page;
 mod pump;
 pub mod screen;
-mod sequence;
+#[doc(hidden)]
+pub mod sequence;
 pub mod summary;
 pub mod terminal;
 #[cfg(test)]

@@ -13,14 +13,14 @@ use std::collections::BTreeSet;
 
 /// What one program has on.
 #[derive(Default)]
-pub(super) struct Modes {
+pub struct Modes {
     parser: vte::Parser,
     heard: Heard,
 }
 
 /// What can be on, in the order in which it is switched off: the other screen last, which brings the cursor back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mode {
+pub enum Mode {
     /// A sequence that has not come to its end.
     Unfinished,
     /// Set, and off otherwise; or reset, and on otherwise (DECSET, DECRST; SM, RM).
@@ -57,17 +57,17 @@ const SCREENS: [u16; 3] = [47, 1047, 1049];
 
 impl Modes {
     /// Takes in what goes to the terminal.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
+    pub fn feed(&mut self, bytes: &[u8]) {
         self.parser.advance(&mut self.heard, bytes);
     }
 
     /// What is on.
-    pub(super) fn on(&self) -> &BTreeSet<Mode> {
+    pub fn on(&self) -> &BTreeSet<Mode> {
         &self.heard.on
     }
 
     /// What is left on when nothing more comes.
-    pub(super) fn finish(mut self) -> BTreeSet<Mode> {
+    pub fn finish(mut self) -> BTreeSet<Mode> {
         // In the middle of a sequence a letter is not one to be shown.
         self.heard.printed = false;
         self.parser.advance(&mut self.heard, b"x");
@@ -79,7 +79,7 @@ impl Modes {
 }
 
 /// What switches these off.
-pub(super) fn off<'a>(modes: impl IntoIterator<Item = &'a Mode>) -> Vec<u8> {
+pub fn off<'a>(modes: impl IntoIterator<Item = &'a Mode>) -> Vec<u8> {
     let mut text = String::new();
     for mode in modes {
         match *mode {

@@ -121,7 +121,7 @@ pub(super) fn unfinished(text: &[u8]) -> usize {
 
 /// Takes the questions out of what a program tells its terminal; see the top.
 #[derive(Debug, Default)]
-pub(super) struct Plain {
+pub struct Plain {
     newlines: Newlines,
     /// What began at the end of the last chunk: a sequence, or a carriage return.
     held: Vec<u8>,
@@ -139,12 +139,12 @@ enum Newlines {
 
 impl Plain {
     /// Of what goes to a terminal as it came, but for questions.
-    pub(super) fn unasked() -> Plain {
+    pub fn unasked() -> Plain {
         Plain { newlines: Newlines::OfTerminals, held: Vec::new() }
     }
 
     /// Puts what lines are made of behind `out`.
-    pub(super) fn feed(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+    pub fn feed(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
         if self.held.is_empty() {
             let held = run(chunk, self.newlines, out).to_vec();
             self.held = held;
@@ -156,7 +156,7 @@ impl Plain {
     }
 
     /// Nothing comes that could finish what began.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
     }
 }
