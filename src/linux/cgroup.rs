@@ -718,7 +718,7 @@ fn number(text: &[u8]) -> Option<u64> {
 #[doc(hidden)]
 pub fn pids(text: &[u8]) -> Vec<Pid> {
     let numbers = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    let mut list: Vec<Pid> = numbers.filter_map(|line| pidfd::number(line)).collect();
+    let mut list: Vec<Pid> = numbers.filter_map(pidfd::number).collect();
     // "Not sorted, and the same number may come more than once" (cgroup-v2.rst, cgroup.procs).
     list.sort_unstable_by_key(|pid| pid.as_raw_pid());
     list.dedup();

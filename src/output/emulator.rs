@@ -11,6 +11,13 @@ use std::num::NonZeroU16;
 /// The most that is answered to one chunk, in bytes; whoever asks that often doesn't listen.
 pub(super) const MOST_ANSWERED: usize = 1024;
 
+/// How many cells may be cleared or moved for each byte of a chunk: two bytes clear half a million. A screen of 24 rows
+/// of 80 never comes to it; 80 of 300 do with more than one clearing in 47 bytes.
+const CELLS_PER_BYTE: usize = 512;
+
+/// Clearings that every chunk may have.
+const FEWEST_CLEARINGS: usize = 2;
+
 /// Breaks a sequence off (ECMA-48, `CAN`).
 const CANCEL: &[u8] = b"\x18";
 
@@ -41,12 +48,19 @@ impl Emulator {
     pub(super) fn process(&mut self, mut bytes: &[u8]) -> bool {
         let alternate = self.screen().alternate_screen();
         self.heard.switched = false;
-        self.heard.most_repeated = self.screen().size().1.get();
+        let (rows, columns) = self.screen().size();
+        self.heard.most_repeated = columns.get();
+        let cells = usize::from(rows.get()) * usize::from(columns.get());
+        let most = (bytes.len() * CELLS_PER_BYTE / cells).max(FEWEST_CLEARINGS);
+        self.heard.left_out = clearings_beyond(most, bytes);
         while !bytes.is_empty() {
             let length = self.listener.advance_until_terminated(&mut self.heard, bytes);
             let (now, rest) = bytes.split_at(length);
             bytes = rest;
-            if std::mem::take(&mut self.heard.repeats_too_often) {
+            if std::mem::take(&mut self.heard.leaves_out) {
+                self.shown.process(&now[..now.len() - 1]);
+                self.shown.process(CANCEL);
+            } else if std::mem::take(&mut self.heard.repeats_too_often) {
                 // It comes to its end in another number.
                 self.shown.process(&now[..now.len() - 1]);
                 self.shown.process(CANCEL);
@@ -74,6 +88,47 @@ impl Emulator {
     }
 }
 
+/// How many clearings `bytes` have beyond `most`. One that began in an earlier chunk may be missed.
+fn clearings_beyond(most: usize, bytes: &[u8]) -> usize {
+    #[derive(Default)]
+    struct Count(usize);
+    impl vte::Perform for Count {
+        fn csi_dispatch(&mut self, parameters: &vte::Params, between: &[u8], _ignore: bool, last: char) {
+            self.0 += usize::from(clears(parameters, between, last));
+        }
+
+        fn esc_dispatch(&mut self, between: &[u8], _ignore: bool, last: u8) {
+            self.0 += usize::from(resets(between, last));
+        }
+    }
+    // Most chunks have fewer sequences than that.
+    if memchr::memchr_iter(0x1b, bytes).count() <= most {
+        return 0;
+    }
+    let mut count = Count::default();
+    vte::Parser::new().advance(&mut count, bytes);
+    count.0.saturating_sub(most)
+}
+
+/// Whether a sequence may clear or move every cell of the screen: ED, IL, DL, SU, SD, DECSTR, and the switches between
+/// main and alternate screen.
+fn clears(parameters: &vte::Params, intermediates: &[u8], last: char) -> bool {
+    match (intermediates, last) {
+        (b"" | b"?", 'J') | (b"", 'L' | 'M' | 'S' | 'T') | (b"!", 'p') => true,
+        (b"?", 'h' | 'l' | 'r') => parameters.iter().any(is_switch),
+        _ => false,
+    }
+}
+
+/// RIS
+fn resets(intermediates: &[u8], last: u8) -> bool {
+    intermediates.is_empty() && last == b'c'
+}
+
+fn is_switch(parameter: &[u16]) -> bool {
+    matches!(parameter.first(), Some(47 | 1047 | 1049))
+}
+
 /// What was listened for.
 #[derive(Default)]
 struct Heard {
@@ -81,17 +136,30 @@ struct Heard {
     /// a line is what it is for (terminfo(5), `rep`).
     most_repeated: u16,
     repeats_too_often: bool,
+    /// How many of the next sequences that clear the screen are left out, the first of a chunk that has too many: what
+    /// they clear, the last ones clear as well.
+    left_out: usize,
+    leaves_out: bool,
     switched: bool,
+}
+
+impl Heard {
+    fn on_clearing(&mut self) {
+        self.leaves_out = self.left_out > 0;
+        self.left_out = self.left_out.saturating_sub(1);
+    }
 }
 
 impl vte::Perform for Heard {
     fn csi_dispatch(&mut self, parameters: &vte::Params, intermediates: &[u8], _ignore: bool, last: char) {
         let first = || parameters.iter().next().and_then(|one| one.first()).copied().unwrap_or(0);
-        let switch = |one: &[u16]| matches!(one.first(), Some(47 | 1047 | 1049));
+        if clears(parameters, intermediates, last) {
+            self.on_clearing();
+        }
         match (intermediates, last) {
             (b"", 'b') => self.repeats_too_often = first() > self.most_repeated,
             // Set, reset, and restored (ctlseqs, XTRESTORE).
-            (b"?", 'h' | 'l' | 'r') => self.switched |= parameters.iter().any(switch),
+            (b"?", 'h' | 'l' | 'r') => self.switched |= parameters.iter().any(is_switch),
             // DECSTR
             (b"!", 'p') => self.switched = true,
             _ => {}
@@ -99,12 +167,14 @@ impl vte::Perform for Heard {
     }
 
     fn esc_dispatch(&mut self, intermediates: &[u8], _ignore: bool, last: u8) {
-        // RIS
-        self.switched |= intermediates.is_empty() && last == b'c';
+        if resets(intermediates, last) {
+            self.switched = true;
+            self.on_clearing();
+        }
     }
 
     fn terminated(&self) -> bool {
-        self.repeats_too_often
+        self.repeats_too_often || self.leaves_out
     }
 }
 
@@ -187,6 +257,21 @@ mod tests {
                 let heard = text.as_bytes().chunks(size).map(|chunk| emulator.process(chunk));
                 assert_eq!(heard.filter(|switched| *switched).count() > 0, wanted, "{text:?}, {size}");
             }
+        }
+    }
+
+    /// 4 KiB of them took seconds on the largest screen.
+    #[test]
+    fn what_clears_a_large_screen_without_end_takes_no_longer_than_other_text() {
+        let time = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).tv_sec;
+        for clear in ["\x1b[2J", "\x1bc", "\x1b[999S", "\x1b[999T", "\x1b[999L", "\x1b[?1049h\x1b[?1049l"] {
+            let mut emulator = Emulator::new(500, 1000);
+            let mut text = format!("x{clear}").repeat(4096 / (clear.len() + 1));
+            text += "\x1b[2J\x1b[Hlast";
+            let began = time();
+            let _ = emulator.process(text.as_bytes());
+            assert!(time() - began <= 1, "{clear:?} took {} s", time() - began);
+            assert_eq!(contents(&emulator), "last", "{clear:?}");
         }
     }
 
