@@ -35,8 +35,8 @@ const TIME: Duration = Duration::from_secs(1);
 /// The stack that a target has: what the thread of the control socket has.
 const STACK: usize = 512 << 10;
 
-/// How long a quick run may take for each target, of the processor: all of them take some seconds.
-const QUICK: Duration = Duration::from_millis(150);
+/// How long a quick run makes inputs for each target, of the processor: all of them take some seconds.
+const QUICK: Duration = Duration::from_millis(200);
 
 /// The inputs of a quick run, if they take less.
 const INPUTS: u64 = 2000;
@@ -249,7 +249,6 @@ fn one(name: &str) {
         std::env::var_os("LPM_FUZZ_INPUT").map(|file| std::fs::read(file).expect("the input can be read"));
     let body = move || {
         bound_memory();
-        let began = processor_time();
         let mut count = 0;
         let mut slowest = Duration::ZERO;
         let mut give = |input: &[u8]| {
@@ -268,6 +267,7 @@ fn one(name: &str) {
             seeds.push(b"seed".to_vec());
             seeds.iter().for_each(|input| give(input));
             let mut random = Random(seed);
+            let began = processor_time();
             for _ in 0..inputs {
                 if processor_time() - began >= most {
                     break;
