@@ -68,9 +68,13 @@ impl Watch {
             let mut events = Vec::with_capacity(64);
             let none = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
             let spare = rustix::buffer::spare_capacity(&mut events);
-            let _ = epoll::wait(self.epoll.get_ref(), spare, Some(&none));
+            let waited = epoll::wait(self.epoll.get_ref(), spare, Some(&none));
             if events.is_empty() {
-                guard.clear_ready();
+                match waited {
+                    Ok(_) => guard.clear_ready(),
+                    // It says nothing of what is ready, and the readiness of this epoll is told once.
+                    Err(_) => tokio::task::yield_now().await,
+                }
                 continue;
             }
             return events.iter().map(|event| Key(event.data.u64())).collect();

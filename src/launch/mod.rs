@@ -234,7 +234,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         owner::look_beside(parent, &identity, plan.voice, &mut preface)?;
     }
     let record = owner::record(&identity, plan.voice, socket, &run);
-    let mut ground = match grow(&place, &identity.slug(), plan.voice, record, claim.as_ref(), &mut preface)? {
+    let ground = match grow(&place, &identity.slug(), plan.voice, record, claim.as_ref(), &mut preface)? {
         Some(tree) => {
             let keeper =
                 claim.as_ref().map(|claim| claim.keeper(listening.as_ref(), Some(Arc::clone(&tree))));
@@ -245,6 +245,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
             Ground { keeper, ..Ground::default() }
         }
     };
+    let mut standing = Standing { ground, claim: claim.as_ref() };
     let about = About {
         procfile: procfile.clone(),
         manifest: files.manifest().to_owned(),
@@ -263,7 +264,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         needed if needed > files_needed => too_few_open_files(needed + most_clients as u64),
         _ => None,
     };
-    let texts = texts(files, decision, ground.tree.as_ref(), too_many);
+    let texts = texts(files, decision, standing.ground.tree.as_ref(), too_many);
     if let Some(launcher) = &plan.launcher {
         preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
     }
@@ -316,12 +317,9 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         about,
         texts: Some((texts, sources)),
     };
-    let run = driver::run(setup, &mut ground);
-    let left = take_down(ground);
-    if let (Err(_), Some(claim)) = (&left, &claim) {
-        // The next start finds what is left by it.
-        claim.stay();
-    }
+    let run = driver::run(setup, &mut standing.ground);
+    let left = standing.take_down();
+    drop(standing);
     if journal.is_some_and(|journal| !journal.finish(sinks::LAST_ENTRIES)) {
         tell(format_args!("lpm: the journal did not take the last lines in time"));
     }
@@ -458,6 +456,32 @@ fn raise(
                 claim.stay();
             }
             Err(error)
+        }
+    }
+}
+
+/// What was made for the stack, and is taken away again however its start goes.
+struct Standing<'a> {
+    ground: Ground,
+    claim: Option<&'a Owned>,
+}
+
+impl Standing<'_> {
+    /// May be called again, and does nothing then.
+    fn take_down(&mut self) -> Result<(), String> {
+        let left = take_down(std::mem::take(&mut self.ground));
+        if let (Err(_), Some(claim)) = (&left, self.claim) {
+            // The next start finds what is left by it.
+            claim.stay();
+        }
+        left
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        if let Err(trouble) = self.take_down() {
+            tell(format_args!("lpm: {trouble}"));
         }
     }
 }
