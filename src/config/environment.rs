@@ -234,6 +234,7 @@ pub(super) fn is_injected(name: &str, ports: bool) -> bool {
         | "LPM_PROCESS"
         | "LPM_INSTANCE"
         | "LPM_STACK"
+        | "LPM_RUN"
         | "LPM_SOCKET"
         | "HONCHO_PROCESS_NAME"
         | "FOREMAN_WORKER_NAME" => true,
