@@ -140,8 +140,15 @@ impl Record {
     /// Whether the owner lives, or another process with its number; its lock is asked besides.
     pub fn is_alive(&self) -> bool {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+        pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH) && !is_zombie(pid))
     }
+}
+
+/// Whether a process is dead and waits for its parent. Where that cannot be told it is not.
+fn is_zombie(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
+    // The name before it may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// How often a lock whose holder is not the owner is tried again, 20 ms apart.
@@ -572,6 +579,17 @@ mod tests {
         let Found::Abandoned(_, left) = take(open(), "app-1").unwrap() else { panic!("not abandoned") };
         assert_eq!(*left, record());
         std::mem::forget(claim);
+    }
+
+    #[test]
+    fn an_owner_that_was_not_reaped_yet_is_dead() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).unwrap();
+        assert!(!Record { pid: child.id(), ..record() }.is_alive());
+        child.wait().unwrap();
+        assert!(record().is_alive(), "this process");
     }
 
     #[test]

@@ -255,20 +255,21 @@ impl Driver {
 
     /// Whether something is expected to end or to stand still, so that a look is due even if nothing tells.
     pub(super) fn expects_something(&self) -> bool {
-        let expected = |alive: &Alive| {
-            let state = self.core.instances()[alive.life.instance.0 as usize].state;
-            alive.exited
-                || alive.unset
-                || alive.unwatched
-                || matches!(
-                    state,
-                    State::StopSigterm { .. }
-                        | State::StopSigkill { .. }
-                        | State::Stuck { .. }
-                        | State::Running { freezer: Freezer::Freezing, .. }
-                )
-        };
-        self.unthawed || self.lives.iter().flatten().any(expected)
+        self.unthawed || self.lives.iter().flatten().any(|alive| self.is_expected(alive))
+    }
+
+    fn is_expected(&self, alive: &Alive) -> bool {
+        let state = self.core.instances()[alive.life.instance.0 as usize].state;
+        alive.exited
+            || alive.unset
+            || alive.unwatched
+            || matches!(
+                state,
+                State::StopSigterm { .. }
+                    | State::StopSigkill { .. }
+                    | State::Stuck { .. }
+                    | State::Running { freezer: Freezer::Freezing, .. }
+            )
     }
 
     /// Looks at everything that is expected to end or to stand still. The kernel tells of it as a rule; but a
@@ -278,14 +279,17 @@ impl Driver {
             self.freeze(false);
         }
         for at in 0..self.lives.len() {
-            let id = InstanceId(at as u32);
+            if !self.lives[at].as_ref().is_some_and(|alive| self.is_expected(alive)) {
+                continue;
+            }
             if let Some(alive) = &mut self.lives[at] {
                 alive.freeze_again();
+                // A kill that the kernel refused for a moment is repeated.
+                if alive.killed {
+                    let _ = alive.kill();
+                }
             }
-            // A kill that the kernel refused for a moment is repeated.
-            if let Some(alive) = self.lives[at].as_mut().filter(|alive| alive.killed) {
-                let _ = alive.kill();
-            }
+            let id = InstanceId(at as u32);
             self.on_exit(id);
             self.on_events(id);
         }
