@@ -45,9 +45,10 @@ impl Process {
     /// Sends a signal, if the number is still that of a process with this mark.
     pub fn signal(&self, stack: &Stack, signal: Signal) {
         let pidfd = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        // The second look comes after the opening: the number may belong to another process by now.
+        // The second look comes after the opening: the number may belong to another process by now. And what was taken
+        // for a supervisor as it was being born may be its guardian, which has to live on.
         if let Some(pidfd) = pidfd
-            && stack.look_at(self.pid).is_some()
+            && stack.look_at(self.pid).is_some_and(|now| now.is_guardian == self.is_guardian)
         {
             let _ = pidfd_send_signal(&pidfd, signal);
         }
