@@ -62,7 +62,7 @@ pub fn named(name: &str) -> Option<Trial> {
 /// The trials that are asked for.
 pub fn trials(options: &Options) -> Vec<Trial> {
     let (descriptors, memory, processes): (Vec<u64>, Vec<u64>, Vec<u64>) = match options.all {
-        true => ((20..=80).collect(), (16..48).chain((48..=320).step_by(8)).collect(), (8..=40).collect()),
+        true => ((20..=80).collect(), (20..48).chain((48..=320).step_by(8)).collect(), (8..=40).collect()),
         false => (vec![30, 38, 60], vec![96], vec![24]),
     };
     let names = (descriptors.iter().map(|number| format!("exhaustion/descriptors/{number}")))

@@ -29,7 +29,7 @@ struct Hostile {
 const HOSTILE: &[Hostile] = &[
     Hostile { name: "deep-300", command: "helper deep 300", needs_root: false, quick: true },
     Hostile { name: "deep-700", command: "helper deep 700", needs_root: false, quick: true },
-    Hostile { name: "deep-10000", command: "helper deep 10000", needs_root: false, quick: false },
+    Hostile { name: "deep-3000", command: "helper deep 3000", needs_root: false, quick: false },
     Hostile { name: "wide-1000", command: "helper wide 1000", needs_root: false, quick: true },
     Hostile { name: "threaded", command: "helper threaded", needs_root: false, quick: true },
     Hostile { name: "frozen", command: "helper frozen", needs_root: false, quick: true },
