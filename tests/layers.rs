@@ -134,9 +134,13 @@ const BY_NAME: &[&str] = &[
 const CHECKED: &[(&str, &str, &str)] = &[
     ("claim.rs", "test_kill_process", "only asks; the lock is what counts"),
     ("claim.rs", "unlinkat", "the name is that of the file held open and locked"),
-    ("control/socket.rs", "remove_file", "device and inode were compared, or nothing listens there"),
+    ("control/socket.rs", "unlinkat", "device and inode were compared, or nothing listens there"),
     ("driver/facts.rs", "kill_current_process_group", "our own group, with SIGSTOP"),
-    ("launch/save.rs", "remove_file", "a file that this process has just made under a name of its own"),
+    (
+        "launch/replace.rs",
+        "unlinkat",
+        "a file that this process has just made under a random name of its own",
+    ),
     ("linux/cgroup.rs", "unlink", "rmdir below a held directory, which removes only what is empty"),
     ("linux/cgroup.rs", "unlinkat", "rmdir below a held directory, which removes only what is empty"),
     ("linux/guardian.rs", "unlinkat", "device and inode were compared"),

@@ -249,18 +249,24 @@ fn a_one_off_command_cannot_be_asked() {
 }
 
 #[test]
-fn nobody_is_asked_before_the_first_client() {
+fn the_server_waits_for_the_first_client() {
     let stack = Stack::with("threads", &format!("web: {STAYS}\n"));
     let mut run = up(&stack, &[], 1);
-    let path = format!("/proc/{}/task", run.pid().as_raw_pid());
-    let is_served = || {
-        let threads = std::fs::read_dir(&path).expect("it runs").flatten();
-        let mut names = threads.filter_map(|one| std::fs::read_to_string(one.path().join("comm")).ok());
-        names.any(|name| name == "lpm-control\n")
+    let of = |what: &str| format!("/proc/{}/{what}", run.pid().as_raw_pid());
+    let entries = |what: &str| std::fs::read_dir(of(what)).expect("it runs").flatten();
+    let threads = || {
+        let names = entries("task").filter_map(|one| std::fs::read_to_string(one.path().join("comm")).ok());
+        names.filter(|name| name == "lpm-control\n" || name == "lpm-reader\n").count()
     };
-    assert!(!is_served(), "a stack that nobody asks has no thread for it");
+    let polls = || {
+        let files = entries("fd").filter_map(|one| std::fs::read_link(one.path()).ok());
+        files.filter(|file| file.ends_with("anon_inode:[eventpoll]")).count()
+    };
+    // The threads are there, for at the limit of processes none could be made.
+    assert_eq!(threads(), 2);
+    let before = polls();
     let mut client = Varlink::connect(&stack.socket());
     assert!(client.call("Status", serde_json::json!({}))["error"].is_null());
-    assert!(is_served());
+    assert!(threads() == 2 && polls() > before, "a server that is not asked polls nothing");
     run.stops();
 }
