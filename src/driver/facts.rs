@@ -19,7 +19,7 @@ use crate::error::{self, tell_aside};
 use crate::linux::round::{AndContinue, Round};
 use crate::linux::{pidfd, signals};
 use crate::output::Notice;
-use crate::supervisor::{Event, Failure, FailureKind, InstanceId};
+use crate::supervisor::{Event, Exit, Failure, FailureKind, InstanceId};
 
 impl Driver {
     pub(super) fn on_signal(&mut self, signal: i32) {
@@ -35,7 +35,7 @@ impl Driver {
                     self.log.reopen();
                 }
                 if signal == libc::SIGCONT {
-                    // Who is not in the foreground is not told of a new size.
+                    // A background process gets no SIGWINCH.
                     self.fit_terminals();
                 }
                 self.hand_in(Event::Signal(Signal(signal)));
@@ -135,9 +135,19 @@ impl Driver {
                 self.on_launcher();
                 self.go_on_rising();
             }
-            Kind::Exit => self.on_exit(key.instance()),
+            Kind::Exit => self.on_readable(key.instance()),
             Kind::Events => self.on_events(key.instance()),
             Kind::Resource => self.on_resource(key.instance()),
+        }
+    }
+
+    /// The main process has ended. If it cannot be reaped, its descriptor is readable all the same and would wake the loop
+    /// without end; SIGCHLD and a look once a second tell when it can.
+    fn on_readable(&mut self, id: InstanceId) {
+        self.on_exit(id);
+        if let Some(alive) = self.lives[id.0 as usize].as_mut().filter(|alive| !alive.exited) {
+            alive.unwatched = true;
+            self.watch.remove(alive.main.as_fd());
         }
     }
 
@@ -146,6 +156,11 @@ impl Driver {
         let Some(alive) = &mut self.lives[id.0 as usize] else { return };
         if alive.exited {
             return;
+        }
+        match alive.main.can_be_reaped() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(errno) => return self.on_lost_exit(id, errno),
         }
         // A leaf's OOM kills are counted before its main process can be seen dead. Only then may that have
         // been killed before it began, which its zombie knows.
@@ -169,6 +184,18 @@ impl Driver {
         }
         let left = self.watch_for_the_end(id);
         self.hand_in(Event::Exited { life, exit: words::exit(reaped.exit), usage, left });
+    }
+
+    /// The main process was reaped by another part of this process or never was a child of it, so that its status is not
+    /// to be known. Nothing in lpm does that; a life must not last for ever because of it.
+    fn on_lost_exit(&mut self, id: InstanceId, errno: Errno) {
+        let Some(alive) = &mut self.lives[id.0 as usize] else { return };
+        let (life, usage) = (alive.life, alive.usage());
+        self.by_pid.remove(&number(alive.pid));
+        alive.exited = true;
+        self.complain_about(life, "learn how it ended", errno);
+        let left = self.watch_for_the_end(id);
+        self.hand_in(Event::Exited { life, exit: Exit::Code(u8::MAX), usage, left });
     }
 
     /// Arms the notification of the empty leaf, then looks; the other order would miss what happens between. Where the
@@ -290,7 +317,7 @@ impl Driver {
                 let _ = rustix::process::waitid(WaitId::Pid(pid), options);
             }
         }
-        // The end, or the stop, of a process outside the leaves is told of in no other way.
+        // SIGCHLD is the only notice of the end, or the stop, of a process outside the leaves.
         for at in 0..self.lives.len() {
             let alive = self.lives[at].as_ref();
             if alive.is_some_and(|alive| {
@@ -310,8 +337,8 @@ impl Driver {
         let (Some(terminal), Some(alive)) = (&self.terminal, self.lives.iter().flatten().next()) else {
             return;
         };
-        // One that was frozen by SIGSTOP was not stopped by its terminal.
-        if alive.exited || alive.frozen {
+        // One that was frozen by SIGSTOP, alone or with the stack, was not stopped by its terminal.
+        if alive.exited || alive.frozen || self.suspending || self.core.is_suspended() {
             return;
         }
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;

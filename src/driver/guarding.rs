@@ -1,10 +1,10 @@
-//! What has to last as long as the stack although anyone of the same user may take it away: the guardian, the freezer of
+//! What must last as long as the stack, although any process of the same user can remove it: the guardian, the freezer of
 //! its tree, and the record by which a second start is refused.
 //!
 //! A guardian that dies is replaced, however often: at once the first time, then after a delay that grows, and that is
 //! forgotten after a quiet time. One that is stopped is continued, and replaced if that does not help. A tree of lpm's own
-//! that is frozen from outside is thawed, for the guardian stands in it. Each of these is told once, until there
-//! was quiet.
+//! that is frozen from outside is thawed, for the guardian is in it. Each trouble is logged once, and again only after
+//! [`QUIET`] without it.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -94,7 +94,7 @@ pub(super) struct Guarding {
 }
 
 impl Guarding {
-    /// Begins to watch. What cannot be watched for want of descriptors is looked at by time.
+    /// Begins to watch. Where the freezer cannot be watched for want of descriptors, it is not.
     pub(super) fn new(watch: &Watch, now: Duration, tree: Option<&Tree>, keeper: Option<Keeper>) -> Guarding {
         let events = tree.and_then(|tree| tree.supervisor().watch("cgroup.events").ok());
         let frozen = events.filter(|fd| watch.add(fd, EventFlags::PRI, Key::frozen()).is_ok());

@@ -52,9 +52,9 @@ pub(super) struct Alive {
     pub asked: Option<Round>,
     /// The life is being killed: a process that is found outside the leaf later is killed, too.
     pub killed: bool,
-    /// People were told that processes are outside the leaf.
+    /// Whether the log says already that processes are outside the leaf.
     pub said_outside: bool,
-    /// People were told that the leaf cannot be looked at.
+    /// Whether the log says already that the leaf cannot be read.
     pub said_unseen: bool,
     /// `cgroup.events`, watched for its end or for its standing still; kept open so that the notification stays
     /// armed.

@@ -409,6 +409,10 @@ impl Driver {
     /// Waits for one thing to happen and deals with it. Signals, messages, readiness and the timer have their turn
     /// however busy the others are.
     async fn wait(&mut self) {
+        self.look = match self.expects_something() {
+            true => self.look.or_else(|| Some(self.clock.now() + LOOK_AGAIN)),
+            false => None,
+        };
         let timer = self.clock.sleep_until(self.due());
         let woken = {
             let signal = pin!(async { Woken::Signal(self.signals.next().await) });
@@ -469,10 +473,6 @@ impl Driver {
         if self.core.is_tearing_down() && self.progress.is_none() {
             self.progress = Some(self.clock.now() + WAITING);
         }
-        self.look = match self.expects_something() {
-            true => self.look.or_else(|| Some(self.clock.now() + LOOK_AGAIN)),
-            false => None,
-        };
         self.go_on_rising();
         self.tell_manager();
     }

@@ -165,7 +165,8 @@ impl Driver {
     fn thaw_leaf(&mut self, life: Life) {
         let Some(alive) = self.alive_mut(life) else { return };
         alive.frozen = false;
-        let thawed = alive.freeze(false);
+        // A signal whose round is not finished needs the standstill, and thaws afterwards.
+        let thawed = alive.freeze(alive.asking.is_some());
         let outside = self.continue_outside(life.instance.0 as usize);
         if let Err(errno) = thawed.and(outside) {
             self.complain_about(life, "thaw", errno);

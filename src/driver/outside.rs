@@ -1,8 +1,8 @@
 //! Processes of a life outside every leaf: those that left it, and all of them where there are no cgroups.
 //!
 //! A process that leaves its leaf stays a descendant of lpm, and when its parents are dead it comes to lpm, which is
-//! the subreaper. Whose it is tell its session, its parents, or the assignments in its environment; where none of them
-//! does (`su -` in a session of its own) it is found at the end of lpm, and killed then.
+//! the subreaper. Its session, its parents or its environment tell which life it belongs to. Where none of them does
+//! (`su -` in a session of its own) it is found at the end of lpm, and killed then.
 //!
 //! Looking through /proc is expensive. In the tiers with cgroups it is done when a person freezes an instance, and when
 //! lpm has a child that it does not know and that is in no leaf; one file tells whether there is one.
@@ -88,7 +88,7 @@ impl Driver {
             round.look_among(&outside);
             round.outcome().err()
         } else if let Some(asked) = &mut alive.asked {
-            asked.look_among(&outside);
+            asked.look_among_older(&outside);
             asked.outcome().err()
         } else {
             None
@@ -130,6 +130,8 @@ impl Driver {
         mut round: Round,
         lasting: bool,
     ) -> Result<(), Errno> {
+        // All continue together, when all have the signal: a process that wakes first would find its children stopped.
+        let and_continue = round.continue_later();
         let mut stopping = Round::new(libc::SIGSTOP, AndContinue::No);
         let mut found: Vec<Descendant> = Vec::new();
         let mut refused = Ok(());
@@ -155,7 +157,8 @@ impl Driver {
         round.look_among(&found);
         let sent = round.outcome().map(|_| ());
         if !alive.frozen && round.signal() != libc::SIGSTOP {
-            stopping.again(libc::SIGCONT, &found);
+            let stopped = if and_continue == AndContinue::Yes { &round } else { &stopping };
+            stopped.again(libc::SIGCONT, &found);
         }
         if lasting {
             alive.asked = Some(round);
@@ -193,7 +196,7 @@ impl Driver {
         round.outcome().map(|_| ())
     }
 
-    /// What is left of a life that SIGKILL did not end, and why, for people: `4711 (dd) is in uninterruptible sleep`.
+    /// Describes the processes of a life that SIGKILL did not end, and why: `4711 (dd) is in uninterruptible sleep`.
     pub(super) fn survivors(&self, at: usize) -> String {
         let Some(alive) = &self.lives[at] else { return "its cgroup cannot be looked at".to_owned() };
         let mut pids = alive.pids_inside();
@@ -316,13 +319,13 @@ fn named(processes: &[Descendant]) -> String {
 }
 
 fn why_it_lives(one: &Descendant) -> String {
-    let who = format!("{} ({})", number(one.pid), one.name.escape_debug());
+    let process = format!("{} ({})", number(one.pid), one.name.escape_debug());
     if one.uninterruptible {
-        return format!("{who} is in uninterruptible sleep");
+        return format!("{process} is in uninterruptible sleep");
     }
     // Signal 0 asks whether a signal may be sent.
     match one.open().and_then(|pidfd| pidfd.map_or(Ok(true), |pidfd| pidfd.send(0))) {
-        Ok(_) => format!("{who} is still running"),
-        Err(errno) => format!("{who} may not be killed: {}", words(errno)),
+        Ok(_) => format!("{process} is still running"),
+        Err(errno) => format!("{process} may not be killed: {}", words(errno)),
     }
 }

@@ -14,8 +14,8 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Waits for the first source that has something. Of those that have, the one whose turn it is is served, and with
-    /// N of them each is served within N calls.
+    /// Waits for the first source that has something. Of those that have, the source whose turn it is gets
+    /// served, and each of N is served within N calls.
     pub async fn next<T, const N: usize>(
         &mut self,
         mut sources: [Pin<&mut (dyn Future<Output = T> + '_)>; N],

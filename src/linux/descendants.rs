@@ -5,7 +5,8 @@
 //! signal goes out. With lpm as the subreaper (`PR_SET_CHILD_SUBREAPER`) no process falls out of the family by losing
 //! its parent.
 //!
-//! A process that could not be looked at is an error here and never one that is gone.
+//! A process that could not be looked at for want of descriptors or memory is an error here and never one that is gone.
+//! One that this user may not see (proc(5), `hidepid`) counts as another's.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -17,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::pidfd::{self, PidFd};
 use super::reserve;
@@ -97,10 +99,24 @@ impl Descendant {
         Ok(same.then_some(pidfd))
     }
 
+    /// Whether it was started before a moment, in ticks since boot; one of the same tick was not.
+    pub fn started_before(&self, moment: u64) -> bool {
+        self.started < moment
+    }
+
     /// Whether it is the same process as another one that was found at another time.
     pub fn is_same(&self, other: &Descendant) -> bool {
         (self.pid, self.started) == (other.pid, other.started)
     }
+}
+
+/// Now, in the kernel's ticks since boot, as the start of a process is given (proc_pid_stat(5)).
+pub fn ticks() -> u64 {
+    /// USER_HZ, which is the same on every machine that Rust runs Linux on.
+    const PER_SECOND: u64 = 100;
+    let now = clock_gettime(ClockId::Boottime);
+    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * PER_SECOND + nanoseconds * PER_SECOND / 1_000_000_000
 }
 
 /// All of them, parents before their children.
@@ -186,7 +202,9 @@ pub fn members(
         }
         let in_session = one.session == session.as_raw_pid() && !reused;
         let known = Some(one.pid) == main || in_session || pids.contains(&one.parent);
-        if known || (!one.zombie && mark.is_on(one.pid)? == Some(true)) {
+        // Reading the environment of a process in uninterruptible sleep may wait for it.
+        let readable = !one.zombie && !one.uninterruptible;
+        if known || (readable && mark.is_on(one.pid)? == Some(true)) {
             pids.insert(one.pid);
             if !one.zombie {
                 members.push(one.clone());
@@ -296,8 +314,10 @@ pub fn orphans() -> Result<Option<Vec<Pid>>, Errno> {
 pub fn cgroup_of(pid: Pid) -> Result<Option<Vec<u8>>, Errno> {
     let Some(mut file) = open(pid, "cgroup")? else { return Ok(None) };
     let mut text = Vec::new();
-    if file.read_to_end(&mut text).is_err() {
-        return Ok(None);
+    match file.read_to_end(&mut text) {
+        Ok(_) => {}
+        Err(error) if is_gone(errno(&error)) => return Ok(None),
+        Err(error) => return Err(errno(&error)),
     }
     let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"));
     Ok(line.map(<[u8]>::to_vec))

@@ -123,6 +123,15 @@ impl PidFd {
         }
     }
 
+    /// Whether this child of ours has ended and can be reaped. One that is traced by another process cannot yet, although
+    /// its descriptor is readable.
+    ///
+    /// # Errors
+    /// `ECHILD` if it is not our child, or was reaped already.
+    pub fn can_be_reaped(&self) -> Result<bool, Errno> {
+        self.waitid(libc::WNOHANG | libc::WNOWAIT).map(|ended| ended.is_some())
+    }
+
     fn collect(&self, options: i32) -> Result<Option<Reaped>, Errno> {
         let Some((pid, exit, usage)) = self.waitid(options)? else { return Ok(None) };
         let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);

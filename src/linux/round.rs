@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::cgroup::{Cgroup, Step};
-use super::descendants::Descendant;
+use super::descendants::{self, Descendant};
 use super::pidfd::PidFd;
 use super::reserve;
 
@@ -38,12 +38,15 @@ pub struct Round {
     told: HashSet<Pid>,
     reached: usize,
     refused: Option<Errno>,
+    /// When it began, in the kernel's ticks since boot.
+    began: u64,
 }
 
 impl Round {
     /// A round in which no process has the signal yet.
     pub fn new(signal: i32, and_continue: AndContinue) -> Round {
-        Round { signal, and_continue, told: HashSet::new(), reached: 0, refused: None }
+        let began = descendants::ticks();
+        Round { signal, and_continue, told: HashSet::new(), reached: 0, refused: None, began }
     }
 
     /// The signal.
@@ -136,6 +139,19 @@ impl Round {
             }
         }
         Ok(())
+    }
+
+    /// Leaves SIGCONT to the caller, and returns whether it is to follow.
+    pub fn continue_later(&mut self) -> AndContinue {
+        std::mem::replace(&mut self.and_continue, AndContinue::No)
+    }
+
+    /// Signals each of these processes that is older than the round and has not got the signal yet. Younger ones may
+    /// have been started by a handler of the signal.
+    pub fn look_among_older(&mut self, processes: &[Descendant]) -> usize {
+        let older: Vec<Descendant> =
+            processes.iter().filter(|one| one.started_before(self.began)).cloned().collect();
+        self.look_among(&older)
     }
 
     /// Signals each of these processes that has not got the signal yet. Returns how many were new.

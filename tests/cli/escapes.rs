@@ -59,10 +59,20 @@ fn a_main_process_that_left_its_leaf_is_killed_and_restarted() {
     run.wait_for("a.1    | up");
     stack.tells(&["restart", "a"]).with_code(0);
     run.wait_for("a.1    | up");
+    until_runs(&stack, "sleep 7771");
     assert_eq!(sleeps(&stack), 1);
     stack.tells(&["kill", "a"]).with_code(0);
     assert_eq!(sleeps(&stack), 0);
     run.stops().by(Signal::TERM);
+}
+
+/// Waits until a process has this command line: after its last line, a shell has yet to execute it.
+fn until_runs(stack: &Stack, command: &str) {
+    let deadline = now() + PATIENCE;
+    while !stack.processes().iter().any(|(_, line)| line.starts_with(command)) {
+        assert!(now() < deadline, "{command} does not begin");
+        wait_readable(&[], Duration::from_millis(1));
+    }
 }
 
 fn sleeps(stack: &Stack) -> usize {
@@ -112,6 +122,7 @@ fn a_main_process_that_left_its_leaf_is_frozen_and_thawed() {
     let Some(stack) = escaping(name, "escaped-freeze", "echo up; exec sleep 7773") else { return };
     let mut run = stack.lpm(&["start"]).pipes();
     run.wait_for("a.1    | up");
+    until_runs(&stack, "sleep 7773");
     for _ in 0..2 {
         stack.tells(&["freeze", "a"]).with_code(0);
         assert_eq!(state(&stack, "sleep 7773"), Some('T'));
@@ -132,6 +143,7 @@ fn freezing_answers_although_the_leaf_was_removed() {
     let Some(stack) = escaping(name, "escaped-removed", "echo up; exec sleep 7774") else { return };
     let mut run = stack.lpm(&["start"]).pipes();
     run.wait_for("a.1    | up");
+    until_runs(&stack, "sleep 7774");
     let leaf = stack.cgroups().into_iter().find(|path| path.ends_with("app/a.1")).expect("its leaf");
     std::fs::remove_dir(leaf).expect("it is empty");
     stack.tells(&["freeze", "a"]).with_code(0);

@@ -96,3 +96,27 @@ fn a_missing_interpreter_is_named() {
     let said = "cannot start: ./script: its interpreter /nonexistent/ruby does not exist";
     assert!(ended.out.contains(said) && !ended.err.contains("Nearest"), "{}{}", ended.out, ended.err);
 }
+
+/// What a handler leaves running when its process has ended is not asked either; it has the rest of the timeout.
+fn a_clean_up_outlives_its_handler(name: &str, tier: &str) {
+    let stack = Stack::new(name)
+        .program("clean", "#!/bin/sh\ntrap '(sleep .3; : > saved) & exit 0' TERM\necho ready; while :; do sleep .05; done\n")
+        .file("Procfile", "a: exec ./clean\n")
+        .variable("LPM_CGROUP", tier);
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for(" | ready\n");
+    run.stops().by(Signal::TERM);
+    assert!(stack.path().join("saved").exists(), "{}", run.out());
+}
+
+#[test]
+fn what_a_handler_leaves_running_is_not_stopped() {
+    if has_cgroups("what_a_handler_leaves_running_is_not_stopped") {
+        a_clean_up_outlives_its_handler("outlives", "");
+    }
+}
+
+#[test]
+fn what_a_handler_leaves_running_is_not_stopped_without_cgroups() {
+    a_clean_up_outlives_its_handler("outlives-none", "none");
+}
