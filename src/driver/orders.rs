@@ -46,6 +46,7 @@ impl Driver {
             Action::Freeze(life) => self.freeze_leaf(life),
             Action::Thaw(life) => self.thaw_leaf(life),
             Action::KillCgroup(life) => {
+                self.let_all_die();
                 let killed = match self.alive_mut(life) {
                     Some(alive) => alive.kill(),
                     // Its birth is still on its way, but its leaf may be there.
@@ -207,6 +208,14 @@ impl Driver {
 
     pub(super) fn alive(&self, life: Life) -> Option<&Alive> {
         self.lives[life.instance.0 as usize].as_ref().filter(|alive| alive.life == life)
+    }
+
+    /// Lifts the stack's limit on CPU time when something of it is killed at its end. Before, other instances need it.
+    fn let_all_die(&self) {
+        if let (true, Some(tree)) = (self.core.is_tearing_down(), &self.ground.tree) {
+            // Where it stays, what it holds back dies all the same, but slowly.
+            let _ = tree.app().lift_cpu_limit();
+        }
     }
 
     pub(super) fn kill_unborn(&self, life: Life) -> Result<(), Errno> {

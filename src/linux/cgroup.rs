@@ -314,6 +314,17 @@ impl Cgroup {
         }
     }
 
+    /// Takes its limit on CPU time away (`cpu.max`), and lets run at once what it held back.
+    ///
+    /// # Errors
+    /// `EACCES`; without the controller there is no limit.
+    pub fn lift_cpu_limit(&self) -> Result<(), Errno> {
+        match self.write("cpu.max", "max") {
+            Err(errno) if gone(errno) => Ok(()),
+            result => result,
+        }
+    }
+
     /// Stop everybody in it and below, or let them go on (`cgroup.freeze`). Takes effect soon, not at once.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::cgroup::Cgroup;
+use super::round;
 use super::tree::{APP, Ids, PLACE_ATTRIBUTE, RUN_ATTRIBUTE, SUPERVISOR, remove_same};
 
 /// How long killed processes may take to be gone, ms between two changes.
@@ -184,7 +185,7 @@ fn examine(part: &Cgroup, holders: &[Holder]) -> Result<usize, Kept> {
 
 /// Kills everything in it and waits until that is gone.
 fn end(part: &Cgroup) -> Result<(), Kept> {
-    part.kill()?;
+    round::kill(part)?;
     match part.events() {
         Ok(events) if events.wait_empty(Some(PATIENCE))? => Ok(()),
         Ok(_) => Err(Kept::Refused(Errno::BUSY)),

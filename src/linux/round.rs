@@ -190,15 +190,33 @@ impl Round {
 }
 
 /// SIGKILL for every process of a cgroup and of everything below it, also of a threaded one, for which the kernel has no
-/// `cgroup.kill`.
+/// `cgroup.kill`. Limits on CPU time end with it: dying takes some, and many processes would need minutes for it.
 ///
 /// # Errors
 /// What the kernel refuses.
 pub fn kill(cgroup: &Cgroup) -> Result<(), Errno> {
-    match cgroup.kill() {
+    let killed = match cgroup.kill() {
         Err(Errno::OPNOTSUPP) => kill_each(cgroup),
         result => result,
-    }
+    };
+    lift_cpu_limits(cgroup);
+    killed
+}
+
+/// The most cgroups whose limit is lifted: a child may have made any number, and the supervisor does nothing else
+/// meanwhile. That is some 30 ms.
+const MOST_LIFTED: usize = 1000;
+
+/// Where a limit stays, what it holds back dies all the same, but slowly.
+fn lift_cpu_limits(cgroup: &Cgroup) {
+    let mut lifted = 0;
+    let _ = cgroup.walk(|step| {
+        if let Step::Into(cgroup) = step {
+            let _ = cgroup.lift_cpu_limit();
+            lifted += 1;
+        }
+        if lifted < MOST_LIFTED { Ok(()) } else { Err(Errno::TOOBIG) }
+    });
 }
 
 /// Frozen processes do not fork, so that the list stays as it is, and die of SIGKILL all the same.

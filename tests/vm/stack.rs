@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -177,7 +177,13 @@ impl Running {
         Ended { status, output: self.output() }
     }
 
-    /// What it said so far.
+    /// What it said until now, with what has come and was not read yet.
+    pub fn until_now(&mut self) -> String {
+        while self.read(Instant::now() + Duration::from_millis(1)) {}
+        self.output()
+    }
+
+    /// What was read of what it said.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&self.said).into_owned()
     }
