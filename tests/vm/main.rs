@@ -5,10 +5,12 @@
 
 mod ceilings;
 mod cgroups;
+mod clock;
 mod containment;
 mod control;
 mod delegation;
 mod detached;
+mod escapes;
 mod harness;
 mod journal;
 mod machine;
@@ -17,6 +19,7 @@ mod processes;
 mod reader;
 mod reports;
 mod stack;
+mod subtrees;
 mod systemd;
 mod units;
 mod waiting;
@@ -75,15 +78,30 @@ const CLAIMS: &[Claim] = claims! {
     units::a_stop_that_takes_longer_than_systemds_limit_is_waited_for: Root Dev;
     units::kill_9_of_lpm_is_followed_by_a_clean_start: Root Dev;
     units::a_unit_of_the_system_can_run_as_an_ordinary_user: Root;
+    units::a_unit_without_room_for_one_more_task_is_still_controlled: Root Dev;
+    units::kill_9_of_lpm_and_guardian_is_followed_by_a_clean_start: Root Dev;
+    units::a_record_that_stayed_behind_harms_no_later_run_of_the_unit: Root Dev;
+    units::a_unit_goes_on_when_its_journald_ends: Root;
     pressure::a_fork_bomb_at_its_limit_is_seen_and_stopped: Root Dev;
     pressure::a_worker_that_is_always_too_big_is_always_started_again_and_can_be_stopped: Root Dev;
     pressure::each_handler_runs_to_its_end_on_a_hundredth_of_a_cpu: Root Dev;
     pressure::a_kill_does_not_wait_for_a_cpu_limit: Root Dev;
     pressure::a_guardian_does_not_wait_for_a_cpu_limit: Root;
     pressure::the_end_does_not_wait_for_the_cpu_limit_of_the_stack: Root Dev;
+    escapes::a_main_process_in_the_root_cgroup_is_reached: Root;
+    escapes::a_main_process_in_a_scope_of_systemd_is_reached: Root Dev;
+    escapes::a_scope_outlives_an_lpm_that_is_killed: Root Dev;
+    escapes::a_service_that_an_instance_asks_systemd_for_is_systemds: Root Dev;
+    escapes::a_session_that_an_instance_opens_ends_with_it: Root;
+    subtrees::seven_hundred_cgroups_deep: Root Dev;
+    subtrees::seven_hundred_cgroups_wide: Root Dev;
+    subtrees::threaded_cgroups: Root Dev;
     journal::an_oom_kill_is_found_and_explained: Root;
     journal::a_journald_that_is_restarted_loses_nothing: Root;
     journal::a_stream_of_its_own_has_the_instances_pid_and_cgroup: Root;
+    journal::a_stack_goes_on_without_a_journald: Root;
+    journal::a_journald_that_reads_nothing_holds_nothing_up: Root;
+    journal::a_full_disk_costs_lines_and_nothing_else: Root;
     reports::an_oom_kill_is_reported_with_ceiling_and_peak: Root Dev;
     reports::a_core_that_was_dumped_is_told: Root;
     reports::top_shows_memory_under_its_ceiling: Root Dev;
@@ -92,6 +110,8 @@ const CLAIMS: &[Claim] = claims! {
     control::a_frozen_instance_stands_still_in_the_kernel: Root Dev;
     control::varlinkctl_speaks_with_it: Root Dev;
     control::thirty_instances_are_surveyed: Root Dev;
+    clock::a_clock_that_jumps_a_year_changes_nothing_that_runs: Root;
+    clock::a_stack_that_began_in_the_future_is_found_and_taken_down: Root;
 };
 
 fn main() -> std::process::ExitCode {

@@ -1,4 +1,4 @@
-//! Limits that are hit while somebody works with the stack: it answers, it stops what it is told to stop, and
+//! Limits that are hit while a user works with the stack: it answers, it stops what it is told to stop, and
 //! nothing else ends.
 
 use std::path::Path;

@@ -175,3 +175,124 @@ pub fn a_unit_of_the_system_can_run_as_an_ordinary_user() {
     systemctl(&["stop", &unit.name]).exited_with(0);
     processes::gone(Duration::ZERO);
 }
+
+/// The unit's own limit on tasks is used up; what is typed outside of it is answered all the same. The first client comes
+/// before that: its threads are made then, and stay.
+pub fn a_unit_without_room_for_one_more_task_is_still_controlled() {
+    let bomb = "bomb: trap '' TERM; until [ -e go ]; do sleep 0.1; done; while :; do sleep 1000 & done 2>/dev/null\n";
+    let stack = Stack::new(&format!("{bomb}web: exec sleep 1001\n"))
+        .file("lpm.toml", "[process.bomb]\ntimeout-stop = \"1s\"\ncan-die = true\n");
+    let unit = Unit::install(&stack, "TasksMax=50");
+    unit.start();
+    let pid = unit.main_pid();
+    let own = cgroups::of(pid).expect("lpm lives");
+    let top = own.parent().expect("lpm is in a cgroup of the unit");
+    stack.run(&["status"]).exited_with(0);
+    fs::write(stack.folder().join("go"), "").expect("ours");
+    // Which cgroup counts a refused fork differs between kernels.
+    waiting::until("there is no room", PATIENCE, || {
+        (cgroups::read(top, "pids.current") == "50").then_some(())
+    });
+    crate::pressure::everything_answers(&stack);
+    assert_eq!(unit.main_pid(), pid);
+    stack.run(&["stop", "bomb"]).exited_with(0);
+    let web = || processes::tagged().iter().filter(|one| one.command == "sleep 1001").count();
+    assert_eq!(web(), 1);
+    stack.run(&["start", "bomb"]).exited_with(0);
+    systemctl(&["stop", &unit.name]).exited_with(0);
+    assert_eq!(property(&unit.name, "Result"), "success");
+    processes::gone(Duration::ZERO);
+}
+
+/// lpm, and its guardian with it, so that systemd alone cleans up. The next run is in a cgroup of the same name.
+pub fn kill_9_of_lpm_and_guardian_is_followed_by_a_clean_start() {
+    let stack = Stack::new(
+        "web: setsid sleep 1001 & trap '' TERM; echo $$ >>said; while :; do sleep 1000 & wait; done\n",
+    );
+    let unit = Unit::install(&stack, "RestartSec=100ms\nRestart=always");
+    unit.start();
+    for runs in 2..4 {
+        let pid = unit.main_pid();
+        kill_both(pid);
+        waiting::until("it was started again", PATIENCE, || {
+            (fs::read_to_string(stack.folder().join("said")).ok()?.lines().count() == runs).then_some(())
+        });
+        waiting::until("systemd has seen it", PATIENCE, || {
+            (property(&unit.name, "ActiveState") == "active").then_some(())
+        });
+        let sleepers = processes::tagged().into_iter().filter(|one| one.command == "sleep 1001").count();
+        assert_eq!(sleepers, 1, "the former one's is gone");
+        stack.run(&["status"]).exited_with(0);
+    }
+    systemctl(&["stop", &unit.name]).exited_with(0);
+    processes::gone(Duration::ZERO);
+}
+
+/// A record names a cgroup that is another run's by now: of the same unit, which runs something else since.
+pub fn a_record_that_stayed_behind_harms_no_later_run_of_the_unit() {
+    let first = Stack::new("web: echo up >>said; exec sleep 1001\n");
+    let second = Stack::new("web: echo up >>said; exec sleep 1002\n");
+    let unit = Unit::install(&first, "Restart=no");
+    unit.start();
+    written(&first, "said", "up\n");
+    kill_both(unit.main_pid());
+    waiting::until("systemd has seen its end", PATIENCE, || {
+        (property(&unit.name, "ActiveState") == "failed").then_some(())
+    });
+    let drop_in = unit.files[1].join("test2.conf");
+    fs::write(drop_in, format!("[Service]\nWorkingDirectory={}\n", second.folder().display())).expect("ours");
+    systemctl(&["daemon-reload"]).exited_with(0);
+    unit.start();
+    written(&second, "said", "up\n");
+    let pid = unit.main_pid();
+    let mut by_hand = first.start(&["start"]);
+    by_hand.line("web.1  | started");
+    println!("{}", by_hand.output());
+    second.run(&["status"]).exited_with(0);
+    assert_eq!(unit.main_pid(), pid);
+    let of_second = || processes::tagged().iter().filter(|one| one.command == "sleep 1002").count();
+    assert_eq!(of_second(), 1);
+    by_hand.signal(Signal::TERM);
+    by_hand.end().killed_by(Signal::TERM);
+    assert_eq!((unit.main_pid(), of_second()), (pid, 1));
+    systemctl(&["stop", &unit.name]).exited_with(0);
+    processes::gone(Duration::ZERO);
+}
+
+/// lpm stands still, so that it cannot replace its guardian.
+fn kill_both(lpm: i32) {
+    let guardian = processes::with_command("__guard");
+    let supervisor = cgroups::of(lpm).expect("it lives");
+    let guardian = guardian.iter().find(|one| one.cgroup == supervisor).expect("it has a guardian");
+    let open = |pid| pidfd_open(Pid::from_raw(pid).expect("a number"), PidfdFlags::empty()).expect("it runs");
+    let (lpm, guardian) = (open(lpm), open(guardian.pid));
+    pidfd_send_signal(&lpm, Signal::STOP).expect("it can be stopped");
+    pidfd_send_signal(&guardian, Signal::KILL).expect("it can be killed");
+    pidfd_send_signal(&lpm, Signal::KILL).expect("it can be killed");
+}
+
+/// The unit's standard error is a stream of journald's, which ends with it.
+pub fn a_unit_goes_on_when_its_journald_ends() {
+    let stack =
+        Stack::new("web: until [ -e go ]; do sleep 0.1; done; seq 300; echo up >said; exec sleep 1001\n");
+    let unit = Unit::install(&stack, "Restart=no\nLogRateLimitIntervalSec=30s\nLogRateLimitBurst=50");
+    unit.start();
+    let pid = unit.main_pid();
+    let journald = ["systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald.service"];
+    systemctl(&[&["stop"][..], &journald].concat());
+    fs::write(stack.folder().join("go"), "").expect("ours");
+    let wrote = std::panic::catch_unwind(|| {
+        written(&stack, "said", "up\n");
+        stack.run(&["restart", "web"]).exited_with(0);
+    });
+    systemctl(&[&["start"][..], &journald].concat());
+    if let Err(panic) = wrote {
+        std::panic::resume_unwind(panic);
+    }
+    let logs = stack.run(&["logs", "-n", "1", "web"]).exited_with(0);
+    assert!(!logs.is_empty());
+    assert_eq!(unit.main_pid(), pid);
+    systemctl(&["stop", &unit.name]).exited_with(0);
+    assert_eq!(property(&unit.name, "Result"), "success");
+    processes::gone(Duration::ZERO);
+}
