@@ -370,7 +370,7 @@ pub fn held_as(directory: &OwnedFd, slug: &str) -> Option<Record> {
 fn held_file(directory: &OwnedFd, name: &str) -> Option<Record> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = fs::openat(directory, name, flags, Mode::empty()).ok()?;
-    // Shared, so that two who look don't see each other, and given back at once. A start that comes just then looks
+    // Shared, so that two readers do not block each other, and given back at once. A start that comes just then looks
     // again.
     match fs::flock(&file, FlockOperation::NonBlockingLockShared) {
         Err(Errno::WOULDBLOCK) => read_record(&file),

@@ -304,7 +304,7 @@ mod tests {
                 let written = in_time(&format!("{what} with room for {room}"), move || {
                     fill(&reader, &writer, room);
                     let written = write(writer.as_fd(), text.as_bytes(), SHORT);
-                    // Whoever waits for nobody is told at once.
+                    // A `tell` without patience answers at once.
                     assert_eq!(write(writer.as_fd(), b"x", Duration::ZERO), Written::Stuck);
                     drop(reader);
                     written

@@ -91,7 +91,7 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// The most findings about one file: whoever has more named another file than was meant, and each is a text.
+/// The most findings about one file: a file with more is not the one that was meant, and each finding is a text.
 pub const MOST_FINDINGS: usize = 1000;
 
 /// What is found in one file, up to [`MOST_FINDINGS`].

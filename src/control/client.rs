@@ -82,7 +82,7 @@ impl Client {
     /// another user does, and which.
     pub fn connect(path: &Path) -> io::Result<Client> {
         let stream = UnixStream::connect(path)?;
-        // Of who called listen(2), at that time (unix(7), SO_PEERCRED).
+        // The credentials of the process that called listen(2), at that time (unix(7), SO_PEERCRED).
         let server = socket_peercred(&stream)?.uid.as_raw();
         let own = rustix::process::geteuid().as_raw();
         if !may_serve(own, server, || places_owner(path)) {
@@ -250,7 +250,7 @@ fn may_serve(own: u32, server: u32, place: impl FnOnce() -> Option<u32>) -> bool
     server == own || server == 0 || own == 0 && place() == Some(server)
 }
 
-/// The user in whose directory the socket at `path` is, if nobody else may write there.
+/// The user in whose directory the socket at `path` is, if no other user may write there.
 fn places_owner(path: &Path) -> Option<u32> {
     let above = match path.parent()? {
         above if above.as_os_str().as_bytes().is_empty() => Path::new("."),

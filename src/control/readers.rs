@@ -88,7 +88,7 @@ impl Readers {
         let (tell, told) = oneshot::channel();
         self.open.fetch_add(1, Ordering::Relaxed);
         let job: Job = Box::new(move || {
-            // Whoever asked left while this was in the queue.
+            // The client left while this was in the queue.
             if !tell.is_closed() {
                 let _ = tell.send(read());
             }

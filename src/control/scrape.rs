@@ -4,9 +4,9 @@
 //! A web page cannot, though the browser may be made to believe that a name of the page's own leads here (DNS
 //! rebinding): a request must name a loopback host. It changes nothing.
 //!
-//! One thread does everything, and it exists from the start: none has to be made for a request, which may fail. It waits
-//! for nobody. In a full house a new connection takes the place of the oldest one that has not asked yet, so that those
-//! who only hold connections open hold up no scraper. Nothing is measured unless it is asked for.
+//! One thread does everything, and it exists from the start: none has to be made for a request, which may fail. It does
+//! not wait for a connection. When all places are taken, a new connection replaces the oldest that has sent no request, so
+//! that idle connections cannot block a scraper. Nothing is measured unless it is asked for.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};

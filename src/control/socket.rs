@@ -8,12 +8,13 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fchmod, statat, unlinkat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
 
 use crate::error::words;
 
@@ -123,7 +124,7 @@ impl Place {
     }
 }
 
-/// A socket bound to `path`, for nobody but us from the first moment: its file has the mode of the socket itself, less the
+/// A socket bound to `path`, accessible to this user alone from the first moment: its file has the mode of the socket itself, less the
 /// umask (unix(7) does not say so; net/unix/af_unix.c, `unix_bind_bsd`).
 fn bound(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -151,13 +152,29 @@ fn remove_if_dead(path: &Path, place: &Place) -> Result<(), String> {
     if !is_there(inode) {
         return Err(format!("{shown}: is there already and no socket (name another one: --socket PATH)"));
     }
-    match UnixStream::connect(path) {
+    match is_served(path) {
         // The one that was looked at, and not what took its place.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_there(inode) => place
+        Ok(false) if is_there(inode) => place
             .remove()
             .map_err(|errno| format!("{shown}: a dead owner's socket cannot be removed: {}", words(errno))),
-        Ok(_) => Err(format!("{shown}: somebody listens there already (name another one: --socket PATH)")),
-        Err(error) => Err(format!("{shown}: cannot be looked at: {}", words(error))),
+        Ok(false) => Err(format!("{shown}: another file took its place (name another one: --socket PATH)")),
+        Ok(true) => Err(format!("{shown}: another process listens there (name another one: --socket PATH)")),
+        Err(errno) => Err(format!("{shown}: cannot be looked at: {}", words(errno))),
+    }
+}
+
+/// Whether a process listens at `path`. Does not wait: one that is stopped accepts no connection, and its queue may be
+/// full (`EAGAIN`, unix(7)).
+///
+/// # Errors
+/// What the kernel says, `ENOENT` for instance.
+pub fn is_served(path: &Path) -> Result<bool, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -165,7 +182,7 @@ fn remove_if_dead(path: &Path, place: &Place) -> Result<(), String> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     #[test]
     fn it_is_ours_alone_and_goes_when_it_is_dropped() {
@@ -193,7 +210,22 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let _alive = Listening::at(&path).unwrap();
-        assert!(Listening::at(&path).unwrap_err().contains("somebody listens there"));
+        assert!(Listening::at(&path).unwrap_err().contains("another process listens there"));
+    }
+
+    #[test]
+    fn a_listener_that_accepts_nothing_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        assert_eq!(is_served(&path), Err(Errno::NOENT));
+        let socket = bound(&path).unwrap();
+        assert_eq!(is_served(&path), Ok(false));
+        listen(&socket, 0).unwrap();
+        let waiting = UnixStream::connect(&path).unwrap();
+        // Its queue is full now.
+        assert_eq!(is_served(&path), Ok(true));
+        drop((waiting, socket));
+        assert_eq!(is_served(&path), Ok(false));
     }
 
     #[test]

@@ -309,8 +309,7 @@ impl Driver {
             } else if self.ground.guardian.as_ref().is_some_and(|guardian| guardian.pid() == pid) {
                 self.replace_guardian();
             } else if self.worker.is_bearing() {
-                // It may be one of ours that nobody has introduced yet. Its birth is about to be reported,
-                // and then we come back.
+                // It may be a child whose birth is not reported yet; `on_birth` reaps again.
                 break;
             } else {
                 let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;

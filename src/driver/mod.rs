@@ -61,6 +61,7 @@ use guarding::Guarding;
 use launcher::Rise;
 use life::{Alive, number};
 use manager::Manager;
+use outside::Ask;
 use terminals::Terminals;
 use texts::{Change, Changed};
 use turns::Turns;
@@ -236,6 +237,8 @@ struct Driver {
     counters: Counters,
     watch: Watch,
     turns: Turns,
+    /// Signals for lives without a leaf, which are sent together.
+    asks: Vec<Ask>,
     /// The kernel refused to thaw the stack; it is asked again once a second.
     unthawed: bool,
     /// When to look again at what is expected to end.
@@ -367,6 +370,7 @@ impl Driver {
             system,
             watch,
             turns: Turns::default(),
+            asks: Vec::new(),
             unthawed: false,
             look: None,
             leaves: ground.tree.as_deref().and_then(outside::prefix_of_leaves),
@@ -466,6 +470,10 @@ impl Driver {
             for action in self.core.handle(self.clock.now(), event) {
                 tracing::debug!("order {action:?}");
                 self.perform(action);
+            }
+            if !self.asks.is_empty() {
+                let asks = std::mem::take(&mut self.asks);
+                self.ask_descendants(asks);
             }
             next = self.told.pop_front();
         }

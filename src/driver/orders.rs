@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::life::{self, Alive, Leaf};
-use super::outside::Search;
+use super::outside::{Ask, Search};
 use super::worker::{self, Order};
 use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice, launcher};
 use crate::config::{Journal, Signal};
@@ -81,8 +81,8 @@ impl Driver {
         self.worker.order(Order::Spawn { life, cancelled, stack, terminal });
     }
 
-    /// Whether somebody who is ending has the port that this life is to have. Whoever stays has it for a reason
-    /// that waiting does not change.
+    /// Whether an instance that is stopping still has the port that this life is to have. An instance that stays keeps it,
+    /// and waiting does not change that.
     fn waits_for_its_port(&self, life: Life) -> bool {
         let at = life.instance.0 as usize;
         let Some(port) = self.stack.instances[at].port.filter(|_| self.ports_moved) else { return false };
@@ -109,8 +109,13 @@ impl Driver {
         match to {
             // A stop, unlike a signal that a person sends, is meant for what is found later, too.
             Recipients::All => {
-                let lasting = and_continue == AndContinue::Yes;
-                self.ask_all(life.instance.0 as usize, Round::new(signal.0, and_continue), lasting);
+                let (at, lasting) = (life.instance.0 as usize, and_continue == AndContinue::Yes);
+                let round = Round::new(signal.0, and_continue);
+                match alive.leaf {
+                    // With the others of this turn.
+                    Leaf::Descendants => self.asks.push(Ask { at, round, lasting }),
+                    Leaf::Cgroup(_) => self.ask_all(at, round, lasting),
+                }
             }
             Recipients::Main => {
                 if let Err(errno) = alive.signal_main(signal.0, and_continue) {
@@ -125,7 +130,7 @@ impl Driver {
         let Some(alive) = &self.lives[at] else { return };
         let life = alive.life;
         let asked = match alive.leaf {
-            Leaf::Descendants => self.ask_descendants(at, round, lasting),
+            Leaf::Descendants => return self.ask_descendants(vec![Ask { at, round, lasting }]),
             Leaf::Cgroup(_) => {
                 // Armed first: the leaf may stand still at once. Where that fails, the time is up soon.
                 let _ = self.watch_events(life.instance);

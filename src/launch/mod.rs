@@ -656,7 +656,7 @@ const MOST_CLIENTS: u64 = 4096;
 /// Where there is no room for any, one is served all the same, so that the stack can be stopped: what must not fail
 /// has descriptors in reserve.
 const FEWEST_CLIENTS: u64 = 1;
-/// What one client takes: its connection, and of one who types into an instance the terminal's master.
+/// What one client takes: its connection, and, for a client attached to a terminal, its master.
 const FILES_OF_CLIENT: u64 = 2;
 
 /// How many open files a stack takes, with `split`: a pipe more for standard error.

@@ -5,7 +5,6 @@
 //! puts it back; until it has done so, the live socket beside it, or the lock on the owner's tree, says the same.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::claim::{self, Claim, Found, Identity, Record, Runtime, TOUCHED_EVERY, Upkeep};
-use crate::control::socket::Listening;
+use crate::control::socket::{self, Listening};
 use crate::driver::{Keeper, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
@@ -211,7 +210,7 @@ pub fn listen(
         (None, Some(owned)) => {
             let path = owned.directory.join(format!("{slug}.sock"));
             // In our private directory only lpm listens, and by this name only for this stack.
-            if UnixStream::connect(&path).is_ok() {
+            if socket::is_served(&path) == Ok(true) {
                 return Err(runs_already(name, None));
             }
             Ok(Listening::at(&path).map_err(|problem| preface.push(format!("warning: {problem}"))).ok())

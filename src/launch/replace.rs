@@ -28,7 +28,7 @@ use crate::error::words;
 /// The most symbolic links one after the other (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
 
-/// How often a directory that somebody else has locked is tried again, [`PAUSE`] apart: ten seconds. Any user who may
+/// How often a directory that another process has locked is tried again, [`PAUSE`] apart: ten seconds. Any user who may
 /// read the directory can lock it.
 const TRIES: u32 = 500;
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -143,11 +143,11 @@ impl Target {
     /// Keeps others of lpm from replacing files of this directory meanwhile.
     ///
     /// # Errors
-    /// Somebody holds it for too long.
+    /// Another program holds it for too long.
     pub fn lock(&self) -> Result<Lock, String> {
         let directory = match fs::openat(&self.directory, ".", DIRECTORY, Mode::empty()) {
             Ok(directory) => directory,
-            // A directory that we may not read can be locked by nobody of ours.
+            // No lpm of this user can lock a directory that it may not read.
             Err(Errno::ACCESS) => self.directory.try_clone().map_err(words)?,
             Err(errno) => return Err(words(errno)),
         };
@@ -224,7 +224,7 @@ impl Target {
             Err(errno) => return Err(errno.into()),
         };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // A new one as the umask has it; for another one's successor, nobody looks before it is theirs.
+        // A new one as the umask has it; a replacement stays private until it has the old file's owner.
         let mode = if old.is_some() { 0o600 } else { 0o666 };
         let file = fs::openat(&self.directory, &beside, flags, Mode::from_raw_mode(mode))?;
         if let Some(old) = old
@@ -340,7 +340,7 @@ fn like(file: impl AsFd, old: &Stat) -> Result<(), Failure> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    // Permissions alone: a text that we write is nobody's program to run as another user.
+    // Permissions alone: set-user-ID bits are dropped, because lpm writes texts and no programs.
     Ok(fs::fchmod(&file, Mode::from_raw_mode(old.st_mode & 0o777))?)
 }
 

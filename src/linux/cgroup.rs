@@ -336,8 +336,8 @@ impl Cgroup {
         }
     }
 
-    /// Whether everybody in it and below stands still (`cgroup.events`), be it because of a cgroup further up. Nobody
-    /// does in one that is gone.
+    /// Whether every process in it and below stands still (`cgroup.events`), be it because of a cgroup further up. False if
+    /// the cgroup is gone.
     ///
     /// # Errors
     /// What reading says.

@@ -403,7 +403,7 @@ mod tests {
         place.cgroup.create("supervisor", Existing::Refuse).unwrap();
         assert_eq!(remove(&trace, &[]), Ok(Some(0)));
         assert_eq!(place.cgroup.children(), Ok(Vec::new()));
-        // With somebody in it and without our mark: not ours.
+        // With a process in it and without our mark: not ours.
         let app = place.cgroup.create("app", Existing::Refuse).unwrap();
         let (_, pidfd) = start(&app, "exec sleep 1000");
         assert_eq!(remove(&trace, &[]), Ok(Some(0)));

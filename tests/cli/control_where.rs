@@ -122,7 +122,7 @@ fn a_socket_that_was_named() {
     };
     assert_eq!(
         refused(&["-s", "here.sock"]),
-        "lpm: DIR/here.sock: somebody listens there already (name another one: --socket PATH)\n"
+        "lpm: DIR/here.sock: another process listens there (name another one: --socket PATH)\n"
     );
     assert_eq!(
         refused(&["-s", "file"]),

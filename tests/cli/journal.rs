@@ -202,9 +202,9 @@ fn what_an_instance_sends_itself_is_its_own() {
 fn older_lines_come_from_the_journal() {
     const NAME: &str = "older_lines_come_from_the_journal";
     // Two times 60 lines of 16000 characters are more than is kept.
-    let procfile = "web: seq -f 'one %g' 3; [ -e second ] || exit 0; say() { seq -f \"two %016000.0f\" $1 $2; }; \
+    let procfile = "web: seq -f 'one %g' 3; until [ -e working ]; do sleep 0.01; done; [ -e second ] || exit 0; say() { seq -f \"two %016000.0f\" $1 $2; }; \
                     say 1 60; until [ -e more ]; do sleep 0.01; done; say 61 120; exec sleep 1000\n\
-                    worker: echo working; exec sleep 1000\n";
+                    worker: echo working; touch working; exec sleep 1000\n";
     let stack = Stack::with("journal-older", procfile);
     let script = "has() { until entries LPM_INSTANCE=web.1 | grep -q \"0$1\\\"\"; do sleep 0.05; done; }\n\
                   lpm start --log journald >first; lpm logs web -p info -g '^one' && lpm logs -n 1 --json web\n\

@@ -199,11 +199,14 @@ fn where_lines_go_does_not_change_while_the_stack_runs() {
 
 #[test]
 fn a_process_type_has_a_route_of_its_own() {
-    let stack = Stack::with("log-routes", "web: echo from web\nworker: echo from worker; exit 3\n").file(
-        "lpm.toml",
-        "[stack]\nlog = \"terminal,file=all.log\"\n[defaults]\ncan-die = true\n\
+    // The code of the stack is that of the last end.
+    let worker = "while [ ! -e ended ]; do sleep .01; done; rm ended; sleep .1; echo from worker; exit 3";
+    let stack = Stack::with("log-routes", &format!("web: echo from web; touch ended\nworker: {worker}\n"))
+        .file(
+            "lpm.toml",
+            "[stack]\nlog = \"terminal,file=all.log\"\n[defaults]\ncan-die = true\n\
          [process.worker]\nlog = \"file=own,json=own.json\"\n",
-    );
+        );
     let ended = stack.runs(&["start"]).with_code(3);
     assert!(ended.out.contains("from web") && !ended.out.contains("from worker"), "{}", ended.out);
     assert!(ended.out.contains("worker.1 | exited with code 3"), "lpm's own are shown: {}", ended.out);
