@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::life::{self, Alive, Leaf, number};
 use super::wake::{Key, Kind, rearm};
@@ -16,6 +16,7 @@ use super::worker::{Answer, Born};
 use super::{Driver, LOOK_AGAIN, STILL_WAITING, STOP, Voice, words};
 use crate::config::Signal;
 use crate::error::{self, tell_aside};
+use crate::linux::descendants::Descendant;
 use crate::linux::round::{AndContinue, Round};
 use crate::linux::{pidfd, signals};
 use crate::output::Notice;
@@ -308,7 +309,7 @@ impl Driver {
                 }
             } else if self.ground.guardian.as_ref().is_some_and(|guardian| guardian.pid() == pid) {
                 self.replace_guardian();
-            } else if self.worker.is_bearing() {
+            } else if self.worker.bearing_since().is_some_and(|since| !is_older(pid, since)) {
                 // It may be a child whose birth is not reported yet; `on_birth` reaps again.
                 break;
             } else {
@@ -361,4 +362,9 @@ impl Driver {
         let id = alive.life.instance;
         self.ask_all(id.0 as usize, Round::new(libc::SIGCONT, AndContinue::No), false);
     }
+}
+
+/// Whether a process was started before a moment, in ticks since boot; not, where that cannot be told.
+fn is_older(pid: Pid, moment: u64) -> bool {
+    Descendant::look(pid).is_ok_and(|one| one.is_some_and(|one| one.started_before(moment)))
 }

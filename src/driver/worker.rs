@@ -5,6 +5,7 @@
 //! a channel, and what became of them comes back as messages, in the order of the orders. Births and
 //! removals share the thread, so a leaf is gone before its successor of the same name is made.
 
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -22,6 +23,7 @@ use super::life::RUN_VARIABLE;
 use crate::config::{Command, Instance, Limits, Stack};
 use crate::error::words;
 use crate::linux::cgroup::{Cgroup, Counters};
+use crate::linux::descendants;
 use crate::linux::guardian::{self, Guardian};
 use crate::linux::journal;
 use crate::linux::pidfd::PidFd;
@@ -124,8 +126,9 @@ pub(super) type Answer = Result<Born, (Life, Failure)>;
 /// The loop's end of the worker.
 pub(super) struct Worker {
     orders: Option<mpsc::Sender<Order>>,
-    /// Births ordered and not yet answered. While there are any, an unknown child may be one of ours.
-    under_way: usize,
+    /// When each birth was ordered that is not answered yet, in ticks since boot. While there are any, an unknown child
+    /// that is not older may be one of ours.
+    under_way: VecDeque<u64>,
 }
 
 impl Worker {
@@ -154,13 +157,13 @@ impl Worker {
             report(Report::Finished);
         };
         std::thread::Builder::new().name("lpm-worker".into()).stack_size(256 << 10).spawn(births)?;
-        Ok(Worker { orders: Some(orders), under_way: 0 })
+        Ok(Worker { orders: Some(orders), under_way: VecDeque::new() })
     }
 
     /// Hands over an order.
     pub fn order(&mut self, order: Order) {
         if matches!(order, Order::Spawn { .. } | Order::Guard) {
-            self.under_way += 1;
+            self.under_way.push_back(descendants::ticks());
         }
         // The thread ends only when this sender is dropped.
         let _ = self.orders.as_ref().map(|orders| orders.send(order));
@@ -168,12 +171,18 @@ impl Worker {
 
     /// The loop has taken an answer in.
     pub fn answered(&mut self) {
-        self.under_way -= 1;
+        // Answers come in the order of the orders.
+        self.under_way.pop_front();
     }
 
     /// Whether a birth may be under way.
     pub fn is_bearing(&self) -> bool {
-        self.under_way > 0
+        !self.under_way.is_empty()
+    }
+
+    /// When the oldest birth was ordered that may be under way, in ticks since boot.
+    pub fn bearing_since(&self) -> Option<u64> {
+        self.under_way.front().copied()
     }
 
     /// Takes no more orders. After the last one the thread reports that it is finished.
