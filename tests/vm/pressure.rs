@@ -60,7 +60,9 @@ pub fn a_worker_that_is_always_too_big_is_always_started_again_and_can_be_stoppe
     let all = status["instances"].as_array().expect("instances");
     let state =
         |name: &str| all.iter().find(|one| one["name"] == name).expect("it is there")["state"].clone();
-    assert_eq!((state("web.1"), state("worker.1")), ("running".into(), "inactive".into()), "{status:#}");
+    assert_eq!(state("web.1"), "running", "{status:#}");
+    // The stop may come just when the kernel has killed it.
+    assert!(state("worker.1") == "inactive" || state("worker.1") == "failed", "{status:#}");
     stack.run(&["down"]).exited_with(0);
     running.end().exited_with(0);
     processes::gone(Duration::ZERO);
@@ -141,7 +143,8 @@ fn throttled(stack: &Stack, count: usize) -> Running {
     running.lines("| up", count);
     let leaf = leaf("web.1");
     let before = cgroups::value(&leaf, "cpu.stat", "nr_throttled");
-    stack.run(&["set", "web", "cpu-quota=1%"]).exited_with(0);
+    // As `lpm set` does it, but without a process that would have to end in a guest that is busy.
+    std::fs::write(leaf.join("cpu.max"), "1000 100000").expect("the tree is ours");
     std::fs::write(stack.folder().join("go"), "").expect("ours");
     waiting::until("it is throttled", PATIENCE, || {
         (cgroups::value(&leaf, "cpu.stat", "nr_throttled") > before + 20).then_some(())
