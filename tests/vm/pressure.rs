@@ -98,10 +98,10 @@ pub fn a_kill_does_not_wait_for_a_cpu_limit() {
     let stack = Stack::new(&format!("{CROWD}other: exec sleep 1001\n"))
         .file("lpm.toml", "[process.web]\ncan-die = true\n");
     let mut running = throttled(&stack, 1);
-    let began = Instant::now();
-    let kill = stack.run(&["kill", "web"]);
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(4), "{took:?}: {}\n{}", kill.output, running.until_now());
+    stack.run(&["kill", "web"]).exited_with(0);
+    // Held back by the limit, they were not gone when lpm gave up waiting.
+    let said = running.until_now();
+    assert!(!said.contains("not gone after SIGKILL"), "{said}");
     let left: Vec<String> = processes::tagged().iter().map(ToString::to_string).collect();
     assert!(left.iter().all(|one| !one.contains("sleep 1000")), "{left:#?}");
     stack.run(&["down"]).exited_with(0);
@@ -114,7 +114,7 @@ pub fn a_guardian_does_not_wait_for_a_cpu_limit() {
     let running = throttled(&stack, 1);
     running.signal(Signal::KILL);
     running.end().killed_by(Signal::KILL);
-    processes::gone(Duration::from_secs(4));
+    processes::gone(PATIENCE);
 }
 
 pub fn the_end_does_not_wait_for_the_cpu_limit_of_the_stack() {
@@ -128,11 +128,9 @@ pub fn the_end_does_not_wait_for_the_cpu_limit_of_the_stack() {
     waiting::until("it is throttled", PATIENCE, || {
         (cgroups::value(&app, "cpu.stat", "nr_throttled") > 20).then_some(())
     });
-    let began = Instant::now();
     running.signal(Signal::TERM);
     let ended = running.end();
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(4), "{took:?}: {}", ended.output);
+    assert!(!ended.output.contains("not gone after SIGKILL"), "{}", ended.output);
     processes::gone(Duration::ZERO);
 }
 
