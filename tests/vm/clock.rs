@@ -14,7 +14,7 @@ use crate::waiting::{self, PATIENCE};
 const YEAR: i64 = 365 * 24 * 3600;
 
 /// How late anything may be that lpm has a time for: an emulated guest is slow.
-const LATE: Duration = Duration::from_secs(4);
+const LATE: Duration = Duration::from_secs(15);
 
 /// The machine's clock, put right again when dropped.
 struct Clock {
