@@ -197,7 +197,7 @@ fn touch(path: &Path, inode: (u64, u64)) {
 /// place has trouble, the stack runs without, which is said. `name` is for people.
 ///
 /// # Errors
-/// A place that was asked for and cannot be had; a live owner of this stack, whose record was removed.
+/// A place that was asked for and cannot be used; a live owner of this stack, whose record was removed.
 pub fn listen(
     around: &Surroundings,
     asked: Option<&Path>,

@@ -176,7 +176,7 @@ fn what_both_deaths_left_in_a_given_cgroup_is_removed() {
     assert_eq!(stack.cgroups(), std::slice::from_ref(&given.0));
 }
 
-/// A stack inside of one that died lives on, whoever cleans up after the other.
+/// A stack inside of one that died lives on when the next start cleans up after the other.
 #[test]
 fn a_stack_that_lives_within_what_a_dead_one_left_is_not_touched() {
     if skipped("a_stack_that_lives_within_what_a_dead_one_left_is_not_touched") {
