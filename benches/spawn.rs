@@ -12,9 +12,10 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lpm::linux::birth::{Birth, Environment, Session};
 use lpm::linux::cgroup::{Cgroup, Existing, Mount};
 use lpm::linux::pidfd::PidFd;
-use lpm::linux::spawn::{Birth, Environment, Session, spawn};
+use lpm::linux::spawn::spawn;
 
 const PROGRAM: &str = "/bin/true";
 const ROUNDS: usize = 2000;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::Instance;
-use crate::linux::spawn::Environment;
+use crate::linux::birth::Environment;
 
 /// The kernel reads no more of a script (BINPRM_BUF_SIZE).
 const FIRST_LINE: u64 = 256;

@@ -762,9 +762,10 @@ fn retry_busy(mut attempt: impl FnMut() -> Result<(), Errno>) -> Result<(), Errn
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::linux::birth::{Birth, Environment};
     use crate::linux::pidfd::{Exit, PidFd};
     use crate::linux::spawn::tests::methods;
-    use crate::linux::spawn::{Birth, Environment, Failure, Method, Stage, spawn_by};
+    use crate::linux::spawn::{Failure, Method, Stage, spawn_by};
     use std::ffi::CString;
     use std::fs::File;
     use std::sync::atomic::{AtomicU32, Ordering};

@@ -23,9 +23,10 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
+use super::birth::{Birth, Environment, Session};
 use super::cgroup::Cgroup;
 use super::pidfd::PidFd;
-use super::spawn::{self, Birth, Environment, Failure, Session, Stage};
+use super::spawn::{self, Failure, Stage};
 use super::tree::{self, OwnDirectory, Tree};
 use super::{reserve, round};
 

@@ -89,8 +89,9 @@ mod tests {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::*;
+    use crate::linux::birth::{Birth, Environment, Session};
     use crate::linux::pidfd::PidFd;
-    use crate::linux::spawn::{Birth, Environment, Session, spawn};
+    use crate::linux::spawn::spawn;
 
     /// A shell on a terminal of its own.
     struct Shell {

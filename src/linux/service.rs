@@ -17,9 +17,10 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::birth::{Birth, Environment, Session};
 use super::pidfd::PidFd;
 use super::scope;
-use super::spawn::{self, Birth, Environment, Failure, Session, Stage};
+use super::spawn::{self, Failure, Stage};
 
 /// The first argument of a program that is started as a service; where to fetch the rest follows.
 pub const DETACHED: &str = "__detached";

@@ -18,9 +18,10 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{self, OptionalActions, QueueSelector, Termios};
 
+use super::birth::{Birth, Environment, Session};
 use super::pidfd::PidFd;
 use super::signals;
-use super::spawn::{self, Birth, Environment, Failure, Session, Stage};
+use super::spawn::{self, Failure, Stage};
 
 /// How lpm starts itself as the mender.
 pub const PROGRAM: [&CStr; 2] = [c"/proc/self/exe", c"__mend"];

@@ -386,8 +386,9 @@ pub(crate) mod tests {
     /// Run one ignored test of this binary in a process of its own, which is born in a cgroup: a test that
     /// moves its process would move all others with it.
     fn alone(place: &TestPlace, test: &str) {
+        use crate::linux::birth::{Birth, Environment};
         use crate::linux::pidfd::{Exit, PidFd};
-        use crate::linux::spawn::{Birth, Environment, spawn};
+        use crate::linux::spawn::spawn;
         use std::ffi::CString;
         use std::os::fd::AsFd;
         let exe = std::env::current_exe().unwrap();
