@@ -765,7 +765,8 @@ pub(crate) mod tests {
     use crate::linux::birth::{Birth, Environment};
     use crate::linux::pidfd::{Exit, PidFd};
     use crate::linux::spawn::tests::methods;
-    use crate::linux::spawn::{Failure, Method, Stage, spawn_by};
+    use crate::linux::spawn::{Failure, Method, spawn_by};
+    use crate::linux::steps::Stage;
     use std::ffi::CString;
     use std::fs::File;
     use std::sync::atomic::{AtomicU32, Ordering};

@@ -26,7 +26,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 use super::birth::{Birth, Environment, Session};
 use super::cgroup::Cgroup;
 use super::pidfd::PidFd;
-use super::spawn::{self, Failure, Stage};
+use super::spawn::{self, Failure};
+use super::steps::Stage;
 use super::tree::{self, OwnDirectory, Tree};
 use super::{reserve, round};
 

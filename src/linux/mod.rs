@@ -21,6 +21,7 @@ pub mod scope;
 pub mod service;
 pub mod signals;
 pub mod spawn;
+pub mod steps;
 pub mod terminal;
 pub mod tier;
 pub mod tree;

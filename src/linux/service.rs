@@ -20,7 +20,8 @@ use rustix::fs::{Mode, OFlags};
 use super::birth::{Birth, Environment, Session};
 use super::pidfd::PidFd;
 use super::scope;
-use super::spawn::{self, Failure, Stage};
+use super::spawn::{self, Failure};
+use super::steps::Stage;
 
 /// The first argument of a program that is started as a service; where to fetch the rest follows.
 pub const DETACHED: &str = "__detached";

@@ -25,7 +25,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +33,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::birth::{Birth, Session};
+use super::birth::Birth;
+use super::steps::{Accepts, Stage, Step, Steps};
 
 /// A process that runs (or is about to be told by the kernel that it does not).
 #[derive(Debug)]
@@ -51,67 +52,6 @@ pub struct Failure {
     pub stage: Stage,
     /// What the kernel said.
     pub errno: Errno,
-}
-
-/// The steps between the call and the program's first instruction, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Stage {
-    /// Making the process: `EAGAIN` and `ENOMEM` are limits (clone(2)), `ENOENT` or `ENODEV` a leaf that
-    /// is gone, `EBUSY` one that has leaves of its own.
-    Clone,
-    /// The child entering its cgroup by itself, where the kernel cannot do it at the birth.
-    Cgroup,
-    /// setsid(2), setpgid(2).
-    Session,
-    /// The controlling terminal, or the foreground group.
-    Terminal,
-    /// Descriptors 0, 1, 2 and those passed.
-    Stdio,
-    /// chdir(2).
-    Directory,
-    /// setrlimit(2).
-    Limits,
-    /// Dispositions, mask, parent death signal.
-    Signals,
-    /// execve(2).
-    Exec,
-    /// Not a step: SIGKILL came before all steps were done, most often from the OOM killer, because the
-    /// ceiling leaves no room for a process. The errno is `ENOMEM` then. (Where it comes inside `execve`
-    /// there is a child, and `PidFd::never_began` tells.)
-    Killed,
-}
-
-impl Stage {
-    const ALL: [Stage; 10] = [
-        Stage::Clone,
-        Stage::Cgroup,
-        Stage::Session,
-        Stage::Terminal,
-        Stage::Stdio,
-        Stage::Directory,
-        Stage::Limits,
-        Stage::Signals,
-        Stage::Exec,
-        Stage::Killed,
-    ];
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Stage::Clone => "new process",
-            Stage::Cgroup => "cgroup",
-            Stage::Session => "session",
-            Stage::Terminal => "controlling terminal",
-            Stage::Stdio => "standard input and output",
-            Stage::Directory => "working directory",
-            Stage::Limits => "limit of open files",
-            Stage::Signals => "signals",
-            Stage::Exec => "program",
-            Stage::Killed => "killed before it began",
-        })
-    }
 }
 
 /// `working directory: No such file or directory`.
@@ -176,10 +116,10 @@ pub fn spawn_by(method: Method, birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>
         Some(scratch) => scratch,
         empty => empty.insert(Scratch::new().map_err(Failure::at(Stage::Clone))?),
     };
-    let mut plan = scratch.lay_out(birth);
     let auto = method == Method::Auto;
     let mut killed = false;
     if method == Method::Clone3 || (auto && !REFUSED.load(Relaxed)) {
+        let mut plan = scratch.lay_out(birth, None);
         match deliver(&mut plan, Call::Clone3 { cgroup }, &scratch.stack) {
             // ENOSYS and EPERM are what seccomp filters answer, E2BIG a kernel without the cgroup field
             // (5.3 to 5.6), EINVAL one without a flag. EBUSY, ENOENT, EACCES, … are about this cgroup.
@@ -195,7 +135,8 @@ pub fn spawn_by(method: Method, birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>
             result => return result,
         }
     }
-    plan.cgroup = cgroup.map_or(-1, |cgroup| cgroup.as_raw_fd());
+    let procs = cgroup.map(open_procs).transpose().map_err(Failure::at(Stage::Cgroup))?;
+    let mut plan = scratch.lay_out(birth, procs.as_ref().map(AsFd::as_fd));
     let result = deliver(&mut plan, Call::Clone, &scratch.stack);
     let works = match killed {
         true => result.is_ok(),
@@ -205,6 +146,12 @@ pub fn spawn_by(method: Method, birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>
         REFUSED.store(true, Relaxed);
     }
     result
+}
+
+/// The file that a child writes to in order to enter `cgroup`.
+fn open_procs(cgroup: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    use rustix::fs::{Mode, OFlags, openat};
+    openat(cgroup, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 impl Failure {
@@ -264,8 +211,8 @@ struct Scratch {
     environment: Vec<*const c_char>,
     candidates: Vec<*const c_char>,
     paths: Vec<u8>,
-    descriptors: Vec<c_int>,
     own_pid: Vec<OwnPid>,
+    steps: Steps,
 }
 
 // SAFETY: the pointers in it are only followed between `lay_out` and the end of the birth it was called
@@ -287,13 +234,13 @@ impl Scratch {
             environment: Vec::new(),
             candidates: Vec::new(),
             paths: Vec::new(),
-            descriptors: Vec::new(),
             own_pid: Vec::new(),
+            steps: Steps::default(),
         })
     }
 
-    /// Everything the child will need, as C wants it.
-    fn lay_out(&mut self, birth: &Birth<'_>) -> Plan {
+    /// Everything the child will need, as C wants it. `procs` is for a child that enters its cgroup by itself.
+    fn lay_out(&mut self, birth: &Birth<'_>, procs: Option<BorrowedFd<'_>>) -> Plan {
         self.argv.clear();
         self.argv.extend(birth.argv.iter().map(|word| word.as_ptr()).chain([ptr::null()]));
 
@@ -319,41 +266,20 @@ impl Scratch {
 
         self.look_along_path(birth);
 
-        self.descriptors.clear();
-        self.descriptors.extend(birth.stdio.iter().chain(birth.passed).map(|fd| fd.as_raw_fd()));
+        self.steps.lay_out(birth, procs, rustix::process::getpid().as_raw_nonzero().get());
 
         Plan {
+            steps: self.steps.list().as_ptr(),
+            step_count: self.steps.list().len(),
+            pid: self.steps.pid(),
+            own_pid: self.own_pid.as_mut_ptr(),
+            own_pid_count: self.own_pid.len(),
             searched: self.candidates.len() > 2,
             candidates: self.candidates.as_ptr(),
             argv: self.argv.as_ptr(),
             shell: self.shell.as_mut_ptr(),
             shell_wants_file: birth.script.is_none(),
             environment: self.environment.as_ptr(),
-            directory: birth.directory.map_or(ptr::null(), CStr::as_ptr),
-            cgroup: -1,
-            own_session: matches!(birth.session, Session::New | Session::Terminal),
-            own_group: matches!(birth.session, Session::Group(_)),
-            controlling: match birth.session {
-                Session::Terminal => birth.stdio[0].as_raw_fd(),
-                Session::New | Session::Group(_) | Session::Same => -1,
-            },
-            foreground: match birth.session {
-                Session::Group(Some(terminal)) => terminal.as_raw_fd(),
-                Session::New | Session::Terminal | Session::Group(None) | Session::Same => -1,
-            },
-            descriptors: self.descriptors.as_mut_ptr(),
-            descriptor_count: self.descriptors.len(),
-            open_files: birth.open_files.map(|(soft, hard)| [soft, hard]),
-            ignored: birth
-                .ignored
-                .iter()
-                .filter(|signal| (1..=64).contains(*signal))
-                .fold(0, |set, signal| set | 1 << (signal - 1)),
-            umask: birth.umask,
-            parent_death_signal: birth.parent_death_signal,
-            parent: rustix::process::getpid().as_raw_nonzero().get(),
-            own_pid: self.own_pid.as_mut_ptr(),
-            own_pid_count: self.own_pid.len(),
             stage: AtomicU32::new(0),
             errno: AtomicI32::new(0),
         }
@@ -421,6 +347,13 @@ impl Stack {
 
 /// What the child reads and, at its end, what it writes. It lies in memory that both see.
 struct Plan {
+    /// The calls before `execve`.
+    steps: *const Step,
+    step_count: usize,
+    /// The child's own pid, which the kernel writes at the birth.
+    pid: *const AtomicI32,
+    own_pid: *mut OwnPid,
+    own_pid_count: usize,
     /// There are several candidates, from the path.
     searched: bool,
     /// Null-terminated, as are the arrays below.
@@ -430,27 +363,6 @@ struct Plan {
     shell: *mut *const c_char,
     shell_wants_file: bool,
     environment: *const *const c_char,
-    /// Null: stay.
-    directory: *const c_char,
-    /// A cgroup that the child must enter by itself, or -1.
-    cgroup: c_int,
-    own_session: bool,
-    own_group: bool,
-    /// The terminal to take as the controlling one, or -1.
-    controlling: c_int,
-    /// The terminal to become the foreground group of, or -1.
-    foreground: c_int,
-    /// The n-th is to become descriptor n.
-    descriptors: *mut c_int,
-    descriptor_count: usize,
-    open_files: Option<[u64; 2]>,
-    /// Bit n-1 for signal n.
-    ignored: u64,
-    umask: Option<u32>,
-    parent_death_signal: Option<i32>,
-    parent: i32,
-    own_pid: *mut OwnPid,
-    own_pid_count: usize,
     /// The step it is at.
     stage: AtomicU32,
     /// What made that step fail, or 0.
@@ -482,7 +394,9 @@ struct CloneArgs {
 
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-const SHARED: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
+/// Memory is shared, the parent's thread sleeps, a pidfd is made, and the child's pid is written where both see it.
+const SHARED: u64 =
+    (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_CHILD_SETTID) as u64;
 
 /// Make the child, which runs `child_main(plan)` on `stack`; returns in the parent alone, with the pid or a
 /// negative errno.
@@ -491,6 +405,7 @@ const SHARED: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as 
 /// All signals must be blocked in this thread; nobody else may use `stack`; what `plan` points to must be
 /// as it says.
 unsafe fn clone_into(plan: &mut Plan, call: &Call<'_>, stack: &Stack, pidfd: &mut c_int) -> isize {
+    let pid = plan.pid as usize;
     let plan: *mut Plan = plan;
     let pidfd: *mut c_int = pidfd;
     match call {
@@ -498,6 +413,7 @@ unsafe fn clone_into(plan: &mut Plan, call: &Call<'_>, stack: &Stack, pidfd: &mu
             let mut args = CloneArgs {
                 flags: SHARED | CLONE_CLEAR_SIGHAND,
                 pidfd: pidfd as u64,
+                child_tid: pid as u64,
                 exit_signal: libc::SIGCHLD as u64,
                 stack: stack.low() as u64,
                 stack_size: Stack::SIZE as u64,
@@ -508,8 +424,8 @@ unsafe fn clone_into(plan: &mut Plan, call: &Call<'_>, stack: &Stack, pidfd: &mu
                 args.cgroup = cgroup.as_raw_fd() as u64;
             }
             let args: *mut CloneArgs = &mut args;
-            // SAFETY: clone3(2) reads `args`, of the size given, and writes one int to `pidfd`. The child
-            // starts on a stack of its own, as the asm wants it.
+            // SAFETY: clone3(2) reads `args`, of the size given, and writes one int each to `pidfd` and to
+            // `child_tid`. The child starts on a stack of its own, as the asm wants it.
             unsafe {
                 enter_child(
                     libc::SYS_clone3,
@@ -522,12 +438,13 @@ unsafe fn clone_into(plan: &mut Plan, call: &Call<'_>, stack: &Stack, pidfd: &mu
         Call::Clone => {
             let flags = SHARED as usize | libc::SIGCHLD as usize;
             // SAFETY: clone(2) takes flags, the top of the stack, and with CLONE_PIDFD in the third place
-            // the address of an int; the two remaining differ in order between architectures and are unused.
-            // The top is page-aligned, hence 16-aligned.
+            // the address of an int. The place for the child's pid is the fourth on x86_64 and the fifth on
+            // aarch64; the other of the two is the thread's storage, unused without CLONE_SETTLS. The top is
+            // page-aligned, hence 16-aligned.
             unsafe {
                 enter_child(
                     libc::SYS_clone,
-                    [flags, stack.low() + Stack::SIZE, pidfd as usize, 0, 0],
+                    [flags, stack.low() + Stack::SIZE, pidfd as usize, pid, pid],
                     child_main,
                     plan.cast(),
                 )
@@ -637,128 +554,31 @@ unsafe extern "C" fn child_main(plan: *mut c_void) -> ! {
     }
 }
 
-/// All steps, in the order of [`Stage`].
+/// All steps, in the order of [`Stage`], then the program.
 ///
 /// # Safety
 /// The pointers in the plan are what its fields say.
 unsafe fn become_program(plan: &Plan) -> Result<std::convert::Infallible, c_int> {
-    // SAFETY, for every system call below: they read only what the plan points to and write nothing but
-    // the locals named, and all of them act on this process alone. Descriptors are a copy (no
-    // CLONE_FILES), and so are the directory and the umask (no CLONE_FS).
+    // SAFETY: the steps, the pid and the variables are what the fields say. The system calls of the steps read
+    // only what `Steps::lay_out` was given and write nothing, and all of them act on this process alone:
+    // descriptors are a copy (no CLONE_FILES), and so are the directory and the umask (no CLONE_FS).
     unsafe {
-        if plan.cgroup != -1 {
-            plan.enter(Stage::Cgroup);
-            let write = libc::O_WRONLY | libc::O_CLOEXEC;
-            let procs = syscall(
-                libc::SYS_openat,
-                [plan.cgroup as usize, c"cgroup.procs".as_ptr() as usize, write as usize, 0, 0],
-            )?;
-            // "0" is whoever writes it (cgroup-v2.rst).
-            syscall(libc::SYS_write, [procs, c"0".as_ptr() as usize, 1, 0, 0])?;
-        }
-
-        plan.enter(Stage::Session);
-        if plan.own_session {
-            syscall(libc::SYS_setsid, [0; 5])?;
-        }
-        if plan.own_group {
-            syscall(libc::SYS_setpgid, [0; 5])?;
-        }
-
-        plan.enter(Stage::Terminal);
-        if plan.controlling != -1 {
-            syscall(libc::SYS_ioctl, [plan.controlling as usize, libc::TIOCSCTTY as usize, 0, 0, 0])?;
-        }
-        let pid = syscall(libc::SYS_getpid, [0; 5])?;
-        if plan.foreground != -1 {
-            // Allowed to a background group because SIGTTOU is blocked (tcsetpgrp(3)).
-            let group = pid as c_int;
-            let group: *const c_int = &group;
-            syscall(
-                libc::SYS_ioctl,
-                [plan.foreground as usize, libc::TIOCSPGRP as usize, group as usize, 0, 0],
-            )?;
-        }
-
-        plan.enter(Stage::Stdio);
-        place_descriptors(plan.descriptors, plan.descriptor_count)?;
-
-        plan.enter(Stage::Directory);
-        if !plan.directory.is_null() {
-            syscall(libc::SYS_chdir, [plan.directory as usize, 0, 0, 0, 0])?;
-        }
-        if let Some(umask) = plan.umask {
-            syscall(libc::SYS_umask, [umask as usize, 0, 0, 0, 0])?;
-        }
-
-        plan.enter(Stage::Limits);
-        if let Some(limit) = &plan.open_files {
-            let limit: *const [u64; 2] = limit;
-            syscall(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit as usize, 0, 0])?;
-        }
-
-        plan.enter(Stage::Signals);
-        if let Some(signal) = plan.parent_death_signal {
-            syscall(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, signal as usize, 0, 0, 0])?;
-            // It may have died before we asked to be told.
-            if syscall(libc::SYS_getppid, [0; 5])? != plan.parent as usize {
-                return Err(libc::ESRCH);
-            }
-        }
         for at in 0..plan.own_pid_count {
-            write_number(&mut *plan.own_pid.add(at), pid);
+            write_number(&mut *plan.own_pid.add(at), (*plan.pid).load(Relaxed) as usize);
         }
-        // Everything, not only what was caught: what is ignored stays ignored through CLONE_CLEAR_SIGHAND
-        // and execve both, and Rust's start-up ignores SIGPIPE.
-        for signal in 1..=64 {
-            if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-                let ignore = plan.ignored >> (signal - 1) & 1;
-                // The kernel's struct sigaction: handler, flags, restorer, mask.
-                let action: [usize; 4] = [if ignore == 1 { libc::SIG_IGN } else { libc::SIG_DFL }, 0, 0, 0];
-                let action: *const [usize; 4] = &action;
-                syscall(libc::SYS_rt_sigaction, [signal as usize, action as usize, 0, 8, 0])?;
+        for at in 0..plan.step_count {
+            let step = &*plan.steps.add(at);
+            plan.enter(step.stage);
+            match (syscall(step.number, step.args), step.accepts) {
+                (Ok(_), Accepts::Success | Accepts::Anything) | (Err(_), Accepts::Anything) => {}
+                (Ok(result), Accepts::Only(expected)) if result == expected => {}
+                (Ok(_), Accepts::Only(_)) => return Err(libc::ESRCH),
+                (Err(errno), Accepts::Success | Accepts::Only(_)) => return Err(errno),
             }
         }
-
-        // The stage first: a signal that waits for the mask to open may end us here, and that is an exit
-        // like any other, no failure of ours.
         plan.enter(Stage::Exec);
-        let none: u64 = 0;
-        let none: *const u64 = &none;
-        syscall(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, none as usize, 0, 8, 0])?;
         Err(execute(plan))
     }
-}
-
-/// Give each descriptor its place. First those that sit in another's place are moved out of the way, then
-/// each is duplicated to where it belongs; one that is there already only loses close-on-exec.
-///
-/// # Safety
-/// `descriptors` points to `count` of them.
-unsafe fn place_descriptors(descriptors: *mut c_int, count: usize) -> Result<(), c_int> {
-    // SAFETY: the caller's promise; the system calls take numbers only.
-    unsafe {
-        for place in 0..count {
-            let from = *descriptors.add(place) as usize;
-            if from < count && from != place {
-                let moved = syscall(libc::SYS_fcntl, [from, libc::F_DUPFD_CLOEXEC as usize, count, 0, 0])?;
-                *descriptors.add(place) = moved as c_int;
-            }
-        }
-        for place in 0..count {
-            let from = *descriptors.add(place) as usize;
-            if from == place {
-                syscall(libc::SYS_fcntl, [place, libc::F_SETFD as usize, 0, 0, 0])?;
-            } else {
-                syscall(libc::SYS_dup3, [from, place, 0, 0, 0])?;
-            }
-        }
-        // What we inherited from our own parent without close-on-exec is nobody else's business. Before
-        // Linux 5.11 there is no such call, and then it stays.
-        let close_on_exec = 4; // CLOSE_RANGE_CLOEXEC, close_range(2)
-        let _ = syscall(libc::SYS_close_range, [count, u32::MAX as usize, close_on_exec, 0, 0]);
-    }
-    Ok(())
 }
 
 /// `NAME=` becomes `NAME=123`.
@@ -875,7 +695,7 @@ unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> Result<usize, c_int
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::linux::birth::Environment;
+    use crate::linux::birth::{Environment, Session};
     use crate::linux::pidfd::{Exit, PidFd};
     use crate::linux::signals;
     use std::ffi::CString;

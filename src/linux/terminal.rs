@@ -21,7 +21,8 @@ use rustix::termios::{self, OptionalActions, QueueSelector, Termios};
 use super::birth::{Birth, Environment, Session};
 use super::pidfd::PidFd;
 use super::signals;
-use super::spawn::{self, Failure, Stage};
+use super::spawn::{self, Failure};
+use super::steps::Stage;
 
 /// How lpm starts itself as the mender.
 pub const PROGRAM: [&CStr; 2] = [c"/proc/self/exe", c"__mend"];
