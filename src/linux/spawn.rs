@@ -495,7 +495,7 @@ unsafe fn enter_child(
     result
 }
 
-/// As above. **Written from the architecture's manual and syscall(2), assembled, never run.**
+/// As above; run by `tests/aarch64`.
 ///
 /// # Safety
 /// As above.
@@ -668,7 +668,7 @@ unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> Result<usize, c_int
     if result < 0 { Err(-result as c_int) } else { Ok(result as usize) }
 }
 
-/// As above, and as untested as the other one.
+/// As above.
 ///
 /// # Safety
 /// That of the system call.
