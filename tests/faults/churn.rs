@@ -27,7 +27,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The longest that one call may take beside everything else.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long lpm is given to let go of what clients needed: a thread of its own goes after ten idle seconds.
-const RESTS_WITHIN: Duration = Duration::from_secs(15);
+const RESTS_WITHIN: Duration = Duration::from_secs(30);
+/// How long nothing may change until that counts as rest. A reload is not waited for: what it restarts last may
+/// be under way when the last client has left.
+const STAYS_FOR: Duration = Duration::from_secs(1);
 
 /// More than this is growth: allocators keep pages, and the history of events fills up to its bound.
 const MEMORY_FACTOR: f64 = 1.25;
@@ -249,18 +252,19 @@ impl<'a> Churn<'a> {
         self.done.pause.store(0, Ordering::SeqCst);
     }
 
-    /// What lpm holds as soon as it has let go of what clients needed; the least within that time.
+    /// What lpm holds once it is at rest: every instance runs, and for a while nothing changes.
     fn at_rest(&self, lpm: &Program) -> Held {
         let pid = lpm.pid().as_raw_pid();
         let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
-        let began = Instant::now();
         let mut counts = (count("fd"), count("task"));
-        // A run of seconds is not held up for that long: it has the bounds of a busy lpm then.
-        let within = if self.amount.restarts < 1000 { Duration::from_secs(1) } else { RESTS_WITHIN };
-        looks_until(within, || {
+        let mut since = Instant::now();
+        looks_until(RESTS_WITHIN, || {
             thread::sleep(Duration::from_millis(100));
-            counts = (counts.0.min(count("fd")), counts.1.min(count("task")));
-            began.elapsed() > within
+            let now = (count("fd"), count("task"));
+            if now != counts || !self.every_instance_runs() {
+                (counts, since) = (now, Instant::now());
+            }
+            since.elapsed() > STAYS_FOR
         });
         let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         let bytes = |name: &str| {
@@ -275,6 +279,14 @@ impl<'a> Churn<'a> {
             threads: counts.1,
             cgroups: self.stack.cgroups().len(),
         }
+    }
+
+    /// Whether lpm says so; it is asked on the side, by a client that leaves before anything is counted.
+    fn every_instance_runs(&self) -> bool {
+        let Ok(states) = Client::connect(self.socket).and_then(|mut client| client.states()) else {
+            return false;
+        };
+        states.len() == INSTANCES + 1 && states.iter().all(|state| state == "running")
     }
 }
 
@@ -316,6 +328,17 @@ impl Client {
                 return Ok(reply["error"].as_str().map(str::to_owned));
             }
         }
+    }
+
+    /// The state of each instance.
+    fn states(&mut self) -> io::Result<Vec<String>> {
+        self.send("Status", &json!({}), false)?;
+        let reply = self.receive()?;
+        let instances = reply["parameters"]["instances"].as_array().cloned().unwrap_or_default();
+        Ok(instances
+            .iter()
+            .map(|instance| instance["state"].as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     fn restart(&mut self, number: usize) -> io::Result<()> {
