@@ -20,7 +20,7 @@ use crate::linux::descendants::Descendant;
 use crate::linux::round::{AndContinue, Round};
 use crate::linux::{pidfd, signals};
 use crate::output::Notice;
-use crate::supervisor::{Event, Exit, Failure, FailureKind, InstanceId};
+use crate::supervisor::{Event, Exit, Failure, FailureKind, InstanceId, Stage};
 
 impl Driver {
     pub(super) fn on_signal(&mut self, signal: i32) {
@@ -176,7 +176,7 @@ impl Driver {
         }
         if never_began {
             let failure = Failure {
-                stage: "program".into(),
+                stage: Stage::Program,
                 reason: "killed before it began".into(),
                 kind: FailureKind::OutOfMemory,
             };

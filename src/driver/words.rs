@@ -1,14 +1,30 @@
 //! From the kernel's words to the core's.
 
 use crate::config::{Ceilings, Signal};
-use crate::linux::{cgroup, pidfd};
-use crate::supervisor::{Exit, Usage};
+use crate::linux::{cgroup, pidfd, steps};
+use crate::supervisor::{Exit, Stage, Usage};
 
 /// How a main process ended.
 pub(super) fn exit(exit: pidfd::Exit) -> Exit {
     match exit {
         pidfd::Exit::Code(code) => Exit::Code(code),
         pidfd::Exit::Signal { signal, core } => Exit::Signal { signal: Signal(signal), core },
+    }
+}
+
+/// The step of a birth that failed.
+pub(super) fn stage(stage: steps::Stage) -> Stage {
+    match stage {
+        steps::Stage::Clone => Stage::Process,
+        steps::Stage::Cgroup => Stage::Cgroup,
+        steps::Stage::Session => Stage::Session,
+        steps::Stage::Terminal => Stage::ControllingTerminal,
+        steps::Stage::Stdio => Stage::Stdio,
+        steps::Stage::Directory => Stage::Directory,
+        steps::Stage::Limits => Stage::OpenFiles,
+        steps::Stage::Signals => Stage::Signals,
+        steps::Stage::Exec => Stage::Program,
+        steps::Stage::Killed => Stage::Killed,
     }
 }
 

@@ -30,10 +30,10 @@ use crate::linux::journal;
 use crate::linux::pidfd::PidFd;
 use crate::linux::pty::{self, Size};
 use crate::linux::spawn;
-use crate::linux::steps::Stage;
+use crate::linux::steps;
 use crate::linux::tree::Tree;
 use crate::output::{self, Stream};
-use crate::supervisor::{Client, Failure, FailureKind, Life};
+use crate::supervisor::{Client, Failure, FailureKind, Life, Stage};
 
 /// What a program is told of its own terminal where lpm's environment says nothing of one. Most know it, and no
 /// part of it is missing from what lpm passes on.
@@ -243,7 +243,7 @@ impl Births {
         born.map_err(|failure| {
             self.remove(&instance.name);
             // A birth that was killed because it was not wanted any more did not fail.
-            let unwanted = failure.stage == Stage::Killed.to_string() && cancelled.load(Ordering::Acquire);
+            let unwanted = failure.stage == Stage::Killed && cancelled.load(Ordering::Acquire);
             (life, if unwanted { self::cancelled() } else { failure })
         })
     }
@@ -252,15 +252,14 @@ impl Births {
     /// lives; one that is still there is what an earlier life could not be rid of.
     fn make_leaf(&self, instance: &Instance, limits: Limits) -> Result<Option<Cgroup>, Failure> {
         let Some(tree) = &self.nursery.tree else { return Ok(None) };
-        let refused = |stage: &str, errno: Errno| setup_failure(stage, errno);
         let _ = tree.app().remove(&instance.name);
-        let leaf = tree.leaf(&instance.name).map_err(|errno| refused("cgroup", errno))?;
+        let leaf = tree.leaf(&instance.name).map_err(|errno| setup_failure(Stage::Cgroup, errno))?;
         for setting in ceilings::settings(&instance.ceilings) {
             match leaf.write(setting.file, &setting.value) {
                 Ok(()) => {}
                 // Under best-effort that was said at the start, as far as it was known.
                 Err(Errno::NOENT) if limits == Limits::BestEffort => {}
-                Err(errno) => return Err(refused(setting.file, errno)),
+                Err(errno) => return Err(setup_failure(Stage::Limit(setting.file.to_owned()), errno)),
             }
         }
         if self.nursery.memory {
@@ -279,7 +278,7 @@ impl Births {
         terminal: Option<Size>,
         writes_itself: bool,
     ) -> Result<Born, Failure> {
-        let unusable = |_| setup_failure("environment", Errno::INVAL);
+        let unusable = |_| setup_failure(Stage::Environment, Errno::INVAL);
         let overlay = instance.environment.iter().map(|(name, value)| (name, value));
         let mut environment = base.with(overlay).map_err(unusable)?;
         if terminal.is_some() && environment.value("TERM").is_none_or(<[u8]>::is_empty) {
@@ -288,13 +287,13 @@ impl Births {
         let (argv, script) = command_line(&instance.command).map_err(unusable)?;
         let directory = CString::new(instance.working_directory.as_os_str().as_bytes()).map_err(unusable)?;
 
-        let null = null().map_err(|errno| setup_failure("/dev/null", errno))?;
+        let null = null().map_err(|errno| setup_failure(Stage::NullDevice, errno))?;
         let pipe = |stream| match output::pipe() {
             Ok((read, write)) => Ok(((stream, read), write)),
-            Err(error) => Err(setup_failure("output pipe", errno_of(&error))),
+            Err(error) => Err(setup_failure(Stage::OutputPipe, errno_of(&error))),
         };
         let terminal =
-            terminal.map(pty::open).transpose().map_err(|errno| setup_failure("terminal", errno))?;
+            terminal.map(pty::open).transpose().map_err(|errno| setup_failure(Stage::Pty, errno))?;
         let direct = match self.nursery.streams {
             Streams::Pipes { .. } if writes_itself => {
                 let (stream, variable) = journal_stream(&instance.name)?;
@@ -379,7 +378,7 @@ impl Births {
 
 /// A way of its own into the journal, and the variable that tells whoever writes there of it (systemd.exec(5)).
 fn journal_stream(name: &str) -> Result<(OwnedFd, (&'static str, String)), Failure> {
-    let refused = |errno| setup_failure("journal", errno);
+    let refused = |errno| setup_failure(Stage::Journal, errno);
     let stream = journal::stream(Path::new(journal::STREAMS), name).map_err(refused)?;
     let stat = rustix::fs::fstat(&stream).map_err(refused)?;
     Ok((stream, (JOURNAL_STREAM, format!("{}:{}", stat.st_dev, stat.st_ino))))
@@ -388,7 +387,7 @@ fn journal_stream(name: &str) -> Result<(OwnedFd, (&'static str, String)), Failu
 /// The order was withdrawn before it was carried out.
 pub(super) fn cancelled() -> Failure {
     let reason = "stopped before it began".to_owned();
-    Failure { stage: "start".into(), reason, kind: FailureKind::Cancelled }
+    Failure { stage: Stage::Order, reason, kind: FailureKind::Cancelled }
 }
 
 /// lpm's own standard streams.
@@ -421,26 +420,28 @@ fn birth_failure(
     let counters = Counters { memory: true, tasks: false };
     // The kernel says "no memory" or, of the arguments, "too long" for want of room under the ceiling.
     let at_the_ceiling = || leaf.is_some_and(|leaf| leaf.usage(counters).memory_max_hits > Some(0));
-    let stage = failure.stage.to_string();
+    let stage = super::words::stage(failure.stage);
     match (failure.stage, failure.errno) {
-        (Stage::Killed, _) | (_, Errno::NOMEM | Errno::TOOBIG) if at_the_ceiling() => {
+        (steps::Stage::Killed, _) | (_, Errno::NOMEM | Errno::TOOBIG) if at_the_ceiling() => {
             Failure { stage, reason: words(failure.errno), kind: FailureKind::OutOfMemory }
         }
-        (Stage::Killed, _) => Failure { stage, reason: "SIGKILL".to_owned(), kind: FailureKind::Passing },
-        (Stage::Exec, Errno::NOENT) => match interpreter::missing(program, instance, environment) {
+        (steps::Stage::Killed, _) => {
+            Failure { stage, reason: "SIGKILL".to_owned(), kind: FailureKind::Passing }
+        }
+        (steps::Stage::Exec, Errno::NOENT) => match interpreter::missing(program, instance, environment) {
             Some(interpreter) => {
                 let reason = format!("its interpreter {interpreter} does not exist");
                 Failure { stage, reason, kind: FailureKind::NotExecutable }
             }
             None => Failure { stage, reason: words(failure.errno), kind: FailureKind::NotFound },
         },
-        (_, errno) => setup_failure(&stage, errno),
+        (_, errno) => setup_failure(stage, errno),
     }
 }
 
-fn setup_failure(stage: &str, errno: Errno) -> Failure {
+fn setup_failure(stage: Stage, errno: Errno) -> Failure {
     let kind = if passes(errno) { FailureKind::Passing } else { FailureKind::NotExecutable };
-    Failure { stage: stage.to_owned(), reason: words(errno), kind }
+    Failure { stage, reason: words(errno), kind }
 }
 
 /// Whether what the kernel refused now it may grant in a moment: there was no process, memory, descriptor or room left

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use crate::config::quantity::{format_cpu_time, format_duration, format_memory, format_size, format_tasks};
 use crate::config::{Ceiling, Command, Instance, Stack};
 use crate::supervisor::{
-    Announcement, Exit, Failure, FailureKind, InstanceId, Intervention, Outcome, RestartReason, Usage,
+    Announcement, Exit, Failure, FailureKind, InstanceId, Intervention, Outcome, RestartReason, Stage, Usage,
 };
 
 /// Whose line an announcement is; `None`: lpm's own.
@@ -246,8 +246,42 @@ pub(super) fn cannot_start(instance: &Instance, stack: &Stack, failure: &Failure
             format!("cannot start: the stack's memory ceiling {} is too small", format_memory(ceiling))
         }
         (FailureKind::NotFound, ..) => format!("cannot start: {program}: command not found"),
-        _ if failure.stage == "program" => format!("cannot start: {program}: {}", failure.reason),
-        _ => format!("cannot start: {}: {}", failure.stage, failure.reason),
+        (
+            FailureKind::OutOfMemory
+            | FailureKind::NotExecutable
+            | FailureKind::Passing
+            | FailureKind::Cancelled,
+            ..,
+        ) => {
+            let stage = match &failure.stage {
+                Stage::Program => &program,
+                stage => stage_name(stage),
+            };
+            format!("cannot start: {stage}: {}", failure.reason)
+        }
+    }
+}
+
+/// A step of a start, as people are told of it. That of the program is told by the program's name.
+fn stage_name(stage: &Stage) -> &str {
+    match stage {
+        Stage::Order => "start",
+        Stage::Cgroup => "cgroup",
+        Stage::Limit(file) => file,
+        Stage::Environment => "environment",
+        Stage::NullDevice => "/dev/null",
+        Stage::Pty => "terminal",
+        Stage::Journal => "journal",
+        Stage::OutputPipe => "output pipe",
+        Stage::Process => "new process",
+        Stage::Session => "session",
+        Stage::ControllingTerminal => "controlling terminal",
+        Stage::Stdio => "standard input and output",
+        Stage::Directory => "working directory",
+        Stage::OpenFiles => "limit of open files",
+        Stage::Signals => "signals",
+        Stage::Program => "program",
+        Stage::Killed => "killed before it began",
     }
 }
 
@@ -354,17 +388,19 @@ mod tests {
 
     #[test]
     fn a_start_that_fails_says_what_and_why() {
-        let failure = |stage: &str, reason: &str, kind| Announcement::CannotStart {
+        let failure = |stage, reason: &str, kind| Announcement::CannotStart {
             life: LIFE,
-            failure: Failure { stage: stage.into(), reason: reason.into(), kind },
+            failure: Failure { stage, reason: reason.into(), kind },
         };
-        let missing = failure("program", "No such file or directory", FailureKind::NotFound);
+        let missing = failure(Stage::Program, "No such file or directory", FailureKind::NotFound);
         assert_eq!(say(missing), "cannot start: server: command not found");
-        let denied = failure("program", "Permission denied", FailureKind::NotExecutable);
+        let denied = failure(Stage::Program, "Permission denied", FailureKind::NotExecutable);
         assert_eq!(say(denied), "cannot start: server: Permission denied");
-        let directory = failure("working directory", "No such file or directory", FailureKind::NotExecutable);
+        let directory = failure(Stage::Directory, "No such file or directory", FailureKind::NotExecutable);
         assert_eq!(say(directory), "cannot start: working directory: No such file or directory");
-        let small = failure("program", "", FailureKind::OutOfMemory);
+        let limit = failure(Stage::Limit("pids.max".into()), "Invalid argument", FailureKind::NotExecutable);
+        assert_eq!(say(limit), "cannot start: pids.max: Invalid argument");
+        let small = failure(Stage::Program, "", FailureKind::OutOfMemory);
         assert_eq!(say(small), "cannot start: memory ceiling 64M is too small");
     }
 

@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Ceiling, Given, Machine, Options, Sources, Text, load};
-    use crate::supervisor::{Failure, Next, Usage};
+    use crate::supervisor::{Failure, Next, Stage, Usage};
 
     fn stack(mem: &[&str], tasks: &[&str]) -> Stack {
         let given = |option, words: &[&str]| match words {
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_missing_command_is_named() {
         let failure = Failure {
-            stage: "program".into(),
+            stage: Stage::Program,
             reason: "No such file or directory".into(),
             kind: FailureKind::NotFound,
         };

@@ -154,12 +154,51 @@ pub enum Exit {
 /// Why a process could not be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The step that failed, in words: `working directory`, `exec`.
-    pub stage: String,
+    /// The step that failed.
+    pub stage: Stage,
     /// What the kernel said, in words.
     pub reason: String,
     /// What it means for the exit code.
     pub kind: FailureKind,
+}
+
+/// The steps of a start, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// The order itself, withdrawn before it was carried out.
+    Order,
+    /// Making the leaf, or entering it.
+    Cgroup,
+    /// Writing a limit into this file of the leaf.
+    Limit(String),
+    /// Putting argv, environment and directory together.
+    Environment,
+    /// Opening `/dev/null`, which is its standard input.
+    NullDevice,
+    /// Making the terminal of its own.
+    Pty,
+    /// Opening its own way into the journal.
+    Journal,
+    /// Making the pipe for its output.
+    OutputPipe,
+    /// Making the process.
+    Process,
+    /// Entering a session or a process group.
+    Session,
+    /// Taking the controlling terminal.
+    ControllingTerminal,
+    /// Putting standard input and output in place.
+    Stdio,
+    /// Entering the working directory.
+    Directory,
+    /// Setting the limit of open files.
+    OpenFiles,
+    /// Setting dispositions, mask and parent death signal.
+    Signals,
+    /// Executing the program.
+    Program,
+    /// No step: it was killed before all of them were done.
+    Killed,
 }
 
 /// What a failed start means for the exit code.

@@ -76,7 +76,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use action::{Action, Announcement, Ending, Intervention, Outcome, Reply, RestartReason};
-pub use event::{Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Recipients, Request, Usage};
+pub use event::{
+    Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Recipients, Request, Stage, Usage,
+};
 pub use instance::{Broken, Crash, Freezer, Instance, LastRestart, Main, Next, State, Then, Time, Wanted};
 
 use crate::config::{ExitCodeRule, KillMode, Policy, Signal, Stack};

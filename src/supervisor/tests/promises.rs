@@ -10,7 +10,7 @@ use super::world::{GO_ON, Manners, World, describe, ms};
 use crate::config::{ExitCodeRule, Policy, Signal};
 use crate::supervisor::{
     Action, Client, Event, Exit, Failure, FailureKind, InstanceId, KILL_PATIENCE, Life, Recipients, Request,
-    Supervisor, Time, Usage,
+    Stage, Supervisor, Time, Usage,
 };
 
 const TERM: i32 = 15;
@@ -270,7 +270,7 @@ fn lie() -> impl Strategy<Value = Lie> {
         FailureKind::Cancelled,
     ];
     let failure = prop::sample::select(kinds.to_vec()).prop_map(|kind| Failure {
-        stage: "exec".into(),
+        stage: Stage::Program,
         reason: "no".into(),
         kind,
     });

@@ -1077,7 +1077,7 @@ mod births {
         let before = world.core.clone();
         let usage = Usage { oom_kills: 1, tasks_refused: 1, ..Usage::default() };
         let failure = crate::supervisor::Failure {
-            stage: "exec".into(),
+            stage: crate::supervisor::Stage::Program,
             reason: "no".into(),
             kind: crate::supervisor::FailureKind::NotFound,
         };

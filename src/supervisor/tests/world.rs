@@ -13,8 +13,8 @@ use crate::config::{ExitCodeRule, KillMode, Policy, Restart, RestartWhen, Signal
 use crate::supervisor::policy::{SIGCONT, SIGTERM};
 use crate::supervisor::{
     Action, Announcement, Client, Ending, Event, Exit, Failure, FailureKind, Freezer, InstanceId,
-    Intervention, KILL_PATIENCE, Life, Recipients, Reply, Request, RestartReason, State, Supervisor, Time,
-    Usage,
+    Intervention, KILL_PATIENCE, Life, Recipients, Reply, Request, RestartReason, Stage, State, Supervisor,
+    Time, Usage,
 };
 
 const SIGKILL: Signal = Signal(9);
@@ -381,7 +381,7 @@ impl World {
 
     fn spawn_fails(&mut self, life: Life, kind: FailureKind) {
         self.leaves.remove(&life);
-        let failure = Failure { stage: "exec".into(), reason: "no".into(), kind };
+        let failure = Failure { stage: Stage::Program, reason: "no".into(), kind };
         self.fact(Event::SpawnFailed { life, failure });
     }
 
