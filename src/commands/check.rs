@@ -115,6 +115,18 @@ fn told(problems: &[Diagnostic]) -> Vec<Value> {
     problems.iter().map(object).collect()
 }
 
+/// Ceilings as they were said: what has no limit and what was not said are different here.
+fn limits(ceilings: &Ceilings) -> Value {
+    json!({
+        "memory_max": ceilings.memory_max,
+        "memory_high": ceilings.memory_high,
+        "memory_swap_max": ceilings.memory_swap_max,
+        "cpu_quota": ceilings.cpu_quota,
+        "cpu_weight": ceilings.cpu_weight,
+        "tasks_max": ceilings.tasks_max,
+    })
+}
+
 /// Values of environment variables stay out of it: they may be secrets.
 fn object(loaded: &Loaded, decision: &Decision, lacks: &[Lack], valid: bool) -> Value {
     let stack = &loaded.stack;
@@ -132,12 +144,12 @@ fn object(loaded: &Loaded, decision: &Decision, lacks: &[Lack], valid: bool) -> 
             "name": instance.name,
             "port": instance.port,
             "shell": matches!(instance.command, Command::Shell(_)),
-            "working-directory": instance.working_directory.to_string_lossy(),
-            "ceilings": instance.ceilings,
-            "stop-signal": instance.policy.stop_signal.to_string(),
-            "timeout-stop": format_duration(instance.policy.timeout_stop),
-            "kill-mode": instance.policy.kill_mode,
-            "can-die": instance.policy.can_die,
+            "working_directory": instance.working_directory.to_string_lossy(),
+            "ceilings": limits(&instance.ceilings),
+            "stop_signal": instance.policy.stop_signal.to_string(),
+            "timeout_stop": format_duration(instance.policy.timeout_stop),
+            "kill_mode": instance.policy.kill_mode,
+            "can_die": instance.policy.can_die,
             "oneshot": instance.policy.oneshot,
             "restart": instance.policy.restart.when,
         })
@@ -156,9 +168,9 @@ fn object(loaded: &Loaded, decision: &Decision, lacks: &[Lack], valid: bool) -> 
         "root": stack.root.to_string_lossy(),
         "processes": processes.collect::<Vec<_>>(),
         "instances": instances.collect::<Vec<_>>(),
-        "ceilings": stack.ceilings,
+        "ceilings": limits(&stack.ceilings),
         "limits": stack.limits,
-        "exit-code": stack.exit_code,
+        "exit_code": stack.exit_code,
         "tier": decision.tier.to_string(),
         "unenforceable": lacks.collect::<Vec<_>>(),
         "problems": told(&loaded.warnings),

@@ -9,7 +9,6 @@ use crate::supervisor::{Exit, Instance, Main, Outcome, State};
 
 /// The run as a JSON object (`--summary FILE`); the fields are documented in `docs/summary.md`.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Summary<'a> {
     /// The stack's label.
     pub stack: &'a str,
@@ -27,7 +26,6 @@ pub struct Summary<'a> {
 
 /// One instance of the summary; amounts are over all its lives.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Row<'a> {
     /// `web.1`
     pub name: &'a str,

@@ -1,5 +1,7 @@
 //! `check`, `doctor`, `version`, help: what is printed, to the character.
 
+use serde_json::Value;
+
 use crate::snapshot::Snapshot;
 use crate::stack::Stack;
 
@@ -108,6 +110,57 @@ fn check_for_machines() {
     let ended = stack.runs(&["check", "--json"]).with_code(1);
     assert_eq!(ended.out, "");
     assert!(ended.err.starts_with("lpm: Procfile: does not exist"), "{}", ended.err);
+}
+
+/// One spelling for the keys of everything that is printed for machines.
+#[test]
+fn keys_for_machines_are_in_snake_case() {
+    fn keys(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(object) => object.iter().for_each(|(key, value)| {
+                found.push(key.clone());
+                keys(value, found);
+            }),
+            Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let stack = Stack::with("json-keys", "web: sleep 1000\nonce: exit 3\n").file(
+        "lpm.toml",
+        "[process.once]\ncan-die = true\nmemory-max = \"1G\"\n[stack]\nlimits = \"best-effort\"\n",
+    );
+    let mut run = stack.lpm(&["start", "--summary", "summary.json", "--report", "report.json"]).pipes();
+    run.wait_for("once.1 | exited with code 3");
+    let mut texts: Vec<(String, String)> = [
+        &["check"][..],
+        &["doctor"],
+        &["list"],
+        &["status"],
+        &["status", "once"],
+        &["events"],
+        &["logs"],
+        &["set", "web", "timeout-stop=3s"],
+        &["reload"],
+        &["restart", "web"],
+        &["scale", "web=2"],
+    ]
+    .into_iter()
+    .map(|words| (words.join(" "), stack.tells(&[words, &["--json"]].concat()).with_code(0).out))
+    .collect();
+    run.stops();
+    for file in ["summary.json", "report.json"] {
+        texts.push((file.to_owned(), std::fs::read_to_string(stack.path().join(file)).expect("a file")));
+    }
+    for (what, text) in texts {
+        let mut found = Vec::new();
+        for value in serde_json::Deserializer::from_str(&text).into_iter() {
+            keys(&value.unwrap_or_else(|error| panic!("{what}: {error}: {text}")), &mut found);
+        }
+        assert!(!found.is_empty(), "{what}: {text}");
+        let is_snake =
+            |key: &String| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        assert!(found.iter().all(is_snake), "{what}: {found:?}");
+    }
 }
 
 #[test]

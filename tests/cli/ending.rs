@@ -197,13 +197,13 @@ fn the_summary_for_machines() {
     let text = std::fs::read_to_string(stack.path().join("out.json")).expect("a summary");
     let summary: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(summary["stack"], stack.mark());
-    assert_eq!(summary["exit-code"], 3);
+    assert_eq!(summary["exit_code"], 3);
     assert_eq!(summary["strays"], 0);
     let rows = summary["instances"].as_array().expect("instances");
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0]["name"], "a.1");
     assert_eq!(rows[0]["outcome"], "exit-code");
-    assert_eq!(rows[0]["exit-code"], 3);
+    assert_eq!(rows[0]["exit_code"], 3);
     assert!(rows[0]["failure"].as_str().is_some_and(|why| why.contains("code 3")), "{text}");
     assert!(rows[1]["failure"].is_null(), "{text}");
     assert_eq!(rows[1]["signal"], "SIGTERM");

@@ -94,7 +94,7 @@ fn a_report_that_does_not_fit_leaves_the_old_one_and_the_exit_code() {
     assert_eq!(read(&stack, "run.html"), "the old one");
     assert_eq!(left_beside(&stack), [""; 0]);
     // What fits is written.
-    assert_eq!(serde_json::from_str::<Value>(&read(&stack, "sum")).expect("JSON")["exit-code"], 3);
+    assert_eq!(serde_json::from_str::<Value>(&read(&stack, "sum")).expect("JSON")["exit_code"], 3);
 
     let ended = stack.runs(&["start", "--summary", "/dev/full"]).with_code(3);
     assert!(ended.err.contains("/dev/full: the summary cannot be written: No space left"), "{}", ended.err);
@@ -115,7 +115,7 @@ fn what_is_no_regular_file_is_written_to() {
     // Standard output, after the lines; and a file there is not emptied.
     let ended = stack.runs(&["start", "--summary", "/dev/stdout"]).with_code(3);
     let (lines, summary) = ended.out.split_once("\n{\n").unwrap_or_else(|| panic!("{}", ended.out));
-    assert!(lines.contains("| said") && summary.contains("\"exit-code\": 3"), "{}", ended.out);
+    assert!(lines.contains("| said") && summary.contains("\"exit_code\": 3"), "{}", ended.out);
     let script = "exec $LPM start --summary /dev/stdout >all";
     stack.shell(script).pipes().ends().with_code(3);
     let all = read(&stack, "all");
@@ -123,10 +123,10 @@ fn what_is_no_regular_file_is_written_to() {
     // A pipe with a name, and one with a number.
     let script = "mkfifo pipe; cat pipe >piped & $LPM start --summary pipe; code=$?; wait; exit $code";
     stack.shell(script).pipes().ends().with_code(3);
-    assert!(read(&stack, "piped").contains("\"exit-code\": 3"));
+    assert!(read(&stack, "piped").contains("\"exit_code\": 3"));
     let script = "{ $LPM start --summary /dev/fd/9 9>&1 >/dev/null; echo $? >code; } | cat >numbered";
     stack.shell(script).pipes().ends().with_code(0);
-    assert!(read(&stack, "numbered").contains("\"exit-code\": 3"));
+    assert!(read(&stack, "numbered").contains("\"exit_code\": 3"));
     stack.runs(&["start", "--summary", "/dev/null"]).with_code(3);
     assert!(!std::fs::metadata("/dev/null").expect("it is there").is_file());
 }

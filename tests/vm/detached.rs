@@ -122,7 +122,7 @@ pub fn systemctl_stop_asks_each_instance_in_its_own_way() {
     // lpm wrote this at its very end, so nobody killed it.
     let summary: serde_json::Value =
         serde_json::from_str(&written(&stack, "summary", "}\n")).expect("it is JSON");
-    assert_eq!(summary["exit-code"], 143);
+    assert_eq!(summary["exit_code"], 143);
 }
 
 pub fn kill_9_of_lpm_leaves_neither_process_nor_unit() {

@@ -129,7 +129,7 @@ pub fn a_stop_that_takes_longer_than_systemds_limit_is_waited_for() {
     // lpm wrote this at its very end, so nobody killed it.
     let summary: serde_json::Value =
         serde_json::from_str(&written(&stack, "summary", "}\n")).expect("it is JSON");
-    assert_eq!(summary["exit-code"], 143);
+    assert_eq!(summary["exit_code"], 143);
     processes::gone(Duration::ZERO);
 }
 
