@@ -4,8 +4,10 @@
 //! further, because nothing that follows could be told apart (varlink.org, "Message Format").
 
 use std::cell::RefCell;
+use std::fmt;
 
 use serde::de::value::MapDeserializer;
+use serde::de::{self, Deserializer, IntoDeserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -47,13 +49,89 @@ impl Call {
         let object = self.parameters.clone().unwrap_or_default();
         // Whose value is of the wrong type is whose was read last.
         let last = RefCell::new(String::new());
-        let entries = object.into_iter().inspect(|(name, _)| last.borrow_mut().clone_from(name));
-        T::deserialize(MapDeserializer::new(entries)).map_err(|error: serde_json::Error| {
-            let text = error.to_string();
-            // What is not there was never read; serde puts its name between back-ticks.
-            let missing = text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-            Failure::invalid_parameter(missing.unwrap_or(&last.borrow()))
+        let read = |(name, value): (String, Value)| {
+            last.borrow_mut().clone_from(&name);
+            (name, Given(value))
+        };
+        T::deserialize(MapDeserializer::new(object.into_iter().map(read))).map_err(|wrong| match wrong {
+            Wrong::Missing(name) => Failure::invalid_parameter(name),
+            Wrong::LastRead => Failure::invalid_parameter(&last.borrow()),
         })
+    }
+}
+
+/// Which parameter of a call is wrong.
+#[derive(Debug)]
+enum Wrong {
+    /// One that was not given.
+    Missing(&'static str),
+    /// The one that was read last: it is unknown, or its value is of another type.
+    LastRead,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wrong::Missing(name) => write!(f, "{name} is missing"),
+            Wrong::LastRead => f.write_str("the parameter that was read last is wrong"),
+        }
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+impl de::Error for Wrong {
+    fn custom<T: fmt::Display>(_: T) -> Wrong {
+        Wrong::LastRead
+    }
+
+    fn missing_field(name: &'static str) -> Wrong {
+        Wrong::Missing(name)
+    }
+}
+
+/// The value of a parameter, read with [`Wrong`] as its error.
+struct Given(Value);
+
+impl IntoDeserializer<'_, Wrong> for Given {
+    type Deserializer = Given;
+
+    fn into_deserializer(self) -> Given {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Given {
+    type Error = Wrong;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        self.0.deserialize_any(visitor).map_err(|_| Wrong::LastRead)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        self.0.deserialize_option(visitor).map_err(|_| Wrong::LastRead)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        self.0.deserialize_enum(name, variants, visitor).map_err(|_| Wrong::LastRead)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Wrong> {
+        self.0.deserialize_newtype_struct(name, visitor).map_err(|_| Wrong::LastRead)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct identifier ignored_any
     }
 }
 
@@ -290,6 +368,7 @@ mod tests {
             call.parameters::<Wanted>().unwrap_err().parameters["parameter"].as_str().unwrap().to_owned()
         };
         assert_eq!(told(r#"{"method":"a.b.C"}"#), "name");
+        assert_eq!(told(r#"{"method":"a.b.C","parameters":{"counts":null}}"#), "name");
         assert_eq!(told(r#"{"method":"a.b.C","parameters":{"name":"x","size":1}}"#), "size");
         assert_eq!(told(r#"{"method":"a.b.C","parameters":{"name":5}}"#), "name");
         assert_eq!(told(r#"{"method":"a.b.C","parameters":{"counts":{"web":"x"},"name":"x"}}"#), "counts");
