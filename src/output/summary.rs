@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::announce::{cpu_time, exit};
+use super::announce::cpu_time;
 use crate::config::quantity::{format_memory, format_size};
 use crate::config::{Ceiling, Stack};
 use crate::supervisor::{Exit, Instance, Main, Outcome, State};
@@ -102,7 +102,8 @@ impl<'a> Row<'a> {
                 }
                 (_, Some(Outcome::OomKill)) => "oom-kill".to_owned(),
                 (_, Some(Outcome::Resources)) => "could not start".to_owned(),
-                (Some(how), _) => exit(how).replace("exited with code", "code").replace("terminated by ", ""),
+                (Some(Exit::Code(code)), _) => format!("code {code}"),
+                (Some(Exit::Signal { signal, .. }), _) => signal.to_string(),
                 (None, _) => "never ran".to_owned(),
             },
         }

@@ -26,8 +26,8 @@ pub fn failure(name: &str, command: &str, failure: &Failure, look: &Look) -> Str
     let head = Text::of(Ink::Red, "×").and(Ink::Plain, " ").and(Ink::Bold, name);
     head.and(Ink::Plain, " - ").and(Ink::Plain, command).write(look, &mut page);
     let next = match failure.next.as_str() {
-        "restart" => "not restarted; the stack ended first",
-        next => of_the_stack(next),
+        "restart" => &["not restarted;", "the stack ended first"][..],
+        next => &[of_the_stack(next)],
     };
     rows(failure, None, next, look).into_iter().for_each(|row| row.write(look, &mut page));
     if !failure.lines.is_empty() {
@@ -56,7 +56,7 @@ pub(super) fn of_instance(instance: &Instance, now_usec: u64, look: &Look) -> Ve
         "rest" if goes_on => "started again on request",
         next => of_the_stack(next),
     };
-    rows(failure, Some(now_usec), next, look)
+    rows(failure, Some(now_usec), &[next], look)
 }
 
 fn of_the_stack(next: &str) -> &str {
@@ -68,7 +68,8 @@ fn of_the_stack(next: &str) -> &str {
     }
 }
 
-fn rows(failure: &Failure, now_usec: Option<u64>, next: &str, look: &Look) -> Vec<Text> {
+/// `next`: what came of it, in parts between which a line may end.
+fn rows(failure: &Failure, now_usec: Option<u64>, next: &[&str], look: &Look) -> Vec<Text> {
     let said = |label: &str, ink: Ink, text: &str| {
         let lines = wrapped(text, look.width() - LABELS - 2).into_iter().enumerate();
         let line = |(at, line): (usize, String)| {
@@ -89,7 +90,7 @@ fn rows(failure: &Failure, now_usec: Option<u64>, next: &str, look: &Look) -> Ve
             .then(|| counted(left.into(), "process outlived it", "processes outlived it"))
             .and_then(plain),
     ];
-    let next = next.split_inclusive(';').map(|part| Text::plain(part.trim_start()));
+    let next = next.iter().map(|part| Text::plain(part));
     let parts: Vec<Text> = parts.into_iter().flatten().chain(next).collect();
     rows.extend(fill(Text::blanks(LABELS + 2), parts, look));
     if let Some(trace) = &failure.trace {
