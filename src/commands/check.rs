@@ -156,8 +156,8 @@ fn object(loaded: &Loaded, decision: &Decision, lacks: &[Lack], valid: bool) -> 
     });
     let lacks = lacks.iter().map(|lack| {
         json!({
-            "ceiling": lack.ceiling,
-            "controller": lack.controller,
+            "ceiling": lack.limit_and_owner(),
+            "controller": lack.setting.controller,
             "reason": lack.obstacle.reason,
             "fix": lack.obstacle.fix,
         })

@@ -33,6 +33,7 @@ use crate::driver::{LAUNCHER_VARIABLE, News};
 use crate::error::{Error, tell, tell_drawn, words};
 use crate::launch::detached::is_systemds;
 use crate::launch::gather::Surroundings;
+use crate::launch::preface::Preface;
 use crate::launch::{Loaded, ground, label, owner, say, something_to_start};
 use crate::linux::birth::{Birth, Environment};
 use crate::linux::handover::{self, Likeness, Meeting};
@@ -61,12 +62,12 @@ pub fn detach(around: &Surroundings, loaded: Loaded, socket: Option<&Path>) -> R
     ground::as_asked(around, &decision)?;
     // Under best-effort the stack says them again, and through us.
     ground::hold(&stack, &ground::lacks(&stack, &decision))?;
-    let mut told = Vec::new();
+    let mut told = Preface::default();
     let slug = Identity { root: &stack.root, procfile: &procfile, name: &stack.name }.slug();
     // Given back at once: it is for the one who runs the stack.
     let claim = owner::claim(around, &slug, &slug, &stack.name, &mut told)?;
     if claim.is_none() && socket.is_none() {
-        return Err(uncontrollable(&told));
+        return Err(uncontrollable(told.out_of_reach()));
     }
     // Without a record it is found by its socket alone.
     let found_by = match (claim.is_some(), socket) {
@@ -74,7 +75,7 @@ pub fn detach(around: &Surroundings, loaded: Loaded, socket: Option<&Path>) -> R
         _ => String::new(),
     };
     drop(claim);
-    told.iter().for_each(|line| tell(format_args!("lpm: {line}")));
+    told.lines().iter().for_each(|line| tell(format_args!("lpm: {line}")));
 
     // What is ignored stays so, in a background job of a shell for instance.
     let asks_for_the_end = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
@@ -92,18 +93,15 @@ pub fn detach(around: &Surroundings, loaded: Loaded, socket: Option<&Path>) -> R
         Asked::Interrupted(signal) => return Ok(Ending::Signal(signal)),
         Asked::NoSystemdRun => as_a_daemon(around, stdin.as_deref())?,
     };
-    wait_until_up(&launched, &signals, &stack, &found_by, told)
+    wait_until_up(&launched, &signals, &stack, &found_by, told.into_lines())
 }
 
-/// Why a stack in the background is refused that has no control socket: `lpm down` could not end it. `told`: what was
-/// found out about the socket.
-pub(super) fn uncontrollable(told: &[String]) -> Error {
-    let reasons = told.iter().filter_map(|line| line.strip_prefix("warning: "));
-    // What that means for a stack in the foreground is not said of one that is not started.
-    let reasons = reasons.map(|reason| reason.split("; a second start").next().unwrap_or(reason).to_owned());
+/// Why a stack in the background is refused that has no control socket: `lpm down` could not end it. `reasons`: why it
+/// has none.
+pub(super) fn uncontrollable(reasons: &[String]) -> Error {
     let what = "it would run in the background and could not be controlled \
                 (name a socket in a directory of your own: --socket PATH; or set XDG_RUNTIME_DIR to one)";
-    Error::several(reasons.chain([what.to_owned()]))
+    Error::several(reasons.iter().cloned().chain([what.to_owned()]))
 }
 
 /// A stack on its way up.

@@ -1,10 +1,11 @@
 //! Where a stack can run, and which of its ceilings can be enforced there.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::config::quantity::{format_cpu, format_memory, format_tasks};
 use crate::config::{Ceilings, Limits, Stack};
-use crate::driver::ceilings::settings;
+use crate::driver::ceilings::{Setting, settings};
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
 use crate::linux::tier::{self, Decision, Facts, Obstacle, Place};
@@ -13,22 +14,59 @@ use crate::linux::{scope, signals};
 /// The directory to build the tree in, named by the user; `none` for no cgroups at all.
 pub const PLACE_VARIABLE: &str = "LPM_CGROUP";
 
-/// A ceiling that was asked for and cannot be enforced.
+/// The owner of a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// All instances together.
+    Stack,
+    /// The instances of this process type, each by itself.
+    Process(String),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Stack => f.write_str("the stack"),
+            Owner::Process(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A limit that was asked for and cannot be enforced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lack {
-    /// `memory ceiling 64M of web`.
-    pub ceiling: String,
-    /// Whose controller is missing.
-    pub controller: &'static str,
+    /// The owner of the limit.
+    pub owner: Owner,
+    /// What would enforce it.
+    pub setting: Setting,
+    /// `memory ceiling 64M`.
+    pub limit: String,
     /// Why, and what to do about it.
     pub obstacle: Obstacle,
 }
 
 impl Lack {
+    /// `memory ceiling 64M of web`.
+    pub fn limit_and_owner(&self) -> String {
+        format!("{} of {}", self.limit, self.owner)
+    }
+
     /// One line, the reason included.
     pub fn sentence(&self) -> String {
-        format!("{} cannot be enforced: {}", self.ceiling, self.obstacle.reason)
+        format!("{} cannot be enforced: {}", self.limit_and_owner(), self.obstacle.reason)
     }
+
+    /// Whether `other` says the same: that this owner does not have this controller.
+    fn is_known_by(&self, other: &Lack) -> bool {
+        self.owner == other.owner && self.setting.controller == other.setting.controller
+    }
+}
+
+/// Adds what is not known yet, and returns it. A controller that is missing for two reasons is missing for the first.
+pub fn add_new(known: &mut Vec<Lack>, mut found: Vec<Lack>) -> Vec<Lack> {
+    found.retain(|lack| !known.iter().any(|other| lack.is_known_by(other)));
+    known.extend(found.iter().cloned());
+    found
 }
 
 /// Looks at the machine and decides.
@@ -88,18 +126,18 @@ pub fn lacks_in(stack: &Stack, enabled: &[String], refused: &[(String, rustix::i
 }
 
 fn lacking(stack: &Stack, obstacle: &dyn Fn(&str) -> Option<Obstacle>) -> Vec<Lack> {
-    let whole = (&stack.ceilings, "the stack");
+    let whole = (&stack.ceilings, Owner::Stack);
     let each = stack
         .instances
         .iter()
-        .map(|instance| (&instance.ceilings, stack.processes[instance.process].name.as_str()));
+        .map(|instance| (&instance.ceilings, Owner::Process(stack.processes[instance.process].name.clone())));
     let mut lacks: Vec<Lack> = Vec::new();
-    for (ceilings, whose) in std::iter::once(whole).chain(each) {
+    for (ceilings, owner) in std::iter::once(whole).chain(each) {
         for setting in settings(ceilings) {
             let Some(obstacle) = obstacle(setting.controller) else { continue };
-            let ceiling = format!("{} of {whose}", named(setting.file, ceilings));
-            if !lacks.iter().any(|known| known.ceiling == ceiling) {
-                lacks.push(Lack { ceiling, controller: setting.controller, obstacle });
+            if !lacks.iter().any(|known| known.owner == owner && known.setting == setting) {
+                let limit = named(setting.file, ceilings);
+                lacks.push(Lack { owner: owner.clone(), setting, limit, obstacle });
             }
         }
     }
@@ -138,16 +176,15 @@ pub fn ends_with_the_login(around: &Surroundings, detached: bool) -> Option<Stri
 
 /// A line for each reason, with all the ceilings that it concerns.
 fn by_reason(lacks: &[Lack]) -> impl Iterator<Item = String> {
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for lack in lacks {
         match reasons.iter_mut().find(|(reason, _)| *reason == lack.obstacle.reason) {
-            Some((_, ceilings)) => ceilings.push(&lack.ceiling),
-            None => reasons.push((&lack.obstacle.reason, vec![&lack.ceiling])),
+            Some((_, limits)) => limits.push(lack.limit_and_owner()),
+            None => reasons.push((&lack.obstacle.reason, vec![lack.limit_and_owner()])),
         }
     }
-    let line = |(reason, ceilings): (&str, Vec<&str>)| {
-        format!("{} cannot be enforced: {reason}", ceilings.join(", "))
-    };
+    let line =
+        |(reason, limits): (&str, Vec<String>)| format!("{} cannot be enforced: {reason}", limits.join(", "));
     reasons.into_iter().map(line).collect::<Vec<_>>().into_iter()
 }
 
@@ -175,5 +212,41 @@ pub fn hold(stack: &Stack, lacks: &[Lack]) -> Result<Vec<String>, Error> {
             lines.push("to go on without it: --limits best-effort".to_owned());
             Err(Error::several(lines))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Given, Machine, Options, Sources, Text, load};
+
+    #[test]
+    fn what_is_missing_for_another_reason_is_said_once() {
+        let given = |option, words: &[&str]| Given::new(option, words.iter().copied());
+        let sources = Sources {
+            procfile: Text::new("Procfile", "web: a\nworker: b"),
+            env_files: Vec::new(),
+            manifest: None,
+            environment: Vec::new(),
+            root: "/srv/app".into(),
+            options: Options {
+                mem: given("--mem", &["web=64M"]),
+                tasks: given("--tasks", &["web=7", "worker=7"]),
+                ..Options::default()
+            },
+            machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
+            socket: None,
+        };
+        let stack = load(&sources).expect("a valid Procfile").stack;
+        let told = |lacks: &[Lack]| lacks.iter().map(Lack::sentence).collect::<Vec<_>>();
+        let why = "cannot be enforced: the kernel did not enable the controller";
+        let mut known = lacks_in(&stack, &["pids".to_owned()], &[]);
+        assert_eq!(told(&known), [format!("memory ceiling 64M of web {why} memory here")]);
+        let refused = [("memory".to_owned(), rustix::io::Errno::BUSY)];
+        let new = add_new(&mut known, lacks_in(&stack, &[], &refused));
+        let expected = ["web", "worker"].map(|name| format!("tasks ceiling 7 of {name} {why} pids here"));
+        assert_eq!(told(&new), expected);
+        assert_eq!(known.len(), 3);
+        assert_eq!(add_new(&mut known, lacks_in(&stack, &[], &refused)), []);
     }
 }

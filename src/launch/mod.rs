@@ -15,6 +15,7 @@ pub mod late;
 pub mod look;
 mod owner;
 pub mod pattern;
+mod preface;
 pub mod reach;
 mod recorder;
 pub mod replace;
@@ -63,6 +64,7 @@ use crate::view;
 use gather::{Asked, Files, Gathered, Surroundings};
 use ground::Lack;
 use owner::Owned;
+use preface::Preface;
 use recorder::Recorder;
 use replace::Target;
 
@@ -158,7 +160,9 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     something_to_start(&stack)?;
     let decision = ground::survey(around)?;
     ground::as_asked(around, &decision)?;
-    let mut preface = ground::hold(&stack, &ground::lacks(&stack, &decision))?;
+    let mut lacks = ground::lacks(&stack, &decision);
+    let mut preface = Preface::default();
+    preface.extend(ground::hold(&stack, &lacks)?);
     let summary_file =
         plan.summary.as_ref().map(|path| LastWord::open(around, path, "summary")).transpose()?;
     let report_file = plan.report.as_ref().map(|path| LastWord::open(around, path, "report")).transpose()?;
@@ -172,7 +176,8 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         let error = execute_in_scope(around, &stack, user, stdin.as_deref());
         preface.push(format!("warning: systemd-run: {}", words(error)));
         (place, tier) = (Place::Nothing, Tier::None);
-        preface.extend(ground::hold(&stack, &ground::lacks_in(&stack, &[], &[]))?);
+        let more = ground::add_new(&mut lacks, ground::lacks_in(&stack, &[], &[]));
+        preface.extend(ground::hold(&stack, &more)?);
     }
     // From here on things are made that have to be taken away again: a signal waits until the driver can
     // act on it.
@@ -201,7 +206,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     let socket = listening.as_ref().map(Listening::path);
     if plan.launcher.is_some() && plan.voice == Voice::Stack && socket.is_none() {
-        return Err(detach::uncontrollable(&preface));
+        return Err(detach::uncontrollable(preface.out_of_reach()));
     }
     if tier == Tier::None && plan.voice == Voice::Stack {
         let why =
@@ -238,7 +243,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         Some(tree) => {
             let keeper =
                 claim.as_ref().map(|claim| claim.keeper(listening.as_ref(), Some(Arc::clone(&tree))));
-            Ground { keeper, ..raise(&stack, tree, claim.as_ref(), &mut preface)? }
+            Ground { keeper, ..raise(&stack, tree, claim.as_ref(), lacks, &mut preface)? }
         }
         None => {
             let keeper = claim.as_ref().map(|claim| claim.keeper(listening.as_ref(), None));
@@ -266,7 +271,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     };
     let texts = texts(files, decision, standing.ground.tree.as_ref(), too_many);
     if let Some(launcher) = &plan.launcher {
-        preface.iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
+        preface.lines().iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
     }
     let kept =
         stack.logging.history.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(BYTES_PER_INSTANCE);
@@ -304,7 +309,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         open_files: own_limit,
         launcher: plan.launcher.clone(),
         notifier: plan.notifier,
-        preface,
+        preface: preface.into_lines(),
         inherited,
         held,
         control,
@@ -418,24 +423,19 @@ fn something_to_start(stack: &Stack) -> Result<(), Error> {
     }
 }
 
-/// The stack's own ceilings, and the guardian, which is up before the first instance.
+/// The stack's own ceilings, and the guardian, which is up before the first instance. `known`: what cannot be enforced,
+/// as was said already.
 fn raise(
     stack: &Stack,
     tree: Arc<Tree>,
     claim: Option<&Owned>,
-    preface: &mut Vec<String>,
+    mut known: Vec<Lack>,
+    preface: &mut Preface,
 ) -> Result<Ground, Error> {
-    let lacks = ground::lacks_in(stack, tree.enabled(), tree.refused());
     // What was found out before is said with its reason already.
-    let before: Vec<String> = preface.clone();
-    let known = |new: &str| {
-        let ceilings = new.split(" cannot be enforced").next().unwrap_or(new);
-        before.iter().any(|line| line.starts_with(ceilings))
-    };
-    let prepared = ground::hold(stack, &lacks).and_then(|warnings| {
-        // Under best-effort most of them were said before.
-        let new: Vec<String> = warnings.into_iter().filter(|new| !known(new)).collect();
-        preface.extend(new);
+    let new = ground::add_new(&mut known, ground::lacks_in(stack, tree.enabled(), tree.refused()));
+    let prepared = ground::hold(stack, &new).and_then(|warnings| {
+        preface.extend(warnings);
         for setting in driver::ceilings::settings(&stack.ceilings) {
             match tree.app().write(setting.file, &setting.value) {
                 Ok(()) | Err(rustix::io::Errno::NOENT) => {}
@@ -531,7 +531,7 @@ fn grow(
     voice: Voice,
     mut record: Record,
     claim: Option<&Owned>,
-    preface: &mut Vec<String>,
+    preface: &mut Preface,
 ) -> Result<Option<Arc<Tree>>, Error> {
     // The last is to be counted alone: nothing is limited by it.
     const WANTED: [&str; 4] = ["memory", "cpu", "pids", "io"];
@@ -540,8 +540,9 @@ fn grow(
     let unwritten = |error| format!("warning: the record of this run cannot be written: {}", words(error));
     let mut write = |record: &Record| {
         let written = claim.map_or(Ok(()), |claim| claim.record(record));
-        preface.extend(written.err().map(unwritten));
-        preface.dedup();
+        if let Some(line) = written.err().map(unwritten).filter(|line| preface.lines().last() != Some(line)) {
+            preface.push(line);
+        }
     };
     let here = owner::place();
     for draw in 1..=DRAWS {
@@ -709,11 +710,11 @@ fn texts(
             return Err(Refusal::Unavailable { reason });
         }
         let mut lacks = ground::lacks(stack, &decision);
-        lacks.extend(ground::lacks_in(stack, &enabled, &refused));
+        ground::add_new(&mut lacks, ground::lacks_in(stack, &enabled, &refused));
         match (lacks.first(), stack.limits) {
             (None, _) => Ok(Vec::new()),
             (Some(lack), Limits::Strict) => Err(Refusal::CannotEnforce {
-                ceiling: lack.ceiling.clone(),
+                ceiling: lack.limit_and_owner(),
                 reason: lack.obstacle.reason.clone(),
                 fix: lack.obstacle.fix.clone(),
             }),

@@ -17,10 +17,15 @@ use crate::control::socket::{self, Listening};
 use crate::driver::{Keeper, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
+use crate::launch::preface::Preface;
 use crate::linux::guardian::{Files, RunFile};
 use crate::linux::remains::{self, Holder, Kept, Trace};
 use crate::linux::tree::{self, Tree};
 use crate::output::announce;
+
+/// What it means to run without a record.
+const UNCLAIMED: &str =
+    "a second start of this stack will not be noticed, and without --socket it cannot be controlled";
 
 /// Claims what is called `slug`, the stack itself or a one-off command beside it; `family` is the stack's, `name`
 /// is for people. What is worth telling goes into `preface`. Without
@@ -33,19 +38,13 @@ pub fn claim(
     family: &str,
     slug: &str,
     name: &str,
-    preface: &mut Vec<String>,
+    preface: &mut Preface,
 ) -> Result<Option<Owned>, Error> {
-    let unnoticed = |why: String| {
-        format!(
-            "warning: {why}; a second start of this stack will not be noticed, and without --socket it cannot be \
-             controlled"
-        )
-    };
     let (xdg, home) = (around.variable("XDG_RUNTIME_DIR"), around.variable("HOME"));
     let Runtime { directory, path, passed_over } = match claim::runtime_directory(xdg, home) {
         Ok(found) => found,
         Err(problem) => {
-            preface.push(unnoticed(problem));
+            preface.warn_out_of_reach(problem, Some(UNCLAIMED));
             return Ok(None);
         }
     };
@@ -73,7 +72,7 @@ pub fn claim(
         }
         Ok(Found::Held(owner)) => Err(runs_already(name, owner.as_ref())),
         Err(error) => {
-            preface.push(unnoticed(format!("{}: {}", path.display(), words(error))));
+            preface.warn_out_of_reach(format!("{}: {}", path.display(), words(error)), Some(UNCLAIMED));
             Ok(None)
         }
     }
@@ -203,7 +202,7 @@ pub fn listen(
     asked: Option<&Path>,
     owned: Option<&Owned>,
     (slug, name): (&str, &str),
-    preface: &mut Vec<String>,
+    preface: &mut Preface,
 ) -> Result<Option<Listening>, Error> {
     match (asked, owned) {
         (Some(path), _) => Listening::at(&around.directory.join(path)).map(Some).map_err(Error::new),
@@ -213,7 +212,7 @@ pub fn listen(
             if socket::is_served(&path) == Ok(true) {
                 return Err(runs_already(name, None));
             }
-            Ok(Listening::at(&path).map_err(|problem| preface.push(format!("warning: {problem}"))).ok())
+            Ok(Listening::at(&path).map_err(|problem| preface.warn_out_of_reach(problem, None)).ok())
         }
         (None, None) => Ok(None),
     }
@@ -228,7 +227,7 @@ pub fn look_beside(
     parent: &Path,
     identity: &Identity<'_>,
     voice: Voice,
-    preface: &mut Vec<String>,
+    preface: &mut Preface,
 ) -> Result<(), Error> {
     let found = remains::siblings(parent, &format!("lpm-{}-", identity.slug()), &place());
     if found.alive.is_some() && voice == Voice::Stack {
