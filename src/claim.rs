@@ -431,7 +431,7 @@ pub struct Runtime {
     pub passed_over: Vec<String>,
 }
 
-/// Opens lpm's private runtime directory, making it where it is missing: the first of [`places`] that is fit for it.
+/// Opens lpm's private runtime directory, making it where it is missing: the first of `places` that is fit for it.
 ///
 /// # Errors
 /// A sentence that names the directories and what is wrong with them.

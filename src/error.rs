@@ -65,7 +65,7 @@ pub fn words(error: impl Into<std::io::Error>) -> String {
 }
 
 /// Writes a line on standard error, control characters escaped ([`escape::lines`]). A reader that is slow gets all of it;
-/// one that does not read is given [`SILENCE`], once; one that left, or a full disk, is no reason for another error.
+/// one that does not read is given `SILENCE`, once; one that left, or a full disk, is no reason for another error.
 pub fn tell(line: impl fmt::Display) {
     tell_drawn(escape::lines(&line.to_string()));
 }

@@ -1,6 +1,6 @@
 //! Reads the files that a stack is made of, and nothing else: what they mean is for `config` to say.
 //!
-//! Every file is read to its end once, and no further than 16 MiB ([`LARGEST`]), so that `/dev/zero` as a Procfile is
+//! Every file is read to its end once, and no further than 16 MiB (`LARGEST`), so that `/dev/zero` as a Procfile is
 //! an error and not a full memory.
 //!
 //! A pipe may keep a reader waiting for ever. One that was named is read all the same, once, at the start (`-e

@@ -763,7 +763,7 @@ impl LastWord {
 /// Prints lines of lpm's own, with control characters escaped, which names and paths may have.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn say(text: &str) -> Result<Ending, Error> {
     print(&escape::lines(text))
 }
@@ -771,7 +771,7 @@ pub fn say(text: &str) -> Result<Ending, Error> {
 /// Prints a value over several lines.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<Ending, Error> {
     print(&escape::json(&format!("{value:#}\n")))
 }

@@ -4,7 +4,7 @@
 //! child make the calls one after the other. An execution setting is a field of [`Birth`] and one step here.
 //!
 //! A step may refer to nothing that the child finds out by itself, except its own pid, which the kernel writes
-//! into [`Steps::pid`] before the child's first instruction (clone(2), `CLONE_CHILD_SETTID`). What needs the
+//! into `Steps::pid` before the child's first instruction (clone(2), `CLONE_CHILD_SETTID`). What needs the
 //! result of an earlier call is done in the parent (opening `cgroup.procs`) or chosen in the parent (descriptor
 //! numbers, since dup3(2) takes one).
 
