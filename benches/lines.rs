@@ -105,7 +105,7 @@ fn whole_way(writers: usize, bytes: usize, kept: Option<usize>) {
                 let label = Label::instance(&format!("web.{n}"), n);
                 let id = SourceId(n as u64);
                 let (stream, treatment) = (Stream::Merged, Treatment::Print);
-                log.open(Source { id, label, stream, treatment, screen: None }, fd);
+                log.open(Source { id, label, stream, treatment, life: 1, screen: None }, fd);
             }
             log
         }));

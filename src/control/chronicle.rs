@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::interface::Event;
+use crate::output::history::EventId;
 
 /// How many events are kept.
 pub const KEPT: usize = 1000;
@@ -19,8 +20,10 @@ pub struct Chronicle(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     events: VecDeque<Arc<Event>>,
-    /// The number of the next one.
+    /// The number of the next one that is written down.
     next: u64,
+    /// The number of the next one that happens.
+    given: u64,
     waiting: Vec<Waker>,
     closed: bool,
 }
@@ -37,11 +40,20 @@ pub enum News {
 }
 
 impl Chronicle {
-    /// Writes an event down; its number is given here.
-    pub fn write(&self, mut event: Event) {
+    /// The number of an event that has just happened. It may be told of before it is written down, and others may
+    /// happen meanwhile; they are written down in the order of their numbers.
+    pub fn number(&self) -> EventId {
         let mut inner = self.lock();
-        event.sequence = inner.next;
-        inner.next += 1;
+        inner.given += 1;
+        EventId(inner.given - 1)
+    }
+
+    /// Writes the next event down, under its number.
+    pub fn write(&self, id: EventId, event: Event) {
+        let mut inner = self.lock();
+        debug_assert_eq!(id.0, inner.next, "events are written down in the order of their numbers");
+        let event = Event { sequence: id.0, ..event };
+        inner.next = id.0 + 1;
         if inner.events.len() == KEPT {
             inner.events.pop_front();
         }
@@ -56,7 +68,7 @@ impl Chronicle {
         inner.waiting.drain(..).for_each(Waker::wake);
     }
 
-    /// The number that the next event will have.
+    /// The number of the next event that is written down.
     pub fn next(&self) -> u64 {
         self.lock().next
     }
@@ -123,7 +135,7 @@ mod tests {
     #[test]
     fn a_late_reader_learns_how_many_it_missed_and_goes_on() {
         let chronicle = Chronicle::default();
-        (0..KEPT as u32 + 5).for_each(|pid| chronicle.write(event(pid)));
+        (0..KEPT as u32 + 5).for_each(|pid| chronicle.write(chronicle.number(), event(pid)));
         let mut at = 2;
         assert_eq!(poll(&chronicle, &mut at), Poll::Ready(News::Missed(3)));
         let Poll::Ready(News::Event(first)) = poll(&chronicle, &mut at) else { panic!("no event") };
@@ -135,8 +147,14 @@ mod tests {
         let chronicle = Chronicle::default();
         let mut at = chronicle.next();
         assert!(poll(&chronicle, &mut at).is_pending());
-        chronicle.write(event(1));
+        let (first, second) = (chronicle.number(), chronicle.number());
+        assert!(poll(&chronicle, &mut at).is_pending(), "they have happened, and are not written down");
+        chronicle.write(first, event(1));
         assert!(matches!(poll(&chronicle, &mut at), Poll::Ready(News::Event(_))));
+        assert!(poll(&chronicle, &mut at).is_pending());
+        chronicle.write(second, event(2));
+        let Poll::Ready(News::Event(event)) = poll(&chronicle, &mut at) else { panic!("no event") };
+        assert_eq!((event.sequence, event.pid), (second.0, Some(2)));
         chronicle.close();
         assert_eq!(poll(&chronicle, &mut at), Poll::Ready(News::End));
     }

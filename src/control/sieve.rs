@@ -92,7 +92,7 @@ mod tests {
         let lines = [
             line(1, out, "GET /a"),
             line(2, err, "ERROR: no disk"),
-            line(3, Origin::Lpm { event: false }, "exited with code 3"),
+            line(3, Origin::Lpm { event: None }, "exited with code 3"),
             line(4, out, "<4>slow disk"),
         ];
         let passing = |sieve: Sieve| -> Vec<u64> {

@@ -15,8 +15,8 @@
 //! tells of the end is held, and with it those that come after it, for they are told in order; after
 //! [`PATIENCE`] they are told as they are. Supervision waits for none of this.
 //!
-//! Lives are told apart by lpm's own line that tells of a start, which stands among an instance's lines in their order;
-//! the times of lines are the wall clock's, which may be set.
+//! Lives are told apart by marks in the history ([`History::of_life`](crate::output::history::History::of_life)); the
+//! times of lines are the wall clock's, which may be set.
 //!
 //! **Bounds**: [`LINES`] lines of [`LONGEST`] bytes each for an instance, [`MOST_HELD`] events, one question to the
 //! log thread for an instance. Where no history is kept (`lpm run`) there is no record.
@@ -37,9 +37,8 @@ use crate::config::Stack;
 use crate::config::error::nearness;
 use crate::control::interface;
 use crate::meaning::trace::{self, LONGEST, Trace};
-use crate::output::announce;
 use crate::output::cause::{self, Cause};
-use crate::output::history::{Line, Origin};
+use crate::output::history::{EventId, Line};
 use crate::supervisor::{Announcement, Broken, Crash, Exit, InstanceId, Life, Next};
 
 /// How many of its last lines are kept of a life that failed.
@@ -86,6 +85,7 @@ struct Record {
 }
 
 struct Held {
+    id: EventId,
     event: interface::Event,
     /// Whose last lines it waits for.
     awaits: Option<Life>,
@@ -213,13 +213,9 @@ impl Driver {
     fn take_last_words(&mut self, place: usize) {
         let name = &self.stack.instances[place].name;
         let Some(history) = &self.history else { return };
-        let (lines, _) = history.lines(&|of| of.name == name, Some(SEARCHED));
         let Some(crash) = self.core.instances()[place].crash.as_ref() else { return };
         let Some(record) = self.crashes.records.get_mut(&place) else { return };
-        let life = Life { instance: InstanceId(place as u32), invocation: crash.invocation };
-        let started =
-            crash.pid.map(|pid| announce::wording(&Announcement::Started { life, pid }, &record.stack));
-        let mut lines = of_one_life(lines, started.as_deref().unwrap_or("started with pid "));
+        let mut lines = history.of_life(name, crash.invocation, SEARCHED);
         record.trace = trace::find(lines.iter().map(|line| line.text.as_slice()));
         if crash.how == Broken::Exited(Exit::Code(127)) {
             let missing = trace::missing_command(lines.iter().map(|line| line.text.as_slice()));
@@ -230,25 +226,28 @@ impl Driver {
         (record.lines, record.complete) = (lines, true);
     }
 
-    /// Tells an event, in its turn. `awaits`: whose last lines belong to it.
-    pub(super) fn write_event(&mut self, event: interface::Event, awaits: Option<Life>) {
+    /// Tells an event, in its turn, and returns its number. `awaits`: whose last lines belong to it.
+    pub(super) fn write_event(&mut self, event: interface::Event, awaits: Option<Life>) -> EventId {
+        let id = self.calls.chronicle.number();
         if awaits.is_none() && self.crashes.held.is_empty() {
-            return self.calls.chronicle.write(event);
+            self.calls.chronicle.write(id, event);
+            return id;
         }
         if self.crashes.held.is_empty() {
             self.crashes.due = Some(self.clock.now() + PATIENCE);
         }
-        self.crashes.held.push_back(Held { event, awaits });
+        self.crashes.held.push_back(Held { id, event, awaits });
         if self.crashes.held.len() > MOST_HELD {
             self.tell_all_held();
         }
+        id
     }
 
     /// The events whose turn it is.
     fn tell_held(&mut self) {
         let first = |held: &VecDeque<Held>| held.iter().take_while(|held| held.awaits.is_none()).count();
         for held in self.crashes.held.drain(..first(&self.crashes.held)).collect::<Vec<_>>() {
-            self.calls.chronicle.write(held.event);
+            self.calls.chronicle.write(held.id, held.event);
         }
         if self.crashes.held.is_empty() {
             self.crashes.due = None;
@@ -335,19 +334,6 @@ fn told_trace(trace: &Trace) -> interface::Trace {
     }
 }
 
-/// The lines that the last life said. `started`: what lpm said when it began; where that has been pushed out, all that
-/// came after it is what is left.
-fn of_one_life(mut lines: Vec<Line>, started: &str) -> Vec<Line> {
-    let is_start = |line: &Line| {
-        matches!(line.origin, Origin::Lpm { .. }) && String::from_utf8_lossy(&line.text).contains(started)
-    };
-    if let Some(start) = lines.iter().rposition(is_start) {
-        lines.drain(..=start);
-    }
-    lines.retain(|line| !matches!(line.origin, Origin::Lpm { .. }));
-    lines
-}
-
 /// Cuts a line to what is kept of it, with a mark.
 fn cut(line: &mut Line) {
     // What goes on is behind the mark, or in the next one.
@@ -417,38 +403,17 @@ fn programs(directory: &Path, far: impl Fn(&str) -> Option<usize>) -> Vec<(usize
 mod tests {
     use super::*;
     use crate::output::Stream;
+    use crate::output::history::Origin;
 
-    fn line(origin: Origin, text: impl Into<Vec<u8>>) -> Line {
+    fn said(text: impl Into<Vec<u8>>) -> Line {
         Line {
             sequence: 1,
             time_usec: 1,
             instance: "web.1".into(),
-            origin,
+            origin: Origin::Instance(Stream::Merged),
             text: text.into(),
             continues: false,
         }
-    }
-
-    fn said(text: &str) -> Line {
-        line(Origin::Instance(Stream::Merged), text)
-    }
-
-    #[test]
-    fn lines_of_an_earlier_life_are_no_part_of_it() {
-        let lines = vec![
-            line(Origin::Lpm { event: true }, "started with pid 7"),
-            said("old"),
-            said("started with pid 8"),
-            line(Origin::Lpm { event: true }, "web.1 started with pid 8"),
-            said("new"),
-            line(Origin::Lpm { event: true }, "exited with code 3"),
-            said("a leftover"),
-        ];
-        let texts = |lines: Vec<Line>| -> Vec<String> {
-            lines.into_iter().map(|line| String::from_utf8(line.text).expect("UTF-8")).collect()
-        };
-        assert_eq!(texts(of_one_life(lines.clone(), "started with pid 8")), ["new", "a leftover"]);
-        assert_eq!(texts(of_one_life(lines[4..].to_vec(), "started with pid 8")), ["new", "a leftover"]);
     }
 
     #[test]
@@ -462,7 +427,7 @@ mod tests {
         assert_eq!(cut(&"x".repeat(LONGEST)), "x".repeat(LONGEST));
         assert_eq!(cut(&"x".repeat(LONGEST + 1)), format!("{}…", "x".repeat(LONGEST)));
         assert_eq!(cut(&format!("x{}", "ü".repeat(LONGEST))), format!("x{}…", "ü".repeat(LONGEST / 2 - 1)));
-        let mut binary = line(Origin::Instance(Stream::Merged), vec![0x80; LONGEST + 9]);
+        let mut binary = said(vec![0x80; LONGEST + 9]);
         super::cut(&mut binary);
         assert_eq!(binary.text.len(), LONGEST + "…".len());
     }

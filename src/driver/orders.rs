@@ -299,7 +299,8 @@ impl Driver {
         let at = life.instance.0 as usize;
         let treatment = self.treatment(at, screen.is_some());
         let label = self.labels[at].clone();
-        self.log.open(Source { id: source_id(life, stream), label, stream, treatment, screen }, fd);
+        let id = source_id(life, stream);
+        self.log.open(Source { id, label, stream, treatment, life: life.invocation, screen }, fd);
     }
 
     /// Lets what an instance says be seen, or not, as it is configured now.
@@ -344,7 +345,7 @@ impl Driver {
             text = format!("{text}: {}", self.survivors(life.instance.0 as usize));
         }
         let failed = self.note_crash(announcement);
-        self.chronicle(announcement, &text, failed);
+        let event = self.chronicle(announcement, &text, failed);
         if self.voice == Voice::OneOff {
             if announce::explains_a_bad_end(announcement) {
                 self.log.say(&self.system, format!("lpm: {text}"));
@@ -363,9 +364,9 @@ impl Driver {
                 let name = &self.stack.instances[id.0 as usize].name;
                 // Without prefixes nothing else says whose line it is.
                 let text = if self.prefixed { text } else { format!("{name} {text}") };
-                self.log.tell(&self.labels[id.0 as usize], text);
+                self.log.tell(&self.labels[id.0 as usize], text, event);
             }
-            None => self.log.tell(&self.system, text),
+            None => self.log.tell(&self.system, text, event),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::descendants::{self, Mark};
 use crate::linux::gauge;
 use crate::output::announce;
+use crate::output::history::EventId;
 use crate::supervisor::{
     Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Life, Outcome, RestartReason, State,
     Time, Usage,
@@ -169,8 +170,13 @@ impl Driver {
         }
     }
 
-    /// Writes an announcement into the chronicle. `failed`: it tells that this life did.
-    pub(super) fn chronicle(&mut self, announcement: &Announcement, message: &str, failed: Option<Life>) {
+    /// Writes an announcement into the chronicle, and returns its number there. `failed`: it tells that this life did.
+    pub(super) fn chronicle(
+        &mut self,
+        announcement: &Announcement,
+        message: &str,
+        failed: Option<Life>,
+    ) -> EventId {
         let name = |id: crate::supervisor::InstanceId| self.stack.instances[id.0 as usize].name.clone();
         let mut event = interface::Event {
             sequence: 0,
@@ -205,7 +211,7 @@ impl Driver {
         }
         // One that was never begun has said nothing.
         let awaits = failed.filter(|_| matches!(announcement, Announcement::Ended { .. }));
-        self.write_event(event, awaits);
+        self.write_event(event, awaits)
     }
 
     /// That the stack was changed.

@@ -199,8 +199,7 @@ mod tests {
             "{all:?}"
         );
         let mut entry = Vec::new();
-        let own =
-            Line { instance: "system".into(), ..said(Origin::Lpm { event: false }, b"ports: web 5000") };
+        let own = Line { instance: "system".into(), ..said(Origin::Lpm { event: None }, b"ports: web 5000") };
         line(&mut entry, &identity(), &own, Some(1));
         assert_eq!(
             fields(&entry),

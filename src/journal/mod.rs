@@ -26,7 +26,7 @@ pub use entry::Identity;
 use crate::control::chronicle::{Chronicle, News};
 use crate::control::interface::Event;
 use crate::linux::journal::Journal as Socket;
-use crate::output::history::{Cursor, History, Line, Origin, Whose};
+use crate::output::history::{Cursor, EventId, History, Line, Origin, Whose};
 
 /// At most so many lines are taken from the history at once.
 const AT_ONCE: usize = 1000;
@@ -70,6 +70,7 @@ impl Journal {
             next_event: chronicle.next(),
             chronicle,
             events: VecDeque::new(),
+            sent: None,
             lives: HashMap::new(),
             routes,
             unsent: 0,
@@ -127,6 +128,8 @@ struct Follower {
     next_event: u64,
     /// Events whose line has not come yet.
     events: VecDeque<Arc<Event>>,
+    /// The last event that was sent in the place of its line.
+    sent: Option<EventId>,
     /// How many lives each instance had.
     lives: HashMap<String, u64>,
     routes: Routes,
@@ -181,22 +184,18 @@ impl Follower {
         }
     }
 
-    /// Where among the events that have happened is the one that this line tells of. It may be written down a little
+    /// Where among the events that have happened is this one, of which a line tells. It may be written down a little
     /// later than the line.
-    fn event_of(&mut self, line: &Line, context: &mut Context<'_>) -> Option<usize> {
-        // Without prefixes a line begins with its instance.
-        let is_its = |event: &Arc<Event>| {
-            event.instance.as_deref().unwrap_or("system") == &*line.instance
-                && line.text.ends_with(event.message.as_bytes())
-        };
+    fn place_of(&mut self, id: EventId, context: &mut Context<'_>) -> Option<usize> {
         let until = monotonic() + EVENT_COMES_WITHIN;
         loop {
             let ended = self.gather(context);
-            if let Some(at) = self.events.iter().position(is_its) {
+            if let Some(at) = self.events.iter().position(|event| event.sequence == id.0) {
                 return Some(at);
             }
             let left = until.saturating_sub(monotonic());
-            if ended || left.is_zero() || self.stop.load(Ordering::Acquire) {
+            let went_by = self.next_event > id.0;
+            if went_by || ended || left.is_zero() || self.stop.load(Ordering::Acquire) {
                 return None;
             }
             thread::park_timeout(left);
@@ -204,12 +203,17 @@ impl Follower {
     }
 
     fn send_line(&mut self, line: &Line, context: &mut Context<'_>) {
-        if line.origin == (Origin::Lpm { event: true })
-            && let Some(at) = self.event_of(line, context)
-        {
-            // Those before it have no line, or it was lost.
-            let sent: Vec<Arc<Event>> = self.events.drain(..=at).collect();
-            return sent.iter().for_each(|event| self.send_event(event, line.time_usec));
+        if let Origin::Lpm { event: Some(id) } = line.origin {
+            if self.sent == Some(id) {
+                // Another line of the same event, which has all of its text.
+                return;
+            }
+            if let Some(at) = self.place_of(id, context) {
+                // Those before it have no line, or it was lost.
+                let sent: Vec<Arc<Event>> = self.events.drain(..=at).collect();
+                self.sent = Some(id);
+                return sent.iter().for_each(|event| self.send_event(event, line.time_usec));
+            }
         }
         let life = self.lives.get(&*line.instance).copied();
         self.entry.clear();
@@ -286,4 +290,85 @@ fn now_usec() -> u64 {
 fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+    use crate::output::history::BYTES_PER_INSTANCE;
+    use crate::output::{Label, Layout, Log, LogFiles, Shown, Sinks};
+
+    fn event(message: &str) -> Event {
+        Event {
+            sequence: 0,
+            time: now_usec(),
+            event: "asked".to_owned(),
+            instance: Some("web.1".to_owned()),
+            message: message.to_owned(),
+            pid: None,
+            exit_code: None,
+            signal: None,
+            result: None,
+            usage: None,
+            ceilings: None,
+            cause: None,
+            trace: None,
+        }
+    }
+
+    /// Whatever the words of either are.
+    #[test]
+    fn an_event_is_sent_in_the_place_of_the_line_that_has_its_number() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let receiver = UnixDatagram::bind(&path).expect("a socket");
+        receiver.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        let (history, chronicle) = (History::new(BYTES_PER_INSTANCE, true), Arc::<Chronicle>::default());
+        let layout = Layout {
+            width: 6,
+            timestamps: false,
+            prefix: true,
+            colour: false,
+            escape_controls: false,
+            json: false,
+        };
+        let sinks = Sinks {
+            stdout: std::fs::File::create("/dev/null").expect("it is there").into(),
+            shown: Shown::All,
+            layout,
+            history: Some(Arc::clone(&history)),
+            files: LogFiles::default(),
+        };
+        let log = Log::start(sinks, Box::new(|_| {})).expect("a thread");
+        let identity = Identity { stack: "shop".into(), run: "0".repeat(32), root: b"/".to_vec() };
+        let socket = Socket::connect(&path).expect("it listens");
+        let routes = Routes { common: true, own: HashMap::new() };
+        let journal =
+            Journal::start(socket, identity, history, Arc::clone(&chronicle), routes).expect("a thread");
+        let label = Label::instance("web.1", 0);
+        let numbers = [(); 2].map(|()| chronicle.number());
+        log.say(&label, "asked");
+        log.tell(&label, "again\nand again", numbers[0]);
+        log.say(&label, "again");
+        log.tell(&label, "again", numbers[1]);
+        for (number, message) in numbers.into_iter().zip(["asked", "once more"]) {
+            chronicle.write(number, event(message));
+        }
+        let told = || {
+            let mut entry = [0; 4096];
+            let length = receiver.recv(&mut entry).expect("an entry");
+            let fields = String::from_utf8_lossy(&entry[..length]).into_owned();
+            let of =
+                |name: &str| fields.lines().find_map(|field| field.strip_prefix(name).map(str::to_owned));
+            (of("MESSAGE=").expect("it has a text"), of("LPM_EVENT=").is_some())
+        };
+        let expected = [("asked", false), ("asked", true), ("again", false), ("once more", true)];
+        for (message, is_event) in expected {
+            assert_eq!(told(), (message.to_owned(), is_event));
+        }
+        chronicle.close();
+        assert!(journal.finish(Duration::from_secs(30)));
+    }
 }

@@ -185,7 +185,7 @@ impl Entry {
             (None, _) => "system".to_owned(),
         };
         let origin = match self.stream.as_deref() {
-            Some("lpm") => Origin::Lpm { event: false },
+            Some("lpm") => Origin::Lpm { event: None },
             Some("err") => Origin::Instance(Stream::Err),
             _ => Origin::Instance(Stream::Merged),
         };
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!((&*line.instance, line.time_usec, line.text, priority), ("web.1", 9, vec![255, 254], 6));
         let lpm = r#"{"MESSAGE":"ports","SYSLOG_IDENTIFIER":"lpm","LPM_STREAM":"lpm","LPM_TIME":"7"}"#;
         let (line, _) = read(lpm).expect("a line");
-        assert_eq!((&*line.instance, line.origin), ("system", Origin::Lpm { event: false }));
+        assert_eq!((&*line.instance, line.origin), ("system", Origin::Lpm { event: None }));
         assert_eq!(read(r#"{"MESSAGE":null,"LPM_TIME":"7"}"#), None);
     }
 

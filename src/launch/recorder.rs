@@ -302,7 +302,7 @@ mod tests {
         // Its thread has nothing to look at, and is gone before anything happens.
         drop(never);
         let record = recorder.record.recv().expect("it says what it has seen");
-        chronicle.write(Event { event: "ended".to_owned(), ..event() });
+        chronicle.write(chronicle.number(), Event { event: "ended".to_owned(), ..event() });
         let sources = Sources {
             procfile: Text::new("Procfile", "web: true"),
             env_files: Vec::new(),

@@ -19,6 +19,9 @@
 //!
 //! It keeps no more than it has memory for, writes nothing to disk, and does not know when a ring is of no
 //! more use: an instance's last words stay.
+//!
+//! **What a line belongs to** stands beside it and is never read out of its text: a line of lpm's own has the number of
+//! the event that it tells of, and where a life of an instance begins there is a mark ([`History::of_life`]).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -37,6 +40,9 @@ pub const BYTES_FOR_FOLLOWERS: usize = 1 << 20;
 
 /// What a line costs besides its text, in bytes.
 pub const ENTRY: usize = size_of::<Entry>();
+
+/// What it costs more if it tells of an event, in bytes.
+const EVENT: usize = size_of::<(u64, EventId)>();
 
 /// The most text that one batch of a follower holds, in bytes; a line more than that is not split.
 const BATCH: usize = 256 * 1024;
@@ -96,10 +102,14 @@ pub enum Origin {
     Instance(Stream),
     /// lpm, about the instance or in its own name.
     Lpm {
-        /// It tells of something that is written down as an event, too, with more of it.
-        event: bool,
+        /// The event that the line tells of; it has more of it.
+        event: Option<EventId>,
     },
 }
+
+/// The number of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(pub u64);
 
 /// Up to where a follower has read. It is of use only with the history that gave it.
 #[derive(Debug)]
@@ -145,6 +155,26 @@ impl History {
             lines.drain(..lines.len().saturating_sub(last));
         }
         (lines, Cursor { read, seat: Arc::default() })
+    }
+
+    /// What an instance itself said in one of its lives, among the newest `most` lines of that life. Where the beginning
+    /// of it has been pushed out, the rest.
+    pub fn of_life(&self, instance: &str, life: u32, most: usize) -> Vec<Line> {
+        let copied = {
+            let kept = self.lock();
+            let Some(ring) = kept.rings.iter().find(|ring| *ring.instance == *instance) else {
+                return Vec::new();
+            };
+            let Some((from, to)) = ring.life(life) else { return Vec::new() };
+            ring.copy(to, Some(usize::try_from(to - from).map_or(most, |length| length.min(most))))
+        };
+        let mut lines = Vec::new();
+        copied.lines(&mut lines);
+        lines.retain(|line| match line.origin {
+            Origin::Instance(_) => true,
+            Origin::Lpm { .. } => false,
+        });
+        lines
     }
 
     /// Since when all that these have said is kept, µs since the epoch; `None` where nothing was ever pushed out.
@@ -222,8 +252,14 @@ impl History {
         }
     }
 
-    /// Takes in what lpm says in the name of an instance or its own.
-    pub(super) fn say(&self, instance: &Arc<str>, time_usec: u64, text: &str, event: bool) {
+    /// What this instance says from now on is of this life.
+    pub(super) fn mark(&self, ring: RingId, life: u32) {
+        self.lock().rings[ring.0].mark(life);
+    }
+
+    /// Takes in what lpm says in the name of an instance or its own. `event`: what it tells of; of a text of several
+    /// lines each has it.
+    pub(super) fn say(&self, instance: &Arc<str>, time_usec: u64, text: &str, event: Option<EventId>) {
         let mut sheet = Sheet::default();
         for line in text.split('\n') {
             sheet.bytes.extend_from_slice(line.as_bytes());
@@ -324,6 +360,8 @@ impl Kept {
                 instance: Arc::clone(instance),
                 journal,
                 entries: VecDeque::new(),
+                events: VecDeque::new(),
+                lives: VecDeque::new(),
                 text: VecDeque::new(),
                 end: 0,
                 gone: 0,
@@ -342,6 +380,11 @@ struct Ring {
     /// It is for the journal.
     journal: bool,
     entries: VecDeque<Entry>,
+    /// The events of those entries that tell of one, by the entry's number of the ring's own.
+    events: VecDeque<(u64, EventId)>,
+    /// The lives of those entries, by the number of the first. One that said nothing has no mark, so there are no more
+    /// of them than lines.
+    lives: VecDeque<(u64, u32)>,
     text: VecDeque<u8>,
     /// How much text there was in all, modulo 2^32: where the next line starts.
     end: u32,
@@ -359,7 +402,15 @@ struct Entry {
     time_usec: u64,
     /// Where its text starts, modulo 2^32; it ends where the next one starts.
     start: u32,
-    origin: Origin,
+    by: By,
+}
+
+/// An [`Origin`] without the number of its event.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Instance(Stream),
+    Lpm,
+    LpmOfEvent,
 }
 
 impl Ring {
@@ -372,20 +423,44 @@ impl Ring {
         self.gone + self.entries.len() as u64
     }
 
+    fn mark(&mut self, life: u32) {
+        let next = self.said();
+        match self.lives.back_mut() {
+            Some((_, last)) if *last == life => {}
+            // The one before has said nothing.
+            Some(last) if last.0 == next => last.1 = life,
+            Some(_) | None => self.lives.push_back((next, life)),
+        }
+    }
+
+    /// The numbers of a life's lines, the first and the one behind the last; `None`: it has said nothing.
+    fn life(&self, life: u32) -> Option<(u64, u64)> {
+        let at = self.lives.iter().rposition(|(_, known)| *known == life)?;
+        let to = self.lives.get(at + 1).map_or(self.said(), |(number, _)| *number);
+        Some((self.lives[at].0, to))
+    }
+
     fn append(&mut self, bound: usize, sequence: u64, time_usec: u64, origin: Origin, sheet: &Sheet) {
         let count = sheet.ends.len();
-        if let Origin::Instance(_) = origin {
+        let (by, event) = match origin {
+            Origin::Instance(stream) => (By::Instance(stream), None),
+            Origin::Lpm { event: None } => (By::Lpm, None),
+            Origin::Lpm { event: Some(event) } => (By::LpmOfEvent, Some(event)),
+        };
+        if let By::Instance(_) = by {
             let ends = |(_, form): &&(u32, Form)| matches!(form, Form::Whole | Form::End);
             self.heard.lines += sheet.ends.iter().filter(ends).count() as u64;
             self.heard.bytes += sheet.bytes.len() as u64;
         }
+        let entry = by.cost();
         let start_of = |at: usize| at.checked_sub(1).map_or(0, |before| sheet.ends[before].0 as usize);
-        let cost_from = |at: usize| sheet.bytes.len() - start_of(at) + (count - at) * ENTRY;
+        let cost_from = |at: usize| sheet.bytes.len() - start_of(at) + (count - at) * entry;
         // A chunk of very short lines costs more than there is room for: the newest of them stay.
         let first = (0..count).find(|&at| cost_from(at) <= bound).unwrap_or(count);
         if first > 0 {
             self.forget(self.entries.len());
             self.gone += first as u64;
+            self.forget_marks();
             self.gone_usec = time_usec;
         } else {
             self.make_room(bound - cost_from(0));
@@ -395,7 +470,8 @@ impl Ring {
         grow(&mut self.entries, count - first, bound / ENTRY);
         for at in first..count {
             let start = self.end.wrapping_add((start_of(at) - skipped) as u32);
-            self.entries.push_back(Entry { sequence: sequence + at as u64, time_usec, start, origin });
+            self.events.extend(event.map(|event| (self.said(), event)));
+            self.entries.push_back(Entry { sequence: sequence + at as u64, time_usec, start, by });
         }
         grow(&mut self.text, text.len(), bound);
         self.text.extend(text);
@@ -404,10 +480,10 @@ impl Ring {
 
     /// Pushes out the oldest until the others cost no more than this.
     fn make_room(&mut self, most: usize) {
-        let mut cost = self.text.len() + self.entries.len() * ENTRY;
+        let mut cost = self.text.len() + self.entries.len() * ENTRY + self.events.len() * EVENT;
         let mut leaving = 0;
         while cost > most && leaving < self.entries.len() {
-            cost -= self.length(leaving) + ENTRY;
+            cost -= self.length(leaving) + self.entries[leaving].by.cost();
             leaving += 1;
         }
         self.forget(leaving);
@@ -420,6 +496,17 @@ impl Ring {
         let gone = self.entries.drain(..count).next_back();
         self.gone_usec = gone.map_or(self.gone_usec, |entry| entry.time_usec);
         self.gone += count as u64;
+        self.forget_marks();
+    }
+
+    /// Forgets the events of lines that were pushed out, and the lives that have no line any more.
+    fn forget_marks(&mut self) {
+        while self.events.front().is_some_and(|(number, _)| *number < self.gone) {
+            self.events.pop_front();
+        }
+        while self.lives.get(1).is_some_and(|(number, _)| *number <= self.gone) {
+            self.lives.pop_front();
+        }
     }
 
     /// Where the text of the entry at `at` begins in what is kept; behind the last one, where it ends.
@@ -446,7 +533,8 @@ impl Ring {
         let at = self.place(number)?;
         let mut text = vec![0; self.length(at)];
         copy_out(&self.text, self.offset(at), &mut text);
-        Some(line(&self.instance, self.entries[at], text))
+        let event = self.events.binary_search_by_key(&number, |(number, _)| *number);
+        Some(line(&self.instance, self.entries[at], event.ok().map(|at| self.events[at].1), text))
     }
 
     /// The newest `last` of the first `read` lines there were, as far as they are kept.
@@ -457,7 +545,10 @@ impl Ring {
         let mut text = vec![0; self.offset(to) - self.offset(from)];
         copy_out(&self.text, self.offset(from), &mut text);
         let entries = self.entries.range(from..to).copied().collect();
-        Copied { instance: Arc::clone(&self.instance), entries, text }
+        let before = |number: u64| self.events.partition_point(|(known, _)| *known < number);
+        let of = before(oldest)..before(read.max(oldest));
+        let events = self.events.range(of).map(|(_, event)| *event).collect();
+        Copied { instance: Arc::clone(&self.instance), entries, events, text }
     }
 }
 
@@ -465,26 +556,47 @@ impl Ring {
 struct Copied {
     instance: Arc<str>,
     entries: Vec<Entry>,
+    /// One for each entry that tells of one.
+    events: Vec<EventId>,
     text: Vec<u8>,
 }
 
 impl Copied {
     fn lines(&self, lines: &mut Vec<Line>) {
+        let mut events = self.events.iter().copied();
         let Some(first) = self.entries.first() else { return };
         let offset = |entry: &Entry| entry.start.wrapping_sub(first.start) as usize;
         for (at, entry) in self.entries.iter().enumerate() {
             let end = self.entries.get(at + 1).map_or(self.text.len(), offset);
-            lines.push(line(&self.instance, *entry, self.text[offset(entry)..end].to_vec()));
+            let event = match entry.by {
+                By::LpmOfEvent => events.next(),
+                By::Instance(_) | By::Lpm => None,
+            };
+            lines.push(line(&self.instance, *entry, event, self.text[offset(entry)..end].to_vec()));
         }
     }
 }
 
-fn line(instance: &Arc<str>, entry: Entry, mut text: Vec<u8>) -> Line {
+impl By {
+    /// What a line costs besides its text, in bytes.
+    fn cost(self) -> usize {
+        match self {
+            By::Instance(_) | By::Lpm => ENTRY,
+            By::LpmOfEvent => ENTRY + EVENT,
+        }
+    }
+}
+
+fn line(instance: &Arc<str>, entry: Entry, event: Option<EventId>, mut text: Vec<u8>) -> Line {
     let continues = text.last() != Some(&b'\n');
     if !continues {
         text.pop();
     }
-    let Entry { sequence, time_usec, origin, .. } = entry;
+    let Entry { sequence, time_usec, by, .. } = entry;
+    let origin = match by {
+        By::Instance(stream) => Origin::Instance(stream),
+        By::Lpm | By::LpmOfEvent => Origin::Lpm { event },
+    };
     Line { sequence, time_usec, instance: Arc::clone(instance), origin, text, continues }
 }
 
@@ -547,9 +659,9 @@ mod tests {
         let history = History::new(BYTES_PER_INSTANCE, false);
         let n = names(2);
         say(&history, &n[0], b"one\ntwo\n");
-        history.say(&n[1], 8, "started with pid 7", false);
+        history.say(&n[1], 8, "started with pid 7", None);
         say(&history, &n[1], b"\xff\x1b[2J\n\nunterminated");
-        history.say(&Arc::from("system"), 9, "bye\nbye", false);
+        history.say(&Arc::from("system"), 9, "bye\nbye", Some(EventId(5)));
         let (lines, mut cursor) = history.lines(&|_| true, None);
         let wanted = [
             "a.1 one",
@@ -563,7 +675,9 @@ mod tests {
         ];
         assert_eq!(texts(&lines), wanted);
         assert_eq!(lines[3].text, b"\xff\x1b[2J", "the bytes as they came");
-        assert_eq!((lines[1].origin, lines[2].origin), (OUT, Origin::Lpm { event: false }));
+        assert_eq!((lines[1].origin, lines[2].origin), (OUT, Origin::Lpm { event: None }));
+        let of_event = Origin::Lpm { event: Some(EventId(5)) };
+        assert_eq!((lines[6].origin, lines[7].origin), (of_event, of_event));
         assert_eq!((lines[1].time_usec, lines[2].time_usec), (7, 8));
         assert!(lines.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
         assert_eq!(
@@ -595,12 +709,12 @@ mod tests {
         let n = names(2);
         let since = |of: &str| history.complete_since(&|whose| whose.name == of);
         for (time, text) in [(1, "a\n"), (5, "b\nc\n"), (7, "d\n")] {
-            history.say(&n[0], time, text.trim_end(), false);
+            history.say(&n[0], time, text.trim_end(), None);
         }
         assert_eq!((since("a.1"), since("b.1")), (Some(2), None), "one is gone, of the first moment");
-        history.say(&n[0], 9, "e", false);
+        history.say(&n[0], 9, "e", None);
         assert_eq!(since("a.1"), Some(6), "half of what was said at once is not all of it");
-        history.say(&n[0], 11, "1\n2\n3\n4", false);
+        history.say(&n[0], 11, "1\n2\n3\n4", None);
         assert_eq!(since("a.1"), Some(12));
     }
 
@@ -718,6 +832,39 @@ mod tests {
         assert_eq!(next(&history, &mut cursor, 1), None);
     }
 
+    fn own(history: &History, life: u32, most: usize) -> Vec<String> {
+        history
+            .of_life("a.1", life, most)
+            .iter()
+            .map(|l| String::from_utf8_lossy(&l.text).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_of_the_life_in_which_they_were_said() {
+        let history = History::new(6 * (ENTRY + 2), false);
+        let n = names(2);
+        let ring = history.ring(&n[0]);
+        assert_eq!(own(&history, 1, 9), [""; 0]);
+        history.mark(ring, 1);
+        say(&history, &n[0], b"a\n");
+        history.say(&n[0], 8, "1", None);
+        // Its second stream, and one that says nothing.
+        [1, 2, 3].into_iter().for_each(|life| history.mark(ring, life));
+        say(&history, &n[0], b"b\nc\n");
+        say(&history, &n[1], b"x\n");
+        assert_eq!(
+            (own(&history, 1, 9), own(&history, 3, 9)),
+            (vec!["a".into()], vec!["b".into(), "c".into()])
+        );
+        assert_eq!((own(&history, 2, 9), own(&history, 3, 1)), (vec![], vec!["c".to_owned()]));
+        say(&history, &n[0], b"d\ne\nf\n");
+        assert_eq!((own(&history, 1, 9), own(&history, 3, 9).join("")), (vec![], "bcdef".to_owned()));
+        // In one chunk more than there is room for: the beginning of the life is gone.
+        say(&history, &n[0], b"0\n1\n2\n3\n4\n5\n6\n7\n");
+        assert_eq!(own(&history, 3, 9).join(""), "234567");
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         /// An instance says lines of these lengths in one chunk.
@@ -736,7 +883,74 @@ mod tests {
         ]
     }
 
+    #[derive(Debug, Clone)]
+    enum Happens {
+        /// The next life begins.
+        Life,
+        /// The instance says so many lines in one chunk.
+        Says(usize),
+        /// lpm says one, perhaps of an event.
+        Told(bool),
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        prop_oneof![
+            1 => Just(Happens::Life),
+            2 => (1usize..6).prop_map(Happens::Says),
+            2 => any::<bool>().prop_map(Happens::Told),
+        ]
+    }
+
     proptest! {
+        /// Held against a list with the life and the event of each line beside it.
+        #[test]
+        fn lines_keep_their_events_and_lives(steps in prop::collection::vec(happens(), 1..60), bound in 60usize..600) {
+            let history = History::new(bound, false);
+            let name = &names(1)[0];
+            let ring = history.ring(name);
+            let (_, mut cursor) = history.lines(&|_| true, Some(0));
+            let mut all: Vec<(Origin, u32)> = Vec::new();
+            let (mut life, mut event) = (0, 0);
+            for step in steps {
+                match step {
+                    Happens::Life => {
+                        life += 1;
+                        history.mark(ring, life);
+                    }
+                    Happens::Says(count) => {
+                        say(&history, name, "x\n".repeat(count).as_bytes());
+                        all.extend(vec![(OUT, life); count]);
+                    }
+                    Happens::Told(of_event) => {
+                        event += u64::from(of_event);
+                        let event = of_event.then_some(EventId(event));
+                        history.say(name, 7, "x", event);
+                        all.push((Origin::Lpm { event }, life));
+                    }
+                }
+                let cost = |origin| match origin {
+                    Origin::Lpm { event: Some(_) } => ENTRY + EVENT + 2,
+                    Origin::Lpm { event: None } | Origin::Instance(_) => ENTRY + 2,
+                };
+                let mut room = Some(bound);
+                let kept = all.iter().rev().take_while(|(origin, _)| {
+                    room = room.and_then(|room| room.checked_sub(cost(*origin)));
+                    room.is_some()
+                });
+                let kept = &all[all.len() - kept.count()..];
+                let origins = |lines: &[Line]| lines.iter().map(|line| line.origin).collect::<Vec<_>>();
+                let expected: Vec<Origin> = kept.iter().map(|(origin, _)| *origin).collect();
+                prop_assert_eq!(origins(&history.lines(&|_| true, None).0), expected.clone());
+                if let Some(batch) = next(&history, &mut cursor, 100) {
+                    prop_assert!(expected.ends_with(&origins(&batch.lines)));
+                }
+                for of in 1..=life {
+                    let said = kept.iter().filter(|(origin, life)| *origin == OUT && *life == of).count();
+                    prop_assert_eq!(history.of_life(name, of, 100).len(), said);
+                }
+            }
+        }
+
         /// Held against all lines ever said in one list, which of them are kept being worked out anew each time.
         #[test]
         fn agrees_with_a_plain_list(steps in prop::collection::vec(step(), 1..60), bound in 100usize..800) {

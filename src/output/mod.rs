@@ -80,7 +80,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::config::LogFile;
 pub use files::LogFiles;
-use history::History;
+use history::{EventId, History};
 use screen::Screen;
 pub use terminal::{Label, Layout};
 
@@ -127,6 +127,8 @@ pub struct Source {
     pub stream: Stream,
     /// What to do with it.
     pub treatment: Treatment,
+    /// The number of the life that it is of, by which the history tells lives apart.
+    pub life: u32,
     /// It is the master of a terminal, whose bytes also go to this screen. The screen is emptied when the source
     /// is opened.
     pub screen: Option<Arc<Screen>>,
@@ -220,12 +222,12 @@ impl Log {
     /// Prints a line of lpm's own. While nobody reads standard output, so many lines are kept, and those
     /// after them counted.
     pub fn say(&self, label: &Label, text: impl Into<String>) {
-        self.orders.push(Order::Say(label.clone(), text.into(), false));
+        self.orders.push(Order::Say { label: label.clone(), text: text.into(), event: None });
     }
 
-    /// Prints a line of lpm's own that tells of an event: it is written down elsewhere, too.
-    pub fn tell(&self, label: &Label, text: impl Into<String>) {
-        self.orders.push(Order::Say(label.clone(), text.into(), true));
+    /// Prints a line of lpm's own that tells of this event.
+    pub fn tell(&self, label: &Label, text: impl Into<String>, event: EventId) {
+        self.orders.push(Order::Say { label: label.clone(), text: text.into(), event: Some(event) });
     }
 
     /// Prints what the source has written until the order is carried out; an unterminated last line gets a
@@ -289,7 +291,7 @@ fn set_nonblocking(fd: impl AsFd) -> Result<(), Errno> {
 #[derive(Debug)]
 enum Order {
     Open(Source, Arc<OwnedFd>),
-    Say(Label, String, bool),
+    Say { label: Label, text: String, event: Option<EventId> },
     Settle(SourceId),
     Treat(SourceId, Treatment),
     Route(Route),
@@ -331,11 +333,11 @@ impl Orders {
     fn push(&self, order: Order) {
         let mut queue = self.lock();
         match &order {
-            Order::Say(..) if queue.says >= MOST_SAYS => {
+            Order::Say { .. } if queue.says >= MOST_SAYS => {
                 queue.dropped += 1;
                 return;
             }
-            Order::Say(..) => queue.says += 1,
+            Order::Say { .. } => queue.says += 1,
             Order::Open(..) => queue.opens += 1,
             _ => {}
         }

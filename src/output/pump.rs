@@ -37,7 +37,7 @@ use rustix::io::{Errno, ioctl_fionread};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::files::{FileId, LogFiles};
-use super::history::{History, RingId, Sheet};
+use super::history::{EventId, History, RingId, Sheet};
 use super::lines::{Cutter, Piece};
 use super::modes::{self, Modes};
 use super::outlet::reason;
@@ -214,7 +214,7 @@ impl Pump {
         for order in queue.orders {
             match order {
                 Order::Open(source, fd) => self.open(source, fd),
-                Order::Say(label, text, event) => self.tell(&label, &text, event),
+                Order::Say { label, text, event } => self.tell(&label, &text, event),
                 Order::Settle(id) => self.settle(id),
                 Order::Treat(id, treatment) => {
                     // What was written before is treated as before.
@@ -268,8 +268,12 @@ impl Pump {
             // Not for a pipe or terminal, but for want of memory or of epoll watches.
             return self.say(&source.label, &format!("its output cannot be read: {}", reason(errno)));
         }
-        let Source { id, label, stream, treatment, screen } = source;
-        let ring = self.history.as_ref().map(|history| history.ring(label.shared_name()));
+        let Source { id, label, stream, treatment, life, screen } = source;
+        let ring = self.history.as_ref().map(|history| {
+            let ring = history.ring(label.shared_name());
+            history.mark(ring, life);
+            ring
+        });
         let files = self.files.of(&label);
         let raw = treatment == Treatment::PrintRaw || screen.is_some();
         let on_terminal = raw && self.page.is_terminal();
@@ -286,10 +290,10 @@ impl Pump {
     }
 
     fn say(&mut self, label: &Label, text: &str) {
-        self.tell(label, text, false);
+        self.tell(label, text, None);
     }
 
-    fn tell(&mut self, label: &Label, text: &str, event: bool) {
+    fn tell(&mut self, label: &Label, text: &str, event: Option<EventId>) {
         self.make_room(label);
         let now = now_usec();
         if let Some(history) = &self.history {

@@ -97,6 +97,7 @@ fn source(id: u64) -> Source {
         label: label(id),
         stream: Stream::Merged,
         treatment: Treatment::Print,
+        life: 1,
         screen: None,
     }
 }
@@ -652,6 +653,7 @@ fn a_longer_name_widens_the_layout_and_split_stderr_is_marked() {
             label: Label::instance("worker.10", 1),
             stream: Stream::Err,
             treatment: Treatment::Print,
+            life: 1,
             screen: None,
         },
         read,
