@@ -88,6 +88,25 @@ fn a_ceiling_is_enforced_at_once_or_refused_with_reason_and_fix() {
 }
 
 #[test]
+fn under_best_effort_a_change_says_each_limit_that_is_not_enforced_once() {
+    let manifest = "[process.web]\nmemory-max = \"64M\"\ntasks-max = 50\n";
+    let stack = Stack::with("each-lack", &format!("web: {STAYS}\n")).file("lpm.toml", manifest);
+    if has_memory(&stack) {
+        return eprintln!("skipped under_best_effort_a_change_says: every controller is there");
+    }
+    let mut run = up(&stack, &["--limits", "best-effort"], 1);
+    for arguments in [&["restart", "web"][..], &["set", "web", "memory-high=32M"], &["reload"]] {
+        let ended = stack.tells(arguments).with_code(0);
+        let of = |what: &str| ended.err.lines().filter(|line| line.contains(what)).count();
+        let said = [of("memory ceiling 64M of web cannot be enforced"), of("tasks ceiling 50 of web cannot")];
+        // `set` prints no notes.
+        let once = if arguments[0] == "set" { [0, 0] } else { [1, 1] };
+        assert_eq!(said, once, "{arguments:?}: {}", ended.err);
+    }
+    run.stops();
+}
+
+#[test]
 fn what_is_saved_keeps_the_comments_and_holds_for_the_next_start() {
     let manifest = "# ours\n[process.web] # the one\ntimeout-stop = \"2s\" # patient\n";
     let stack = Stack::with("save", &format!("web: {STAYS}\nworker: {STAYS}\n")).file("lpm.toml", manifest);
