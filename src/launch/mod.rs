@@ -5,6 +5,7 @@
 //! again. What was made goes in the reverse order, whatever happened in between.
 
 pub mod archive;
+mod attributes;
 pub mod detach;
 pub mod detach_key;
 pub mod detached;

@@ -1,9 +1,10 @@
 //! Files that lpm writes in place of what was there: `lpm.toml`, a report, a summary, a manual page.
 //!
-//! The new text is written beside the old file, with its owner and mode, synced, and renamed over it: whatever happens in
-//! between, on a full disk too, there is a whole file. What cannot keep its owner is refused. Where a file cannot be
-//! renamed over (a mount point; a directory that may not be written to) it is overwritten, after room was made for
-//! all of it.
+//! The new text is written beside the old file, with its owner, mode, access control list and attributes, synced, and
+//! renamed over it: whatever happens in between, on a full disk too, there is a whole file. What cannot keep its owner
+//! is refused. Where a file cannot be renamed over (a mount point; a directory that may not be written to), or could not
+//! keep an attribute, it is overwritten, after room was made for all of it. Other names of the file (hard links) keep
+//! the old text.
 //!
 //! A symbolic link stays, and what it leads to is replaced, as an editor does; but only a link that we or root made, or
 //! the owner of what it leads to: another user's link must not choose which of our files is lost. What is no regular
@@ -20,9 +21,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{Timespec, poll};
-use rustix::fs::{self, AtFlags, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{self, AtFlags, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use super::attributes;
 use crate::error::words;
 
 /// The most symbolic links one after the other (path_resolution(7)).
@@ -132,7 +134,7 @@ impl Target {
                     let _ = fs::unlinkat(&self.directory, &beside, AtFlags::empty());
                     Ok(())
                 }
-                Err(Failure::Other(errno)) if self.may_be_overwritten(errno) => {
+                Err(failure) if self.may_be_overwritten(&failure) => {
                     self.open(OFlags::WRONLY).map(drop).map_err(words)
                 }
                 Err(failure) => Err(failure.words()),
@@ -185,9 +187,7 @@ impl Target {
             return file.write_all(bytes).map_err(words);
         }
         match self.replace(bytes) {
-            Err(Failure::Other(errno)) if self.may_be_overwritten(errno) => {
-                self.overwrite(bytes).map_err(words)
-            }
+            Err(failure) if self.may_be_overwritten(&failure) => self.overwrite(bytes).map_err(words),
             replaced => replaced.map_err(Failure::words),
         }
     }
@@ -218,7 +218,8 @@ impl Target {
         // The standard library's hashers have random keys (getrandom(2)).
         beside.extend_from_slice(format!(".{:016x}", RandomState::new().build_hasher().finish()).as_bytes());
         let beside = OsString::from_vec(beside);
-        let old = match fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+        let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let old = match fs::openat(&self.directory, &self.name, path, Mode::empty()) {
             Ok(old) => Some(old),
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(errno.into()),
@@ -236,10 +237,17 @@ impl Target {
         Ok((file, beside))
     }
 
-    /// Whether that error means that the file has to be written where it is.
-    fn may_be_overwritten(&self, errno: Errno) -> bool {
+    /// Whether that failure means that the file has to be written where it is.
+    fn may_be_overwritten(&self, failure: &Failure) -> bool {
         let is_there = matches!(self.kind, Kind::Regular);
-        is_there && matches!(errno, Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV)
+        is_there
+            && match failure {
+                Failure::Owner(..) => false,
+                Failure::Attribute(_) => true,
+                Failure::Other(errno) => {
+                    matches!(*errno, Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV)
+                }
+            }
     }
 
     fn overwrite(&self, bytes: &[u8]) -> io::Result<()> {
@@ -308,6 +316,8 @@ fn may_follow(link: Option<u32>, owner: Option<u32>) -> Result<(), String> {
 enum Failure {
     /// It would belong to another user.
     Owner(u32, u32),
+    /// It would lose an attribute.
+    Attribute(attributes::Lost),
     Other(Errno),
 }
 
@@ -324,14 +334,21 @@ impl Failure {
                 "belongs to user {uid} and group {gid}, which a new file cannot be given \
                  (run lpm as that user, or as root)"
             ),
+            Failure::Attribute(attributes::Lost { name: Some(name), errno }) => {
+                format!("its attribute {name} cannot be kept: {}", words(errno))
+            }
+            Failure::Attribute(attributes::Lost { name: None, errno }) => {
+                format!("its attributes cannot be read: {}", words(errno))
+            }
             Failure::Other(errno) => words(errno),
         }
     }
 }
 
-/// Gives `file` the owner and the permissions of `old`.
-fn like(file: impl AsFd, old: &Stat) -> Result<(), Failure> {
-    let new = fs::fstat(&file)?;
+/// Gives `file` the owner, the permissions and the attributes of `old`, which is open as a mere path.
+fn like(file: impl AsFd, old: &OwnedFd) -> Result<(), Failure> {
+    let there = old;
+    let (new, old) = (fs::fstat(&file)?, fs::fstat(old)?);
     if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid) {
         let owner = (Uid::from_raw(old.st_uid), Gid::from_raw(old.st_gid));
         match fs::fchown(&file, Some(owner.0), Some(owner.1)) {
@@ -340,7 +357,9 @@ fn like(file: impl AsFd, old: &Stat) -> Result<(), Failure> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    // Permissions alone: set-user-ID bits are dropped, because lpm writes texts and no programs.
+    attributes::give(there, &file).map_err(Failure::Attribute)?;
+    // Last, because a list has permissions of its own for the group (acl(5)); with a list these are its mask, in the old
+    // file's mode as well. Permissions alone: set-user-ID bits are dropped, because lpm writes texts and no programs.
     Ok(fs::fchmod(&file, Mode::from_raw_mode(old.st_mode & 0o777))?)
 }
 
@@ -372,6 +391,82 @@ mod tests {
         let after = std::fs::metadata(&path).unwrap();
         assert_eq!((after.mode() & 0o7777, after.ino() == before), (0o751, false));
         assert_eq!((Target::at(&path).unwrap().read().unwrap().as_str(), names(&folder)), ("two", 1));
+    }
+
+    /// An access control list as the kernel has it (linux/posix_acl_xattr.h): the owner and user 61001 read and write, the group
+    /// reads, others nothing.
+    const LIST: &[u8] = b"\x02\0\0\0\
+        \x01\0\x06\0\xff\xff\xff\xff\x02\0\x06\0\x49\xee\0\0\x04\0\x04\0\xff\xff\xff\xff\
+        \x10\0\x06\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+    fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+        let mut value = [0; 200];
+        let length = fs::getxattr(path, name, &mut value).ok()?;
+        Some(value[..length].to_vec())
+    }
+
+    #[test]
+    fn a_file_keeps_its_attributes_and_its_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let set = |name, value: &[u8]| fs::setxattr(&path, name, value, fs::XattrFlags::empty());
+        if let Err(errno) = set("user.note", b"kept").and_then(|()| set("system.posix_acl_access", LIST)) {
+            return eprintln!("skipped a_file_keeps_its_attributes_and_its_list: {errno}");
+        }
+        let mode = std::fs::metadata(&path).unwrap().mode() & 0o777;
+        write(&path, "new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(attribute(&path, "user.note").as_deref(), Some(&b"kept"[..]));
+        assert_eq!(attribute(&path, "system.posix_acl_access").as_deref(), Some(LIST));
+        assert_eq!((std::fs::metadata(&path).unwrap().mode() & 0o777, mode), (0o660, 0o660));
+        assert_eq!(names(&folder), 1);
+    }
+
+    #[test]
+    fn a_list_of_the_directory_lets_none_in_that_the_old_file_did_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        let default = "system.posix_acl_default";
+        if let Err(errno) = fs::setxattr(folder.path(), default, LIST, fs::XattrFlags::empty()) {
+            return eprintln!("skipped a_list_of_the_directory: {errno}");
+        }
+        write(&path, "new").unwrap();
+        assert_eq!(attribute(&path, "system.posix_acl_access"), None);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        // A new file is as the directory wants it.
+        let fresh = folder.path().join("fresh");
+        write(&fresh, "new").unwrap();
+        assert!(attribute(&fresh, "system.posix_acl_access").is_some());
+    }
+
+    #[test]
+    fn what_could_not_keep_an_attribute_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        // Only root may give such an attribute, and each user may read it.
+        let name = "security.note";
+        let given = fs::setxattr(&path, name, b"kept", fs::XattrFlags::empty());
+        if let Err(errno) = given.and_then(|()| fs::chown(&path, Some(Uid::from_raw(61_001)), None)) {
+            return eprintln!("skipped what_could_not_keep_an_attribute_is_overwritten: {errno}");
+        }
+        let before = std::fs::metadata(&path).unwrap().ino();
+        let at = path.clone();
+        let written = as_another(move || {
+            let target = Target::at(&at).unwrap();
+            target.probe().and_then(|()| target.write(b"new"))
+        });
+        assert_eq!(written, Some(Ok(())));
+        let after = std::fs::metadata(&path).unwrap().ino();
+        assert_eq!((std::fs::read(&path).unwrap(), after, names(&folder)), (b"new".to_vec(), before, 1));
+        assert_eq!(attribute(&path, name).as_deref(), Some(&b"kept"[..]));
+        write(&path, "newer").unwrap();
+        assert_ne!(std::fs::metadata(&path).unwrap().ino(), before, "root may give it");
+        assert_eq!(attribute(&path, name).as_deref(), Some(&b"kept"[..]));
     }
 
     #[test]
@@ -471,7 +566,10 @@ mod tests {
             target.overwrite(text.as_bytes()).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
-        assert!(target.may_be_overwritten(Errno::BUSY) && !target.may_be_overwritten(Errno::NOSPC));
+        assert!(
+            target.may_be_overwritten(&Errno::BUSY.into())
+                && !target.may_be_overwritten(&Errno::NOSPC.into())
+        );
     }
 
     #[test]
