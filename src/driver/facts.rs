@@ -315,6 +315,8 @@ impl Driver {
             } else {
                 let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
                 let _ = rustix::process::waitid(WaitId::Pid(pid), options);
+                // From now on its number may be another process's.
+                self.inherited.retain(|inherited| *inherited != pid);
             }
         }
         // SIGCHLD is the only notice of the end, or the stop, of a process outside the leaves.

@@ -699,6 +699,7 @@ mod tests {
     }
 
     /// What a client does with one instance, in the tier that the ground allows.
+    #[expect(clippy::zombie_processes, reason = "the driver is to reap it")]
     async fn freeze_thaw_and_stop(mut ground: Ground) -> Ground {
         let (_hangs, hung) = std::sync::mpsc::channel::<()>();
         let hung = Mutex::new(hung);
@@ -716,6 +717,16 @@ mod tests {
         driver.until("up", running(Freezer::Thawed)).await;
         // Who stands still forks nobody.
         driver.until_all_are('S').await;
+
+        // A child that lpm had before its first birth is spared as long as it lives, and its number no longer.
+        let inherited = Command::new("/bin/true").spawn().unwrap();
+        driver.inherited.push(Pid::from_child(&inherited));
+        let forgotten = async {
+            while !driver.inherited.is_empty() {
+                driver.wait().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), forgotten).await.expect("it is reaped and forgotten");
 
         for _ in 0..2 {
             driver.ask(Request::Freeze(vec![WEB]));

@@ -6,9 +6,11 @@
 //! and handlers run when all are let go.
 //!
 //! No number is trusted: each is opened, and signalled through its pidfd only if it is found in its place *again*. A
-//! process that lives then has had that number all along, so it is the one that was found.
+//! process that lives then has had that number all along, so it is the one that was found. Nor does a number alone say
+//! that its process has the signal: it is remembered with the moment of the signal, and a process that was started
+//! later is another one.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -35,7 +37,10 @@ const AT_ONCE: usize = 64;
 pub struct Round {
     signal: i32,
     and_continue: AndContinue,
-    told: HashSet<Pid>,
+    /// The processes that have the signal, and when it was sent to each, in the kernel's ticks since boot.
+    told: HashMap<Pid, u64>,
+    /// How many were new.
+    count: usize,
     reached: usize,
     refused: Option<Errno>,
     /// When it began, in the kernel's ticks since boot.
@@ -46,7 +51,7 @@ impl Round {
     /// A round in which no process has the signal yet.
     pub fn new(signal: i32, and_continue: AndContinue) -> Round {
         let began = descendants::ticks();
-        Round { signal, and_continue, told: HashSet::new(), reached: 0, refused: None, began }
+        Round { signal, and_continue, told: HashMap::new(), count: 0, reached: 0, refused: None, began }
     }
 
     /// The signal.
@@ -54,11 +59,10 @@ impl Round {
         self.signal
     }
 
-    /// Signals one process by its pidfd, unless it has the signal already.
+    /// Signals one process by its pidfd, which does not have the signal yet.
     pub fn tell(&mut self, pid: Pid, pidfd: &PidFd) {
-        if !self.told.insert(pid) {
-            return;
-        }
+        self.told.insert(pid, descendants::ticks());
+        self.count += 1;
         match pidfd.send(self.signal) {
             Ok(true) => self.reached += 1,
             Ok(false) => {}
@@ -84,7 +88,7 @@ impl Round {
     /// Signals each process that is listed in a cgroup or below it and has not got the signal yet. A part that
     /// cannot be looked at does not keep the others from being asked. Returns how many processes were new.
     pub fn look(&mut self, cgroup: &Cgroup) -> usize {
-        let before = self.told.len();
+        let before = self.count;
         let walked = cgroup.walk(|step| {
             match step {
                 Step::Into(cgroup) => {
@@ -100,7 +104,7 @@ impl Round {
         if let Err(errno) = walked {
             self.refused = Some(errno);
         }
-        self.told.len() - before
+        self.count - before
     }
 
     /// Looks again until no process is new, for what was being forked when the processes were told to stand still.
@@ -115,8 +119,12 @@ impl Round {
     }
 
     fn look_at(&mut self, cgroup: &Cgroup) -> Result<(), Errno> {
-        let mut new = cgroup.procs()?;
-        new.retain(|pid| !self.told.contains(pid));
+        let mut new = Vec::new();
+        for pid in cgroup.procs()? {
+            if !self.has(pid)? {
+                new.push(pid);
+            }
+        }
         let mut new = new.into_iter().peekable();
         while new.peek().is_some() {
             let mut opened = Vec::new();
@@ -141,6 +149,20 @@ impl Round {
         Ok(())
     }
 
+    /// Whether the process that has this number now has the signal; so does one that is gone.
+    fn has(&self, pid: Pid) -> Result<bool, Errno> {
+        match self.told.get(&pid) {
+            None => Ok(false),
+            // The start of a process is no more precise.
+            Some(&moment) if moment == descendants::ticks() => Ok(true),
+            Some(_) => Ok(Descendant::look(pid)?.is_none_or(|one| self.has_been_told(&one))),
+        }
+    }
+
+    fn has_been_told(&self, one: &Descendant) -> bool {
+        self.told.get(&one.pid).is_some_and(|&moment| one.started_before(moment + 1))
+    }
+
     /// Leaves SIGCONT to the caller, and returns whether it is to follow.
     pub fn continue_later(&mut self) -> AndContinue {
         std::mem::replace(&mut self.and_continue, AndContinue::No)
@@ -156,9 +178,9 @@ impl Round {
 
     /// Signals each of these processes that has not got the signal yet. Returns how many were new.
     pub fn look_among(&mut self, processes: &[Descendant]) -> usize {
-        let before = self.told.len();
+        let before = self.count;
         for one in processes.iter().filter(|one| !one.zombie) {
-            if self.told.contains(&one.pid) {
+            if self.has_been_told(one) {
                 continue;
             }
             match reserve::with(|| one.open()) {
@@ -167,12 +189,12 @@ impl Round {
                 Err(errno) => self.refused = Some(errno),
             }
         }
-        self.told.len() - before
+        self.count - before
     }
 
     /// Sends another signal to those of these processes that got the first one.
     pub fn again(&self, signal: i32, processes: &[Descendant]) {
-        for one in processes.iter().filter(|one| self.told.contains(&one.pid)) {
+        for one in processes.iter().filter(|one| self.has_been_told(one)) {
             if let Ok(Some(pidfd)) = reserve::with(|| one.open()) {
                 // The first signal reached it, and what the kernel refuses now was refused then.
                 let _ = pidfd.send(signal);
@@ -269,6 +291,26 @@ mod tests {
         assert_eq!(other.wait().unwrap().exit, ENDED);
         assert_eq!(place.cgroup.events().unwrap().wait_empty(None), Ok(true));
         assert_eq!(round.look(&place.cgroup), 0);
+    }
+
+    #[test]
+    fn another_process_with_the_number_of_one_that_has_the_signal_gets_it_too() {
+        let Some(place) = Place::new("another_process_with_the_number_of_one_that_has_the_signal") else {
+            return;
+        };
+        let (pid, pidfd) = start(&place.cgroup, "exec sleep 1000");
+        let (other, second) = start(&place.cgroup, "exec sleep 1000");
+        wait_for(&place.cgroup, 2);
+        let found = |pid| Descendant::look(pid).unwrap().unwrap();
+        let mut round = Round::new(libc::SIGTERM, AndContinue::No);
+        // Long ago, to processes that had these numbers then.
+        round.told.extend([(pid, 1), (other, 1)]);
+        assert_eq!(round.look_among(&[found(pid)]), 1);
+        assert_eq!(round.look_among(&[found(pid)]), 0);
+        assert_eq!(pidfd.wait().unwrap().exit, ENDED);
+        assert_eq!(round.look(&place.cgroup), 1);
+        assert_eq!(second.wait().unwrap().exit, ENDED);
+        assert_eq!(round.outcome(), Ok(2));
     }
 
     #[test]
