@@ -60,7 +60,7 @@ fn sources(instances: usize) -> Sources {
         manifest: None,
         environment: (0..30).map(|n| (format!("INHERITED_{n}").into(), "some value".into())).collect(),
         root: "/srv/app".into(),
-        options: Options { formation: Given::new("-m", [format!("web={instances}")]), ..Options::default() },
+        options: Options::default().giving("formation", Given::new("-m", [format!("web={instances}")])),
         machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
         socket: None,
     }

@@ -26,7 +26,7 @@ fn stack(instances: usize) -> Stack {
         manifest: None,
         environment: Vec::new(),
         root: "/srv/app".into(),
-        options: Options { formation: Given::new("-m", [format!("web={instances}")]), ..Options::default() },
+        options: Options::default().giving("formation", Given::new("-m", [format!("web={instances}")])),
         machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
         socket: None,
     };

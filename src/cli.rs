@@ -4,14 +4,16 @@
 //! lpm.toml are judged by the same rules, with the same words, in `config`. What clap refuses ends with
 //! exit code 2.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::table::{self, Group, Opt, Takes};
 
 const ABOUT: &str = "Run a Procfile stack: every process in its own cgroup, and nothing outlives it";
 
@@ -48,7 +50,6 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 pub enum Command {
     /// Run the stack until it ends or is stopped
     #[command(visible_alias = "s")]
@@ -102,6 +103,8 @@ pub enum Command {
     Completions(Completions),
     /// Write the manual pages
     Man(Man),
+    /// Print the JSON schema of lpm.toml, for editors
+    Schema,
     /// Print the version
     Version,
 }
@@ -122,13 +125,13 @@ pub struct Start {
     #[command(flatten)]
     pub stack: StackArgs,
 
-    /// How many, and how they live.
+    /// Settings.
     #[command(flatten)]
-    pub life: LifeArgs,
+    pub settings: SettingArgs<OF_START>,
 
-    /// What they may use.
+    /// How many there are.
     #[command(flatten)]
-    pub ceilings: CeilingArgs,
+    pub count: CountArgs,
 
     /// What is shown.
     #[command(flatten)]
@@ -160,9 +163,9 @@ pub struct Run {
     #[command(flatten)]
     pub stack: StackArgs,
 
-    /// What it may use.
+    /// Settings.
     #[command(flatten)]
-    pub ceilings: CeilingArgs,
+    pub settings: SettingArgs<OF_RUN>,
 }
 
 /// `lpm check`.
@@ -177,13 +180,13 @@ pub struct Check {
     #[command(flatten)]
     pub stack: StackArgs,
 
-    /// How many, and how they live.
+    /// Settings.
     #[command(flatten)]
-    pub life: LifeArgs,
+    pub settings: SettingArgs<OF_CHECK>,
 
-    /// What they may use.
+    /// How many there are.
     #[command(flatten)]
-    pub ceilings: CeilingArgs,
+    pub count: CountArgs,
 
     /// Print everything as one JSON object
     #[arg(long)]
@@ -576,191 +579,123 @@ pub struct StackArgs {
     #[arg(short = 'e', long = "env", value_name = "FILES", env = "LPM_ENV", hide_env_values = true)]
     pub env: Vec<String>,
 
-    /// Who wins when a variable is both inherited and in an env file: file or inherited [default: file]
-    #[arg(long, value_name = "WHO", env = "LPM_ENV_PRECEDENCE", hide_env_values = true)]
-    pub env_precedence: Option<String>,
-
-    /// Expand $NAME and ${NAME} in env files
-    #[arg(long, env = "LPM_EXPAND_ENV", value_parser = FalseyValueParser::new(), hide_env_values = true)]
-    pub expand_env: bool,
-
     /// The stack's name [default: the root directory's name]
     #[arg(long, value_name = "NAME", env = "LPM_NAME", hide_env_values = true)]
     pub name: Option<String>,
-
-    /// The first port [default: PORT from an env file, then inherited, then 5000]
-    #[arg(short = 'p', long, value_name = "PORT", env = "LPM_PORT", hide_env_values = true)]
-    pub port: Option<String>,
-
-    /// From one process type's port to the next one's [default: 100]
-    #[arg(short = 'P', long, value_name = "N", env = "LPM_STEP", hide_env_values = true)]
-    pub port_step: Option<String>,
-
-    /// From one instance's port to the next one's [default: 1]
-    #[arg(
-        long,
-        visible_alias = "formation-port-step",
-        value_name = "N",
-        env = "LPM_INSTANCE_STEP",
-        hide_env_values = true
-    )]
-    pub instance_port_step: Option<String>,
 
     /// Set no PORT
     #[arg(short = 'N', long, env = "LPM_NO_PORT", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub no_port: bool,
 }
 
-/// How many there are, and how they live.
+/// How many there are, as honcho has it.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Processes")]
-pub struct LifeArgs {
-    /// How many of each, e.g. web=2,worker=1; what is not listed is off, unless all=1
-    #[arg(short = 'm', long, value_name = "LIST", env = "LPM_FORMATION", hide_env_values = true)]
-    pub formation: Option<String>,
-
+pub struct CountArgs {
     /// How many of each; what is not listed stays at 1
     #[arg(short = 'c', long, value_name = "LIST", env = "LPM_CONCURRENCY", hide_env_values = true)]
     pub concurrency: Option<String>,
-
-    /// From the request to stop until the kill, e.g. 5, 500ms, web=30s [default: 5s]
-    #[arg(short = 't', long, value_name = "TIME", env = "LPM_TIMEOUT", hide_env_values = true)]
-    pub timeout: Vec<String>,
-
-    /// The signal that asks for the end, e.g. QUIT, web=INT [default: TERM]
-    #[arg(
-        long,
-        visible_alias = "stop-signals",
-        value_name = "SIGNAL",
-        env = "LPM_STOP_SIGNAL",
-        hide_env_values = true
-    )]
-    pub stop_signal: Vec<String>,
-
-    /// Who gets that signal: control-group (every process) or mixed (the main one), e.g. web=mixed
-    #[arg(long, value_name = "MODE", env = "LPM_KILL_MODE", hide_env_values = true)]
-    pub kill_mode: Vec<String>,
-
-    /// Processes whose end does not end the stack, e.g. worker,clock or all
-    #[arg(long, value_name = "NAMES", env = "LPM_CAN_DIE", hide_env_values = true)]
-    pub can_die: Vec<String>,
-
-    /// Processes meant to end: a clean exit ends nothing, a failure ends the stack [default: release]
-    #[arg(long, value_name = "NAMES", env = "LPM_ONESHOT", hide_env_values = true)]
-    pub oneshot: Vec<String>,
-
-    /// Processes with a pseudo-terminal of their own, e.g. web,console; without names all
-    #[arg(long, value_name = "NAMES", num_args = 0..=1, default_missing_value = "all", env = "LPM_PTY", hide_env_values = true)]
-    pub pty: Vec<String>,
-
-    /// When to start again what ended: no, on-failure, always, e.g. web=on-failure [default: no]
-    #[arg(long, value_name = "WHEN", env = "LPM_RESTART", hide_env_values = true)]
-    pub restart: Vec<String>,
-
-    /// Before the first restart, e.g. 0, 500ms, web=2s; doubles with each further one [default: 100ms]
-    #[arg(long, value_name = "TIME", env = "LPM_RESTART_SEC", hide_env_values = true)]
-    pub restart_sec: Vec<String>,
-
-    /// The most starts within --start-limit-interval, e.g. 10, web=3 [default: 5]
-    #[arg(long, value_name = "N", env = "LPM_START_LIMIT_BURST", hide_env_values = true)]
-    pub start_limit_burst: Vec<String>,
-
-    /// The time in which starts are counted, e.g. 1min; 0 counts none [default: 10s]
-    #[arg(long, value_name = "TIME", env = "LPM_START_LIMIT_INTERVAL", hide_env_values = true)]
-    pub start_limit_interval: Vec<String>,
-
-    /// Whose exit code becomes lpm's: first (of what ended the stack), worst, zero [default: first]
-    #[arg(long, value_name = "RULE", env = "LPM_EXIT_CODE", hide_env_values = true)]
-    pub exit_code: Option<String>,
 }
 
-/// What they may use.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Ceilings (NAME is a process type, an instance such as web.2, or all)")]
-pub struct CeilingArgs {
-    /// Most memory, e.g. worker=512M, all=10%
-    #[arg(
-        long = "mem",
-        visible_alias = "memory-max",
-        value_name = "NAME=SIZE",
-        env = "LPM_MEM",
-        hide_env_values = true
-    )]
-    pub mem: Vec<String>,
+/// Options of settings, as the table lists them: those of the groups in the mask `GROUPS`.
+#[derive(Debug, Clone, Default)]
+pub struct SettingArgs<const GROUPS: u8>(Typed);
 
-    /// Memory above which it is slowed down and reclaimed
-    #[arg(
-        long = "mem-high",
-        visible_alias = "memory-high",
-        value_name = "NAME=SIZE",
-        env = "LPM_MEM_HIGH",
-        hide_env_values = true
-    )]
-    pub mem_high: Vec<String>,
+/// What was given to options of settings, by the name of the option.
+pub type Typed = BTreeMap<&'static str, Vec<String>>;
 
-    /// Most swap
-    #[arg(
-        long = "swap",
-        visible_alias = "memory-swap-max",
-        value_name = "NAME=SIZE",
-        env = "LPM_SWAP",
-        hide_env_values = true
-    )]
-    pub swap: Vec<String>,
+/// The groups of options that `run` has.
+pub const OF_RUN: u8 = Group::Stack as u8 | Group::Limits as u8;
+/// Those that `check` has.
+pub const OF_CHECK: u8 = OF_RUN | Group::Processes as u8;
+/// Those that `start` has.
+pub const OF_START: u8 = OF_CHECK | Group::Output as u8;
 
-    /// Most CPU time, in CPUs: 1.5 or 150%
-    #[arg(
-        long = "cpu",
-        visible_alias = "cpu-quota",
-        value_name = "NAME=CPUS",
-        env = "LPM_CPU",
-        hide_env_values = true
-    )]
-    pub cpu: Vec<String>,
+impl<const GROUPS: u8> SettingArgs<GROUPS> {
+    /// All that was given.
+    pub fn into_typed(self) -> Typed {
+        self.0
+    }
 
-    /// Share of the CPU when it is short, 1 to 10000 (the kernel's default is 100)
-    #[arg(long, value_name = "NAME=N", env = "LPM_CPU_WEIGHT", hide_env_values = true)]
-    pub cpu_weight: Vec<String>,
+    /// The same, to look at.
+    pub fn typed(&self) -> &Typed {
+        &self.0
+    }
 
-    /// Most processes and threads
-    #[arg(
-        long = "tasks",
-        visible_alias = "tasks-max",
-        value_name = "NAME=N",
-        env = "LPM_TASKS",
-        hide_env_values = true
-    )]
-    pub tasks: Vec<String>,
+    fn options() -> impl Iterator<Item = &'static Opt> {
+        table::options().map(|(option, _)| option).filter(|option| option.group as u8 & GROUPS != 0)
+    }
+}
 
-    /// Most memory of all instances together
-    #[arg(long, value_name = "SIZE", env = "LPM_STACK_MEM", hide_env_values = true)]
-    pub stack_mem: Option<String>,
+impl<const GROUPS: u8> Args for SettingArgs<GROUPS> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Self::options().fold(command, |command, option| command.arg(argument(option)))
+    }
 
-    /// Most CPU time of all instances together
-    #[arg(long, value_name = "CPUS", env = "LPM_STACK_CPU", hide_env_values = true)]
-    pub stack_cpu: Option<String>,
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
 
-    /// Most processes and threads of all instances together
-    #[arg(long, value_name = "N", env = "LPM_STACK_TASKS", hide_env_values = true)]
-    pub stack_tasks: Option<String>,
+impl<const GROUPS: u8> FromArgMatches for SettingArgs<GROUPS> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut typed = Typed::new();
+        for option in Self::options() {
+            let values: Vec<String> = match option.takes {
+                Takes::Nothing => {
+                    matches.get_flag(option.long).then(|| "yes".to_owned()).into_iter().collect()
+                }
+                Takes::Values | Takes::Names | Takes::NamesOr(_) | Takes::List | Takes::One => {
+                    matches.get_many(option.long).into_iter().flatten().cloned().collect()
+                }
+            };
+            if !values.is_empty() {
+                typed.insert(option.long, values);
+            }
+        }
+        Ok(Self(typed))
+    }
 
-    /// What to do with a ceiling that this machine cannot enforce: strict (refuse) or best-effort (warn)
-    #[arg(long, value_name = "HOW", env = "LPM_LIMITS", hide_env_values = true)]
-    pub limits: Option<String>,
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The option as clap wants it.
+fn argument(option: &'static Opt) -> clap::Arg {
+    let argument = clap::Arg::new(option.long)
+        .long(option.long)
+        .env(option.variable)
+        .hide_env_values(true)
+        .help(option.help)
+        .help_heading(option.group.heading());
+    let argument = match option.short {
+        Some(short) => argument.short(short),
+        None => argument,
+    };
+    let argument = match option.alias {
+        Some(alias) => argument.visible_alias(alias),
+        None => argument,
+    };
+    match option.takes {
+        Takes::Nothing => argument.action(ArgAction::SetTrue).value_parser(FalseyValueParser::new()),
+        Takes::One => argument.action(ArgAction::Set).value_name(option.value_name),
+        Takes::Values | Takes::Names | Takes::List => {
+            argument.action(ArgAction::Append).value_name(option.value_name)
+        }
+        Takes::NamesOr(missing) => argument
+            .action(ArgAction::Append)
+            .value_name(option.value_name)
+            .num_args(0..=1)
+            .default_missing_value(missing),
+    }
 }
 
 /// What is shown.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Hide the lines of these processes, and the summary; without names only the summary
-    #[arg(short = 'q', long, value_name = "NAMES", num_args = 0..=1, default_missing_value = "", env = "LPM_QUIET", hide_env_values = true)]
-    pub quiet: Option<String>,
-
-    /// Show JSON and logfmt lines of these processes for people, e.g. web,worker; without names of all
-    #[arg(long, value_name = "NAMES", num_args = 0..=1, default_missing_value = "all", env = "LPM_PRETTY", hide_env_values = true)]
-    pub pretty: Vec<String>,
-
     /// No time and name before each line
     #[arg(long, env = "LPM_NO_PREFIX", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub no_prefix: bool,
@@ -776,22 +711,6 @@ pub struct OutputArgs {
     /// A pipe of its own for standard error; its lines are marked
     #[arg(long, env = "LPM_SPLIT_STDERR", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub split_stderr: bool,
-
-    /// Where lines go: terminal, journald, journald-direct, json, json=FILE, file=DIR, file=NAME.log, none [default: terminal]
-    #[arg(long, value_name = "WHERE", env = "LPM_LOG", hide_env_values = true)]
-    pub log: Vec<String>,
-
-    /// When a log file is put aside, and how many are kept, e.g. size=10M,age=1d,keep=5 [default: never]
-    #[arg(long, value_name = "WHEN", env = "LPM_LOG_ROTATE", hide_env_values = true)]
-    pub log_rotate: Vec<String>,
-
-    /// How much is kept of what each instance says, for lpm logs, e.g. 4M [default: 256K]
-    #[arg(long, value_name = "SIZE", env = "LPM_HISTORY", hide_env_values = true)]
-    pub history: Option<String>,
-
-    /// Answer Prometheus on this port or loopback address, e.g. 9464, 127.0.0.2:9464
-    #[arg(long, value_name = "ADDRESS", env = "LPM_METRICS", hide_env_values = true)]
-    pub metrics: Option<String>,
 
     /// Draw the run: a page of what happened when and what was used, or with FILE.json its data
     #[arg(long, value_name = "FILE", env = "LPM_REPORT", hide_env_values = true)]

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use lpm::cli::{self, Command};
 use lpm::commands::order::{Verb, order};
 use lpm::commands::{
-    attach, check, completions, doctor, down, events, list, logs, man, metrics, reload, run, scale, set,
-    signal, start, status, top, version,
+    attach, check, completions, doctor, down, events, list, logs, man, metrics, reload, run, scale, schema,
+    set, signal, start, status, top, version,
 };
 use lpm::error::{Error, tell, words};
 use lpm::launch::gather::Surroundings;
@@ -91,6 +91,7 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
         Some(Command::Down(arguments)) => down::down(&around, arguments, &origins),
         Some(Command::Completions(arguments)) => completions::completions(&arguments),
         Some(Command::Man(arguments)) => man::man(&around, &arguments),
+        Some(Command::Schema) => schema::schema(),
         Some(Command::Version) | None => version::version(),
     }
 }

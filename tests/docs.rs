@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use lpm::cli::{self, Cli};
+use lpm::config::table::{self, Default, Opt, Row, Takes};
 use lpm::config::{self, Machine, Sources, Text};
 
 fn root() -> PathBuf {
@@ -146,6 +147,70 @@ fn the_file_map_has_every_source_file_and_no_other() {
     let missing: Vec<_> = there.difference(&unique).collect();
     let gone: Vec<_> = unique.difference(&there).collect();
     assert!(missing.is_empty() && gone.is_empty(), "not in the map: {missing:?}; not there: {gone:?}");
+}
+
+/// Holds `text` against the file, or writes it there if `UPDATE_DOCS` is set.
+#[track_caller]
+fn hold(path: &str, text: &str) {
+    if std::env::vars().any(|(name, _)| name == "UPDATE_DOCS") {
+        fs::write(root().join(path), text).unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+    assert!(
+        read(path) == text,
+        "{path} is not what the program makes of it (UPDATE_DOCS=1 cargo test --test docs)"
+    );
+}
+
+/// `page` with `lines` between the marks of the generated part `name`.
+fn with_part(page: &str, name: &str, lines: &[String]) -> String {
+    let begin = format!("<!-- generated: {name} -->\n");
+    let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("no part {name}"));
+    let (_, after) = rest.split_once("<!-- end -->\n").unwrap_or_else(|| panic!("{name} does not end"));
+    format!("{before}{begin}{}\n<!-- end -->\n{after}", lines.join("\n"))
+}
+
+fn table_of_settings(is_here: fn(&Row) -> bool) -> Vec<String> {
+    let cell = |row: &Row| {
+        let default = match row.default {
+            Default::Value(text) => format!("`{text}`"),
+            Default::None(text) => text.to_owned(),
+        };
+        let systemd = row.systemd.map_or_else(String::new, |name| format!("`{name}`"));
+        format!("| `{}` | {default} | {} | {systemd} |", row.key, row.means)
+    };
+    let head = ["| key | default | means | systemd |", "| --- | --- | --- | --- |"].map(str::to_owned);
+    head.into_iter().chain(table::rows().filter(|row| is_here(row)).map(cell)).collect()
+}
+
+fn table_of_options() -> Vec<String> {
+    let line = |(option, row): (&Opt, &Row)| {
+        let short = option.short.map_or_else(String::new, |short| format!("`-{short}`, "));
+        let value = match option.takes {
+            Takes::Nothing => String::new(),
+            Takes::NamesOr(_) => format!(" [{}]", option.value_name),
+            _ => format!(" {}", option.value_name),
+        };
+        let alias = option.alias.map_or_else(String::new, |alias| format!(" (`--{alias}`)"));
+        let of_stack = row.stack_option.as_ref().is_some_and(|other| other.long == option.long);
+        let place = if of_stack { " in `[stack]`" } else { "" };
+        format!("| {short}`--{}{value}`{alias} | `{}` | `{}`{place} |", option.long, option.variable, row.key)
+    };
+    let head = ["| option | variable | `lpm.toml` |", "| --- | --- | --- |"].map(str::to_owned);
+    head.into_iter().chain(table::options().map(line)).collect()
+}
+
+#[test]
+fn the_tables_of_settings_are_those_of_the_program() {
+    let page = read("docs/configuration.md");
+    let page = with_part(&page, "settings of processes", &table_of_settings(Row::is_of_processes));
+    let page = with_part(&page, "settings of the stack", &table_of_settings(Row::is_of_stack));
+    let page = with_part(&page, "options of settings", &table_of_options());
+    hold("docs/configuration.md", &page);
+}
+
+#[test]
+fn the_schema_of_lpm_toml_is_that_of_the_program() {
+    hold("docs/lpm-toml.schema.json", &format!("{:#}\n", lpm::commands::schema::document()));
 }
 
 #[test]

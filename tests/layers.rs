@@ -62,7 +62,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer { module: "claim", may: &[], never: &["tokio", "clap"] },
     Layer { module: "error", may: &["escape"], never: &["tokio", "std::fs"] },
-    Layer { module: "cli", may: &[], never: &["tokio", "rustix", "libc", "std::fs"] },
+    Layer { module: "cli", may: &["config"], never: &["tokio", "rustix", "libc", "std::fs"] },
     Layer {
         module: "driver",
         may: &["config", "supervisor", "linux", "output", "control", "meaning", "error"],
@@ -472,7 +472,7 @@ fn a_wrong_line_is_found() {
         ("driver/mod.rs", "use crate::cli::Start;", "driver uses cli"),
         ("launch/mod.rs", "use crate::commands::check;", "launch uses commands"),
         ("claim.rs", "use crate::error::Error;", "claim uses error"),
-        ("cli.rs", "use crate::config::Stack;", "cli uses config"),
+        ("cli.rs", "use crate::control::client;", "cli uses control"),
         ("commands/run.rs", "use super::start;", "commands::run uses another command: commands::start"),
         (
             "commands/run.rs",

@@ -19,8 +19,8 @@ use crate::supervisor::Ending;
 /// # Errors
 /// Everything that is wrong, located.
 pub fn check(around: &Surroundings, arguments: Check, origins: &Origins) -> Result<Ending, Error> {
-    let Check { names, stack, life, ceilings, json } = arguments;
-    let asked = Asked { stack, life, ceilings, names: &names, ..Asked::default() };
+    let Check { names, stack, count, settings, json } = arguments;
+    let asked = Asked { stack, count, settings: settings.into_typed(), names: &names };
     let gathered = gather::gather(around, asked, origins)?;
     let loaded = match config::load(&gathered.sources) {
         Ok(loaded) => loaded,

@@ -13,6 +13,7 @@ use clap_complete::env::Shells;
 
 use crate::cli::{self, Completions, Origins, StackArgs};
 use crate::config;
+use crate::config::table::{self, Opt, Row, Takes};
 use crate::control::interface::{Status, StatusParameters};
 use crate::error::{Error, words};
 use crate::launch::gather::{self, Asked, Surroundings};
@@ -24,18 +25,6 @@ pub const VARIABLE: &str = "LPM_COMPLETE";
 
 /// How long a stack may take to say its names.
 const PATIENCE: Duration = Duration::from_millis(300);
-
-/// The keys that `lpm set` is most often used for.
-const KEYS: [&str; 8] = [
-    "memory-max=",
-    "memory-high=",
-    "memory-swap-max=",
-    "cpu-quota=",
-    "cpu-weight=",
-    "tasks-max=",
-    "restart=",
-    "timeout-stop=",
-];
 
 /// Prints the script that the shell is to source.
 ///
@@ -95,15 +84,24 @@ impl What {
         }
     }
 
-    fn known(self, around: &Surroundings) -> Vec<String> {
+    fn known(self, around: &Surroundings, typed: &str) -> Vec<String> {
         const SIGNALS: [&str; 9] = ["HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "STOP", "CONT"];
         match self {
             What::Type => in_the_text(around),
             What::Count => in_the_text(around).into_iter().map(|name| format!("{name}=")).collect(),
             What::Running => running(around),
             What::RunningOrSignal => running(around).into_iter().chain(SIGNALS.map(str::to_owned)).collect(),
-            What::Setting => KEYS.map(str::to_owned).to_vec(),
+            What::Setting => settings(typed),
         }
+    }
+}
+
+/// `KEY=` of each setting that a running stack takes; `KEY=VALUE` once the key is typed.
+fn settings(typed: &str) -> Vec<String> {
+    let rows = table::rows().filter(|row| row.can_be_set());
+    match typed.split_once('=').and_then(|(key, _)| table::row(key)) {
+        Some(row) => row.kind.words().into_iter().map(|word| format!("{}={word}", row.key)).collect(),
+        None => rows.map(|row| format!("{}=", row.key)).collect(),
     }
 }
 
@@ -116,13 +114,23 @@ fn described(around: &Surroundings) -> clap::Command {
         let short: Vec<&'static str> =
             subcommand.get_visible_aliases().map(|name| &*name.to_owned().leak()).collect();
         let subcommand = subcommand.visible_alias(None::<&str>).aliases(short);
-        subcommand.mut_args(|argument| match What::of(&name, argument.get_id().as_str()) {
-            Some(what) => {
-                let around = around.clone();
-                let candidates = move |typed: &OsStr| matching(&what.known(&around), typed);
-                argument.add(ArgValueCompleter::new(candidates))
+        subcommand.mut_args(|argument| {
+            let id = argument.get_id().as_str().to_owned();
+            let option = table::options().find(|(option, _)| option.long == id);
+            match (What::of(&name, &id), option) {
+                (Some(what), _) => {
+                    let around = around.clone();
+                    let candidates =
+                        move |typed: &OsStr| matching(&what.known(&around, &typed.to_string_lossy()), typed);
+                    argument.add(ArgValueCompleter::new(candidates))
+                }
+                (None, Some((option, row))) => {
+                    let around = around.clone();
+                    let candidates = move |typed: &OsStr| listed(option, row, &around, typed);
+                    argument.add(ArgValueCompleter::new(candidates))
+                }
+                (None, None) => argument,
             }
-            None => argument,
         })
     })
 }
@@ -130,6 +138,27 @@ fn described(around: &Surroundings) -> clap::Command {
 fn matching(known: &[String], typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
     known.iter().filter(|name| name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
+}
+
+/// What the option of a setting may be given: values, names, `NAME=VALUE`, as the last item of a list.
+fn listed(option: &Opt, row: &Row, around: &Surroundings, typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let (before, item) = match (option.takes, typed.rsplit_once(',')) {
+        (Takes::One | Takes::Nothing, _) | (_, None) => (String::new(), typed.clone()),
+        (_, Some((before, item))) => (format!("{before},"), item.into()),
+    };
+    let values = row.kind.words().into_iter().map(str::to_owned);
+    let names = || in_the_text(around).into_iter();
+    let known: Vec<String> = match (option.takes, item.split_once('=')) {
+        (Takes::Names | Takes::NamesOr(_), _) => names().chain(["all".to_owned()]).collect(),
+        (Takes::Values, Some((name, _))) => values.map(|value| format!("{name}={value}")).collect(),
+        (Takes::Values, None) => {
+            values.chain(names().chain(["all".to_owned()]).map(|name| format!("{name}="))).collect()
+        }
+        (Takes::One | Takes::List | Takes::Nothing, _) => values.collect(),
+    };
+    let fitting = known.iter().filter(|value| value.starts_with(&*item));
+    fitting.map(|value| CompletionCandidate::new(format!("{before}{value}"))).collect()
 }
 
 /// Process types and instances of the stack that runs here; of its Procfile, if it does not.

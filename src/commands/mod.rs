@@ -14,6 +14,7 @@ pub mod order;
 pub mod reload;
 pub mod run;
 pub mod scale;
+pub mod schema;
 pub mod set;
 pub mod signal;
 pub mod start;

@@ -15,8 +15,8 @@ use crate::supervisor::Ending;
 /// # Errors
 /// Whatever is wrong before it runs: the text, a ceiling that cannot be enforced.
 pub fn run(around: &Surroundings, arguments: Run, origins: &Origins) -> Result<Ending, Error> {
-    let Run { stack, ceilings, command } = arguments;
-    let asked = Asked { stack, ceilings, ..Asked::default() };
+    let Run { stack, settings, command } = arguments;
+    let asked = Asked { stack, settings: settings.into_typed(), ..Asked::default() };
     let gathered = gather::gather(around, asked, origins)?;
     let pid = rustix::process::getpid().as_raw_pid();
     let one_off = config::load_one_off(&gathered.sources, &command, pid.unsigned_abs());

@@ -51,13 +51,14 @@ fn run(
         late::refuse(around, &arguments, origins, &record)?;
         return start_there(&record, client, arguments);
     }
-    let Start { names, detach, stack, life, ceilings, output, control, no_wait, json } = arguments;
+    let Start { names, detach, stack, count, settings, output, control, no_wait, json } = arguments;
     if let Some(option) = [(no_wait, "--no-wait"), (json, "--json")].iter().find(|(given, _)| *given) {
         let (_, option) = option;
         let text = format!("{option}: only for what starts in a stack that runs, and this one does not");
         return Err(Error::new(text));
     }
-    let asked = Asked { stack, life, ceilings, names: &names, output: output.clone() };
+    let quiet = settings.typed().contains_key("quiet");
+    let asked = Asked { stack, count, settings: settings.into_typed(), names: &names };
     let mut loaded = launch::load(around, asked, origins)?;
     if is_the_journal(around, stdio::stdout()) && !loaded.stack.logging.chosen && launch::has_journal() {
         // The same place, with fields.
@@ -76,7 +77,7 @@ fn run(
         output: stdout,
         layout,
         file_times: !output.no_timestamp,
-        table: output.quiet.is_none(),
+        table: !quiet,
         summary: output.summary,
         report: output.report,
         socket: control.socket,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 
 use super::options::Assignment;
-use super::settings::Key;
+use super::table;
 
 /// Puts `assignments` into the text of an lpm.toml, which may be empty: those for `all` into `[defaults]`,
 /// those for `web.2` into `[process."web.2"]`.
@@ -20,7 +20,7 @@ use super::settings::Key;
 pub fn save(text: &str, assignments: &[Assignment]) -> Result<String, String> {
     let mut draft = Draft::read(text)?;
     for Assignment { name, key, value } in assignments {
-        let key = Key::told(key)?.name();
+        let key = table::to_set(key)?.key;
         let value = literal(value.trim());
         match name.as_str() {
             "all" => draft.put(&["defaults"], key, &value)?,

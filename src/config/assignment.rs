@@ -6,8 +6,8 @@
 
 use super::error::quote;
 use super::options::Assignment;
-use super::settings::Key;
 use super::stack::Stack;
+use super::table;
 use super::{Target, entries_of};
 
 /// Reads `memory-max=1G cpu=150%`, each word one setting of `name`. Keys come out as lpm.toml spells them.
@@ -23,7 +23,7 @@ pub fn assignments(name: &str, words: &[String]) -> Result<Vec<Assignment>, Stri
             Some((key, value)) => (key.trim(), Some(value.trim())),
             None => (word.trim(), None),
         };
-        let key = Key::told(name_of_key)?.name();
+        let key = table::to_set(name_of_key)?.key;
         match value {
             Some(value) => {
                 Ok(Assignment { name: name.to_owned(), key: key.to_owned(), value: value.to_owned() })

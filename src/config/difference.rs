@@ -9,17 +9,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::environment::is_port_of_another;
 use super::error::quote;
-use super::quantity::{format_cpu, format_duration, format_memory, format_tasks};
-use super::stack::{
-    Ceiling, Ceilings, Command, ExitCodeRule, Instance, Journal, KillMode, Limits, Policy, Process, Restart,
-    RestartWhen, Route, Stack,
-};
+use super::stack::{Command, Instance, Journal, Process, Route, Stack};
+use super::table::{self, Change as TakesToChange, Row};
+use super::value::Value;
 
 /// What became of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,17 +142,12 @@ pub fn merge<'a>(
 
 /// What the stack as a whole gets with `new`, before it is merged; `None` if that is nothing.
 pub fn stack_change(old: &Stack, new: &Stack) -> Option<StackChange> {
-    let mut details = ceilings(&old.ceilings, &new.ceilings);
-    let changed = !details.is_empty();
-    say(&mut details, "limits", &old.limits, &new.limits, |limits| match limits {
-        Limits::Strict => "strict".to_owned(),
-        Limits::BestEffort => "best-effort".to_owned(),
-    });
-    say(&mut details, "exit-code", &old.exit_code, &new.exit_code, |rule| match rule {
-        ExitCodeRule::First => "first".to_owned(),
-        ExitCodeRule::Worst => "worst".to_owned(),
-        ExitCodeRule::Zero => "zero".to_owned(),
-    });
+    let mut details: Vec<String> = settings(
+        |row| row.change != TakesToChange::NewStart,
+        |row| Some([row.of_stack(old)?, row.of_stack(new)?]),
+    )
+    .collect();
+    let changed = old.ceilings != new.ceilings;
     let shared = Shared::new(&old.environment, &new.environment);
     let own = ["LPM_STACK", "PWD"].map(OsStr::new);
     let names =
@@ -268,52 +260,31 @@ fn process_indices(old: &Stack, processes: &mut Vec<Process>) -> Vec<usize> {
 
 /// Phrases for what differs between two descriptions of one instance and can be applied at once.
 fn live(old: &Instance, new: &Instance) -> Vec<String> {
-    let mut details = ceilings(&old.ceilings, &new.ceilings);
-    details.extend(policy(&old.policy, &new.policy));
-    say(&mut details, "quiet", &old.quiet, &new.quiet, yes_or_no);
-    say(&mut details, "pretty", &old.pretty, &new.pretty, yes_or_no);
-    details
+    settings(|row| row.change == TakesToChange::Live, |row| both(row, old, new)).collect()
+}
+
+fn both(row: &Row, old: &Instance, new: &Instance) -> Option<[Value; 2]> {
+    Some([row.of_instance(old)?, row.of_instance(new)?])
 }
 
 /// The same for what a process has from its birth on.
 fn restart(old: &Instance, new: &Instance, shared: &Shared<'_>) -> Vec<String> {
-    // Taken apart in full, so that a new part of an instance is not forgotten here.
-    let Instance {
-        name: _,
-        process: _,
-        number: _,
-        command: old_command,
-        environment: _,
-        working_directory,
-        port,
-        ceilings: _,
-        policy: _,
-        quiet: _,
-        pretty: _,
-        // Stays as it is while the stack runs.
-        route: _,
-        control,
-        pty,
-    } = old;
     let mut details = Vec::new();
-    if *old_command != new.command {
-        let (from, to) = (text_of(old_command), text_of(&new.command));
+    if old.command != new.command {
+        let (from, to) = (text_of(&old.command), text_of(&new.command));
         let (from, to) = shortened(&from, &to);
         details.push(format!("command changed ({} → {})", quote(&from), quote(&to)));
     }
-    say(&mut details, "working directory", working_directory, &new.working_directory, |path| {
-        path.display().to_string()
-    });
-    say(&mut details, "port", port, &new.port, |port| {
+    say(&mut details, "port", &old.port, &new.port, |port| {
         port.map_or_else(|| "none".to_owned(), |port| port.to_string())
     });
-    say(&mut details, "control", control, &new.control, yes_or_no);
-    say(&mut details, "pty", pty, &new.pty, yes_or_no);
+    let at_birth = |row: &Row| matches!(row.change, TakesToChange::Restart | TakesToChange::Reload);
+    details.extend(settings(at_birth, |row| both(row, old, new)));
     // Said already, by what they follow from.
     let said = [
-        ("PWD", *working_directory != new.working_directory),
-        ("PORT", *port != new.port),
-        ("LPM_SOCKET", *control != new.control),
+        ("PWD", old.working_directory != new.working_directory),
+        ("PORT", old.port != new.port),
+        ("LPM_SOCKET", old.control != new.control),
     ];
     let follows = |name: &OsStr| said.iter().any(|&(known, changed)| changed && name == known);
     details.extend(environment(shared.names_of(old, new).into_iter().filter_map(|name| {
@@ -390,49 +361,22 @@ fn environment<'a, V: PartialEq>(
     (!names.is_empty()).then(|| format!("environment: {}", names.join(" ")))
 }
 
-fn ceilings(old: &Ceilings, new: &Ceilings) -> Vec<String> {
-    let Ceilings { memory_max, memory_high, memory_swap_max, cpu_quota, cpu_weight, tasks_max } = old;
-    let mut details = Vec::new();
-    let mut ceiling = |key, old: &Option<Ceiling>, new: &Option<Ceiling>, format: fn(Ceiling) -> String| {
-        say(&mut details, key, old, new, |ceiling| ceiling.map_or_else(|| "none".to_owned(), format));
-    };
-    ceiling("memory-max", memory_max, &new.memory_max, format_memory);
-    ceiling("memory-high", memory_high, &new.memory_high, format_memory);
-    ceiling("memory-swap-max", memory_swap_max, &new.memory_swap_max, format_memory);
-    ceiling("cpu-quota", cpu_quota, &new.cpu_quota, format_cpu);
-    say(&mut details, "cpu-weight", cpu_weight, &new.cpu_weight, |weight| {
-        weight.map_or_else(|| "none".to_owned(), |weight| weight.to_string())
-    });
-    say(&mut details, "tasks-max", tasks_max, &new.tasks_max, |ceiling| {
-        ceiling.map_or_else(|| "none".to_owned(), format_tasks)
-    });
-    details
+/// Phrases for the settings of which `is_meant` and `value` says something else than before.
+fn settings(
+    is_meant: impl Fn(&Row) -> bool,
+    value: impl Fn(&Row) -> Option<[Value; 2]>,
+) -> impl Iterator<Item = String> {
+    table::rows().filter(move |row| is_meant(row)).filter_map(move |row| {
+        let [old, new] = value(row)?;
+        (old != new).then(|| format!("{} {} → {}", row.key, shown(&old), shown(&new)))
+    })
 }
 
-fn policy(old: &Policy, new: &Policy) -> Vec<String> {
-    let Policy { stop_signal, timeout_stop, kill_mode, can_die, oneshot, restart } = old;
-    let Restart { when, delay, delay_max, burst, interval } = restart;
-    let span = |duration: &Duration| format_duration(*duration);
-    let mut details = Vec::new();
-    let said = &mut details;
-    say(said, "stop-signal", stop_signal, &new.stop_signal, ToString::to_string);
-    say(said, "timeout-stop", timeout_stop, &new.timeout_stop, span);
-    say(said, "kill-mode", kill_mode, &new.kill_mode, |mode| match mode {
-        KillMode::ControlGroup => "control-group".to_owned(),
-        KillMode::Mixed => "mixed".to_owned(),
-    });
-    say(said, "can-die", can_die, &new.can_die, yes_or_no);
-    say(said, "oneshot", oneshot, &new.oneshot, yes_or_no);
-    say(said, "restart", when, &new.restart.when, |when| match when {
-        RestartWhen::No => "no".to_owned(),
-        RestartWhen::OnFailure => "on-failure".to_owned(),
-        RestartWhen::Always => "always".to_owned(),
-    });
-    say(said, "restart-sec", delay, &new.restart.delay, span);
-    say(said, "restart-max-delay-sec", delay_max, &new.restart.delay_max, span);
-    say(said, "start-limit-burst", burst, &new.restart.burst, ToString::to_string);
-    say(said, "start-limit-interval", interval, &new.restart.interval, span);
-    details
+fn shown(value: &Value) -> String {
+    match value {
+        Value::None => "none".to_owned(),
+        value => value.to_string(),
+    }
 }
 
 /// Adds `key old → new`, if they differ.
@@ -446,11 +390,6 @@ fn say<T: PartialEq + ?Sized>(
     if old != new {
         details.push(format!("{key} {} → {}", format(old), format(new)));
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as say wants it")]
-fn yes_or_no(yes: &bool) -> String {
-    if *yes { "yes".to_owned() } else { "no".to_owned() }
 }
 
 fn text_of(command: &Command) -> String {
@@ -514,7 +453,7 @@ mod tests {
     }
 
     fn formed(text: &str, formation: &str) -> Sources {
-        typed(text, |options| options.formation = Given::new("-m", [formation]))
+        typed(text, |options| options.give("formation", Given::new("-m", [formation])))
     }
 
     #[test]
@@ -584,7 +523,7 @@ mod tests {
                  can-die no → yes, restart no → always, restart-sec 100ms → 1s, \
                  restart-max-delay-sec 1min → 2min, start-limit-burst 5 → 9, start-limit-interval 10s → 1min, \
                  quiet no → yes",
-                "! web.1 command changed (\"x\" → \"./x\"), working directory /srv/app → /srv/app/sub, control no → yes",
+                "! web.1 command changed (\"x\" → \"./x\"), control no → yes, working-directory /srv/app → /srv/app/sub",
             ]
         );
         let oneshot =
@@ -656,7 +595,7 @@ mod tests {
         new.root = "/srv/other".into();
         let (after, changes) = merged(&old, &new);
         assert_eq!((after.name.as_str(), after.root.as_path()), ("app", Path::new("/srv/app")));
-        assert_eq!(changes, ["! web.1 working directory /srv/app → /srv/app/sub"]);
+        assert_eq!(changes, ["! web.1 working-directory /srv/app → /srv/app/sub"]);
         let environment = environment_of(&after, &after.instances[0]);
         assert!(environment.contains(&("PWD".into(), "/srv/app/sub".into())));
         assert!(environment.contains(&("LPM_STACK".into(), "app".into())));
@@ -686,9 +625,9 @@ mod tests {
             Some(StackChange {
                 ceilings: true,
                 details: vec![
-                    "memory-max none → 2G".into(),
+                    "exit-code first → worst".into(),
                     "limits strict → best-effort".into(),
-                    "exit-code first → worst".into()
+                    "memory-max none → 2G".into(),
                 ],
                 kept: Vec::new(),
             })

@@ -13,6 +13,7 @@ use std::path::Path;
 use super::dotenv::Variable;
 use super::error::{Diagnostic, MOST_FINDINGS, Place};
 use super::stack::{Instance, Stack};
+use super::words::Precedence;
 
 /// Inherited variables that are meant for lpm itself and would mislead a child: systemd's for the service's
 /// main process (systemd.exec(5), sd_notify(3), sd_listen_fds(3)), lpm's own between re-executions, and the
@@ -90,13 +91,6 @@ impl Variables {
     pub(super) fn into_pairs(self) -> Vec<(OsString, OsString)> {
         self.pairs
     }
-}
-
-/// Which of two wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Precedence {
-    File,
-    Inherited,
 }
 
 /// What came of merging the inherited environment with the env files.

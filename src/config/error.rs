@@ -151,7 +151,7 @@ pub(super) fn unquoted(text: &str) -> String {
 
 /// `a, b, c`, cut short where nobody would read on.
 pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    const MOST: usize = 24;
+    const MOST: usize = 32;
     let mut text = String::new();
     for (index, name) in names.into_iter().enumerate() {
         if index == MOST {

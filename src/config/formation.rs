@@ -9,27 +9,28 @@ use std::collections::HashMap;
 use super::error::{Diagnostic, MOST_FINDINGS, list, quote, unquoted};
 use super::options::{Given, Options, unknown};
 use super::procfile::Entry;
+use super::rows;
 use super::stack::MOST_INSTANCES;
 
 /// How many instances each entry gets, in the order of the entries, before names select among them.
 ///
-/// `file` is what lpm.toml says, in the meaning of `-m`, when neither option was given.
+/// `formation` is what `-m` or, if it was not given, lpm.toml says.
 pub(super) fn counts(
     options: &Options,
-    file: &Given,
+    formation: &Given,
     entries: &[Entry<'_>],
     problems: &mut Vec<Diagnostic>,
 ) -> Counts {
     let says = |given: &Given| given.values.iter().any(|value| !value.trim().is_empty());
-    let (given, unlisted) = match (says(&options.formation), says(&options.concurrency)) {
-        (true, true) => {
+    let (given, unlisted) = match (says(formation), says(&options.concurrency)) {
+        (true, true) if options.gives(&rows::FORMATION) => {
             let message = format!("cannot be combined with {} (use one)", options.concurrency.origin);
-            problems.push(options.formation.error(message));
-            (&options.formation, 0)
+            problems.push(formation.error(message));
+            (formation, 0)
         }
-        (true, false) => (&options.formation, 0),
-        (false, true) => (&options.concurrency, 1),
-        (false, false) if says(file) => (file, 0),
+        // What was typed wins over the file.
+        (_, true) => (&options.concurrency, 1),
+        (true, false) => (formation, 0),
         (false, false) => return Counts { listed: vec![None; entries.len()], unlisted: 1 },
     };
     let mut counts = Counts { listed: vec![None; entries.len()], unlisted };

@@ -13,25 +13,47 @@
 //!
 //! A process type can have a route of its own (`log` in lpm.toml). Standard output looks the same for all.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::error::{Diagnostic, quote};
 use super::options::Given;
-use super::quantity::{self, Parsed};
-use super::stack::{Ceiling, Form, Journal, LogFile, Logging, Rotation, Route};
+use super::quantity::{self, Amount, Parsed};
+use super::stack::{Form, Journal, LogFile, Logging, Rotation, Route};
 
 /// One place for lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sink {
+pub enum Sink {
+    /// Standard output.
     Stdout(Form),
-    /// As it was written.
+    /// A file, or a directory of files.
     File {
+        /// As it was written.
         path: PathBuf,
+        /// A directory that gets a file for each instance.
         each: bool,
+        /// What its lines look like.
         form: Form,
     },
+    /// The journal.
     Journal(Journal),
+    /// Nothing gets lines.
     None,
+}
+
+/// As it is written.
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout(Form::Text) => f.write_str("terminal"),
+            Self::Stdout(Form::Json) => f.write_str("json"),
+            Self::File { path, form: Form::Json, .. } => write!(f, "json={}", path.display()),
+            Self::File { path, form: Form::Text, .. } => write!(f, "file={}", path.display()),
+            Self::Journal(Journal::Sent) => f.write_str("journald"),
+            Self::Journal(Journal::Direct) => f.write_str("journald-direct"),
+            Self::Journal(Journal::No) | Self::None => f.write_str("none"),
+        }
+    }
 }
 
 /// What all routes of a stack share.
@@ -42,16 +64,14 @@ pub(super) struct Shared {
     files: Vec<LogFile>,
 }
 
-/// From what was typed, or else from the file. Relative paths start at `typed_in` and at `root`.
+/// From what was typed, or else from the file. Relative paths start at `from`.
 pub(super) fn logging(
     [log, rotate, history]: [&Given; 3],
-    [log_in_file, rotate_in_file, history_in_file]: [&Given; 3],
-    [typed_in, root]: [&Path; 2],
+    from: &Path,
     shared: &mut Shared,
     problems: &mut Vec<Diagnostic>,
 ) -> Logging {
     let mut logging = Logging::default();
-    let (log, from) = if log.values.is_empty() { (log_in_file, root) } else { (log, typed_in) };
     let mut sinks = Vec::new();
     for item in log.items(problems) {
         match sink(item) {
@@ -66,13 +86,11 @@ pub(super) fn logging(
             Err(message) => problems.push(log.error(message)),
         }
     }
-    let rotate = if rotate.values.is_empty() { rotate_in_file } else { rotate };
     for item in rotate.items(problems) {
         if let Err(message) = logging.rotation.take(item) {
             problems.push(rotate.error(message));
         }
     }
-    let history = if history.values.is_empty() { history_in_file } else { history };
     if let Some(text) = history.last() {
         match kept(text.trim()) {
             Ok(bytes) => logging.history = Some(bytes),
@@ -85,11 +103,10 @@ pub(super) fn logging(
 /// Once all routes are known.
 pub(super) fn check_rotation(
     rotation: Rotation,
-    [rotate, rotate_in_file]: [&Given; 2],
+    rotate: &Given,
     shared: &Shared,
     problems: &mut Vec<Diagnostic>,
 ) {
-    let rotate = if rotate.values.is_empty() { rotate_in_file } else { rotate };
     if rotation != Rotation::default() && shared.files.is_empty() {
         problems.push(Diagnostic::warning(
             rotate.place(),
@@ -179,8 +196,8 @@ impl Shared {
 /// How much is kept of each instance, in bytes.
 fn kept(text: &str) -> Parsed<u64> {
     let refused = || format!("{} is no amount to keep of each (write 1M, 4K to 1G)", quote(text));
-    match quantity::memory(text, 0) {
-        Ok(Ceiling::At(bytes @ 4096..=0x4000_0000)) => Ok(bytes),
+    match quantity::memory_amount(text) {
+        Ok(Amount::At(bytes @ 4096..=0x4000_0000)) => Ok(bytes),
         Ok(_) | Err(_) => Err(refused()),
     }
 }
@@ -195,9 +212,10 @@ impl Rotation {
             "size" => {
                 // There is nothing that a percentage could be of.
                 let refused = |_| format!("{} is no size of a file (write 10M, at least 4K)", quote(value));
-                self.size = match quantity::memory(value, 0).map_err(refused)? {
-                    Ceiling::At(bytes) => Some(bytes),
-                    Ceiling::Infinity => None,
+                self.size = match quantity::memory_amount(value).map_err(refused)? {
+                    Amount::At(bytes) => Some(bytes),
+                    Amount::Part(_) => return Err(refused(String::new())),
+                    Amount::Infinity => None,
                 };
             }
             "age" => self.age = Some(quantity::duration(value)?).filter(|age| !age.is_zero()),
@@ -225,10 +243,9 @@ mod tests {
         let (log, rotate, none) = (given("--log", log), given("--log-rotate", rotate), Given::default());
         let mut problems = Vec::new();
         let mut shared = Shared::default();
-        let directories = [Path::new("/home"), Path::new("/root")];
         let given = [&log, &rotate, &none];
-        let logging = logging(given, [&none; 3], directories, &mut shared, &mut problems);
-        check_rotation(logging.rotation, [&rotate, &none], &shared, &mut problems);
+        let logging = logging(given, Path::new("/home"), &mut shared, &mut problems);
+        check_rotation(logging.rotation, &rotate, &shared, &mut problems);
         (logging, problems.iter().map(ToString::to_string).collect())
     }
 

@@ -16,53 +16,34 @@
 //! ```
 //!
 //! Values may be written as text or as what they are (`cpu-quota = 1.5`, `can-die = true`). The Procfile says
-//! what exists: a process type that it does not have is refused, and so is a key that lpm does not know.
-//! Every option wins over this file.
+//! what exists: a process type that it does not have is refused, and so is a key that the table of settings does
+//! not have there. Everything that is wrong is reported at once, in the order of the lines. Every option wins over
+//! this file.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Visitor};
-use toml::Spanned;
+use toml_edit::{Document, Item, Key, TableLike, Value as Scalar};
 
 use super::environment::{self, is_injected};
-use super::error::{Diagnostic, MOST_FINDINGS, Place, nearest, quote};
-use super::options::{Given, Target};
+use super::error::{Diagnostic, MOST_FINDINGS, Place, list, nearest, quote};
+use super::options::Target;
 use super::procfile::Entry;
-use super::settings::{Key, Settings, Source};
-use super::stack::Machine;
-use super::{dotenv, error};
+use super::spec::{Layer, Said, Source, put};
+use super::table::{self, Row};
+use super::value::{Kind, Value};
+use super::{dotenv, rows};
 
 /// The most variables of one `environment`: every instance holds its own, and they are laid over each other one by one.
 const MOST_VARIABLES: usize = 1000;
 
+/// The tables of the file.
+const TABLES: [&str; 3] = ["stack", "defaults", "process"];
+
 /// What the file says, checked against the Procfile.
 #[derive(Debug, Default)]
 pub(super) struct Manifest {
-    /// As if typed, the origin being the line: `lpm.toml:3: port`.
-    pub stack: StackOptions,
-    /// Ceilings of the stack.
-    pub ceilings: Settings,
-    /// Settings of process types.
+    /// Of the stack as a whole.
+    pub stack: Vec<Said>,
+    /// Of its processes.
     pub source: Source,
-}
-
-/// What `[stack]` shares with the options.
-#[derive(Debug, Default)]
-pub(super) struct StackOptions {
-    pub name: Given,
-    pub port: Given,
-    pub port_step: Given,
-    pub instance_port_step: Given,
-    pub formation: Given,
-    pub exit_code: Given,
-    pub log: Given,
-    pub log_rotate: Given,
-    pub history: Given,
-    pub metrics: Given,
-    pub limits: Given,
-    pub env_precedence: Given,
-    pub expand_env: Given,
 }
 
 /// Reads `bytes`, a file called `label`. `ports` says whether lpm injects PORT.
@@ -70,7 +51,6 @@ pub(super) fn parse(
     label: &str,
     bytes: &[u8],
     entries: &[Entry<'_>],
-    machine: &Machine,
     ports: bool,
     problems: &mut Vec<Diagnostic>,
 ) -> Manifest {
@@ -82,147 +62,169 @@ pub(super) fn parse(
             return Manifest::default();
         }
     };
-    let file = match toml::from_str::<File>(text) {
-        Ok(file) => file,
+    let document = match Document::parse(text) {
+        Ok(document) => document,
         Err(error) => {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
-            problems.push(Diagnostic::error(Place::line(label, line), refusal(&error)));
+            let message = error.message().lines().collect::<Vec<_>>().join(", ");
+            problems.push(Diagnostic::error(Place::line(label, line), message));
             return Manifest::default();
         }
     };
-    Reader { label, text, entries, machine, ports, problems, wrong: 0 }.manifest(file)
+    let mut reader = Reader { label, text, entries, ports, problems: Vec::new(), wrong: 0 };
+    let manifest = reader.manifest(document.as_table());
+    // Tables may stand in any order, and a table may be continued.
+    reader.problems.sort_by_key(|problem| problem.place.as_ref().and_then(|place| place.line));
+    problems.append(&mut reader.problems);
+    manifest
 }
 
 struct Reader<'a> {
     label: &'a str,
     text: &'a str,
     entries: &'a [Entry<'a>],
-    machine: &'a Machine,
     ports: bool,
-    problems: &'a mut Vec<Diagnostic>,
+    problems: Vec<Diagnostic>,
     /// How many errors were found.
     wrong: usize,
 }
 
 impl Reader<'_> {
-    fn manifest(mut self, file: File) -> Manifest {
+    fn manifest(&mut self, file: &dyn TableLike) -> Manifest {
         let mut manifest = Manifest::default();
-        if let Some(stack) = file.stack {
-            manifest.stack = StackOptions {
-                name: self.given("name", stack.name),
-                port: self.given("port", stack.port),
-                port_step: self.given("port-step", stack.port_step),
-                instance_port_step: self.given("instance-port-step", stack.instance_port_step),
-                formation: self.given("formation", stack.formation),
-                exit_code: self.given("exit-code", stack.exit_code),
-                log: self.given("log", stack.log),
-                log_rotate: self.given("log-rotate", stack.log_rotate),
-                history: self.given("history", stack.history),
-                metrics: self.given("metrics", stack.metrics),
-                limits: self.given("limits", stack.limits),
-                env_precedence: self.given("env-precedence", stack.env_precedence),
-                expand_env: self.given("expand-env", stack.expand_env),
-            };
-            let ceilings = [
-                ("memory-max", Key::MemoryMax, stack.memory_max),
-                ("memory-high", Key::MemoryHigh, stack.memory_high),
-                ("memory-swap-max", Key::MemorySwapMax, stack.memory_swap_max),
-                ("cpu-quota", Key::CpuQuota, stack.cpu_quota),
-                ("cpu-weight", Key::CpuWeight, stack.cpu_weight),
-                ("tasks-max", Key::TasksMax, stack.tasks_max),
-            ];
-            self.set_all(&mut manifest.ceilings, ceilings);
-        }
-        if let Some(defaults) = file.defaults {
-            manifest.source.push((Target::All, self.settings(defaults)));
-        }
-        for (name, table) in file.process.unwrap_or_default() {
-            let target = match name.get_ref().as_str() {
-                "all" => Err("\"all\" is no process type (write [defaults])".to_owned()),
-                name => Target::parse(name, self.entries),
-            };
-            let settings = self.settings(table);
-            match target {
-                Ok(target) => manifest.source.push((target, settings)),
-                Err(message) => self.error(name.span().start, message),
+        for (key, item) in pairs(file) {
+            match key.get() {
+                "stack" => {
+                    for (key, item) in self.pairs_of(key, item) {
+                        let said = self.said(key, item, Row::is_of_stack);
+                        said.into_iter().for_each(|said| put(&mut manifest.stack, said));
+                    }
+                }
+                "defaults" => {
+                    let layer = self.layer(Target::All, key, item);
+                    manifest.source.push(layer);
+                }
+                "process" => {
+                    for (name, item) in self.pairs_of(key, item) {
+                        self.process(name, item, &mut manifest.source);
+                    }
+                }
+                unknown => {
+                    let message = match nearest(unknown, TABLES) {
+                        Some(near) => format!("unknown key {} (write {near})", quote(unknown)),
+                        None => format!("unknown key {} (known here: {})", quote(unknown), list(TABLES)),
+                    };
+                    self.error(start(key, item), message);
+                }
             }
         }
         manifest
     }
 
-    fn settings(&mut self, table: Table) -> Settings {
-        let mut settings = Settings::default();
-        let values = [
-            ("memory-max", Key::MemoryMax, table.memory_max),
-            ("memory-high", Key::MemoryHigh, table.memory_high),
-            ("memory-swap-max", Key::MemorySwapMax, table.memory_swap_max),
-            ("cpu-quota", Key::CpuQuota, table.cpu_quota),
-            ("cpu-weight", Key::CpuWeight, table.cpu_weight),
-            ("tasks-max", Key::TasksMax, table.tasks_max),
-            ("stop-signal", Key::StopSignal, table.stop_signal),
-            ("timeout-stop", Key::TimeoutStop, table.timeout_stop),
-            ("kill-mode", Key::KillMode, table.kill_mode),
-            ("can-die", Key::CanDie, table.can_die),
-            ("oneshot", Key::Oneshot, table.oneshot),
-            ("restart", Key::Restart, table.restart),
-            ("restart-sec", Key::RestartSec, table.restart_sec),
-            ("restart-max-delay-sec", Key::RestartMaxDelaySec, table.restart_max_delay_sec),
-            ("start-limit-burst", Key::StartLimitBurst, table.start_limit_burst),
-            ("start-limit-interval", Key::StartLimitInterval, table.start_limit_interval),
-            ("quiet", Key::Quiet, table.quiet),
-            ("pretty", Key::Pretty, table.pretty),
-            ("control", Key::Control, table.control),
-            ("pty", Key::Pty, table.pty),
-            ("log", Key::Log, table.log),
-            ("working-directory", Key::WorkingDirectory, table.working_directory),
-        ];
-        self.set_all(&mut settings, values);
-        for (name, value) in table.environment.unwrap_or_default() {
-            let at = name.span().start;
-            let name = name.into_inner();
-            // Values may be secrets: no message holds one.
-            if is_injected(&name, self.ports) {
-                let hint = if name == "PORT" { "; write port in [stack], or use --no-port" } else { "" };
-                self.error(at, format!("environment: lpm itself says what {name} is{hint}"));
-            } else if !dotenv::is_key(&name) {
-                self.error(at, format!("environment: {} is no name of a variable", quote(&name)));
-            } else if value.0.contains('\0') {
-                self.error(at, format!("environment: the value of {name} holds a NUL byte"));
-            } else if environment::is_too_large(&name, value.0.len()) {
-                let most = environment::LARGEST_VARIABLE >> 10;
-                self.error(
-                    at,
-                    format!("environment: the value of {name} is larger than {most} KiB, which no program can be given"),
-                );
-            } else if settings.environment.len() == MOST_VARIABLES {
-                self.error(
-                    at,
-                    format!("environment: more than {MOST_VARIABLES} variables (write an env file)"),
-                );
-                break;
-            } else {
-                settings.environment.push((name.into(), value.0.into()));
-            }
-        }
-        settings
-    }
-
-    fn set_all<const N: usize>(&mut self, settings: &mut Settings, values: [(&str, Key, Value); N]) {
-        for (name, key, value) in values {
-            let Some(value) = value else { continue };
-            if let Err(message) = settings.set(key, &value.get_ref().0, self.machine) {
-                self.error(value.span().start, format!("{name}: {message}"));
-            }
+    /// One `[process.NAME]`.
+    fn process(&mut self, name: &Key, item: &Item, source: &mut Source) {
+        let target = match name.get() {
+            "all" => Err("\"all\" is no process type (write [defaults])".to_owned()),
+            name => Target::parse(name, self.entries),
+        };
+        // What is wrong inside is worth a word all the same.
+        let layer = self.layer(*target.as_ref().unwrap_or(&Target::All), name, item);
+        match target {
+            Ok(_) => source.push(layer),
+            Err(message) => self.error(start(name, item), message),
         }
     }
 
-    fn given(&self, name: &str, value: Value) -> Given {
+    fn layer(&mut self, target: Target, key: &Key, item: &Item) -> Layer {
+        let mut layer = Layer::new(target);
+        for (key, item) in self.pairs_of(key, item) {
+            if key.get() == rows::ENVIRONMENT.key {
+                for (name, item) in self.pairs_of(key, item) {
+                    if layer.environment.len() == MOST_VARIABLES {
+                        let message =
+                            format!("environment: more than {MOST_VARIABLES} variables (write an env file)");
+                        self.error(start(name, item), message);
+                        break;
+                    }
+                    self.variable(name, item, &mut layer);
+                }
+            } else if let Some(said) = self.said(key, item, Row::is_of_processes) {
+                layer.put(said);
+            }
+        }
+        layer
+    }
+
+    /// One setting; `None` if something is wrong with it.
+    fn said(&mut self, key: &Key, item: &Item, is_here: fn(&Row) -> bool) -> Option<Said> {
+        let Some(row) = table::row(key.get()).filter(|row| is_here(row)) else {
+            let message = unknown(key.get(), is_here);
+            self.error(start(key, item), message);
+            return None;
+        };
+        let at = item.span().map_or_else(|| start(key, item), |span| span.start);
+        let text = match scalar(item) {
+            Ok(text) => text,
+            Err(kind) => {
+                self.error(at, format!("{kind} stands where text, a number or true or false belongs"));
+                return None;
+            }
+        };
+        let of_stack = is_here(&rows::NAME);
+        let value = match row.kind {
+            // Judged with what options say of it.
+            Kind::Sinks if of_stack => Ok(Value::Text(vec![text])),
+            kind => kind.parse(&text),
+        };
         match value {
-            Some(value) => {
-                let place = Place::line(self.label, line_of(self.text, value.span().start));
-                Given::new(format!("{place}: {name}"), [value.into_inner().0])
+            Ok(value) => {
+                let place = Place::line(self.label, line_of(self.text, at));
+                Some(Said { row, value, place })
             }
-            None => Given::default(),
+            Err(message) => {
+                self.error(at, format!("{}: {message}", row.key));
+                None
+            }
+        }
+    }
+
+    /// One entry of `environment`. Values may be secrets: no message holds one.
+    fn variable(&mut self, key: &Key, item: &Item, layer: &mut Layer) {
+        let (name, at) = (key.get(), start(key, item));
+        let value = match scalar(item) {
+            Ok(value) => value,
+            Err(kind) => {
+                let at = item.span().map_or(at, |span| span.start);
+                return self
+                    .error(at, format!("{kind} stands where text, a number or true or false belongs"));
+            }
+        };
+        let wrong = if is_injected(name, self.ports) {
+            let hint = if name == "PORT" { " (port in [stack] chooses it, or --no-port)" } else { "" };
+            format!("{name} is set by lpm{hint}")
+        } else if !dotenv::is_key(name) {
+            format!("{} is no name of a variable", quote(name))
+        } else if value.contains('\0') {
+            format!("the value of {name} holds a NUL byte")
+        } else if environment::is_too_large(name, value.len()) {
+            let most = environment::LARGEST_VARIABLE >> 10;
+            format!("the value of {name} is larger than {most} KiB, which no program can be given")
+        } else {
+            layer.environment.push((name.into(), value.into()));
+            return;
+        };
+        self.error(at, format!("environment: {wrong}"));
+    }
+
+    /// The keys of a table with their items; none if it is no table.
+    fn pairs_of<'i>(&mut self, key: &Key, item: &'i Item) -> Vec<(&'i Key, &'i Item)> {
+        match item.as_table_like() {
+            Some(table) => pairs(table),
+            None => {
+                let at = item.span().map_or_else(|| start(key, item), |span| span.start);
+                self.error(at, format!("{} stands where a table belongs", kind(item)));
+                Vec::new()
+            }
         }
     }
 
@@ -236,142 +238,55 @@ impl Reader<'_> {
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-struct File {
-    stack: Option<StackTable>,
-    defaults: Option<Table>,
-    process: Option<BTreeMap<Spanned<String>, Table>>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
-struct StackTable {
-    name: Value,
-    port: Value,
-    port_step: Value,
-    instance_port_step: Value,
-    formation: Value,
-    exit_code: Value,
-    log: Value,
-    log_rotate: Value,
-    history: Value,
-    metrics: Value,
-    limits: Value,
-    env_precedence: Value,
-    expand_env: Value,
-    memory_max: Value,
-    memory_high: Value,
-    memory_swap_max: Value,
-    cpu_quota: Value,
-    cpu_weight: Value,
-    tasks_max: Value,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, expecting = "a table")]
-struct Table {
-    memory_max: Value,
-    memory_high: Value,
-    memory_swap_max: Value,
-    cpu_quota: Value,
-    cpu_weight: Value,
-    tasks_max: Value,
-    stop_signal: Value,
-    timeout_stop: Value,
-    kill_mode: Value,
-    can_die: Value,
-    oneshot: Value,
-    restart: Value,
-    restart_sec: Value,
-    restart_max_delay_sec: Value,
-    start_limit_burst: Value,
-    start_limit_interval: Value,
-    quiet: Value,
-    pretty: Value,
-    control: Value,
-    pty: Value,
-    log: Value,
-    working_directory: Value,
-    environment: Option<BTreeMap<Spanned<String>, Text>>,
-}
-
-type Value = Option<Spanned<Text>>;
-
-/// Any scalar, as the text that an option would be given.
-struct Text(String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyScalar;
-        impl Visitor<'_> for AnyScalar {
-            type Value = Text;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text, a number or true or false")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(text.to_owned()))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Text, E> {
-                Ok(Text(number.to_string()))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Text, E> {
-                Ok(Text(number.to_string()))
-            }
-
-            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Text, E> {
-                if number.is_finite() {
-                    Ok(Text(number.to_string()))
-                } else {
-                    Err(E::custom("the number is none"))
-                }
-            }
-
-            fn visit_bool<E>(self, yes: bool) -> Result<Text, E> {
-                Ok(Text(yes.to_string()))
-            }
-        }
-        deserializer.deserialize_any(AnyScalar)
+/// The refusal of a key that does not belong into this table.
+fn unknown(key: &str, is_here: fn(&Row) -> bool) -> String {
+    if key.bytes().all(|byte| byte.is_ascii_digit()) {
+        return format!("unknown key {} (an instance is written [process.\"web.{key}\"])", quote(key));
+    }
+    if let Some(row) = table::row(key) {
+        let table = if row.is_of_stack() { "[stack]" } else { "[defaults] or [process.NAME]" };
+        return format!("{key} does not belong here (write it below {table})");
+    }
+    let known = || table::rows().filter(|row| is_here(row)).map(|row| row.key);
+    match nearest(key, known()) {
+        Some(near) => format!("unknown key {} (write {near})", quote(key)),
+        None => format!("unknown key {} (known here: {})", quote(key), list(known())),
     }
 }
 
-/// The parser's complaint in our words.
-fn refusal(error: &toml::de::Error) -> String {
-    let message = error.message();
-    // serde: "unknown field `memroy-max`, expected one of `memory-max`, `memory-high`".
-    if let Some(rest) = message.strip_prefix("unknown field `") {
-        let (unknown, known) = rest.split_once("`, expected ").unwrap_or((rest, ""));
-        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-        let numbered = unknown.bytes().all(|byte| byte.is_ascii_digit());
-        return match nearest(unknown, known.iter().copied()) {
-            _ if numbered => {
-                format!("unknown key {} (an instance is written [process.\"web.{unknown}\"])", quote(unknown))
-            }
-            Some(near) => format!("unknown key {} (write {near})", quote(unknown)),
-            None => format!("unknown key {} (known here: {})", quote(unknown), error::list(known)),
-        };
+/// The keys of a table with their items, in the order of the file.
+fn pairs(table: &dyn TableLike) -> Vec<(&Key, &Item)> {
+    table.iter().filter_map(|(key, _)| table.get_key_value(key)).collect()
+}
+
+/// Where a key begins.
+fn start(key: &Key, item: &Item) -> usize {
+    key.span().or_else(|| item.span()).map_or(0, |span| span.start)
+}
+
+/// Any scalar, as the text that an option would be given; or the kind of what is none.
+fn scalar(item: &Item) -> Result<String, &'static str> {
+    match item {
+        Item::Value(Scalar::String(text)) => Ok(text.value().clone()),
+        Item::Value(Scalar::Integer(number)) => Ok(number.value().to_string()),
+        Item::Value(Scalar::Float(number)) if number.value().is_finite() => Ok(number.value().to_string()),
+        Item::Value(Scalar::Boolean(yes)) => Ok(yes.value().to_string()),
+        other => Err(kind(other)),
     }
-    // serde: "invalid type: string \"secret\", expected a table". The value stays out of it.
-    if let Some(rest) = message.strip_prefix("invalid type: ")
-        && let Some((found, expected)) = rest.rsplit_once(", expected ")
-    {
-        let kind = found.split([' ', '`', '"']).next().unwrap_or(found);
-        let kind = match kind {
-            "string" => "text",
-            "integer" | "floating" => "a number",
-            "boolean" => "true or false",
-            "map" => "a table",
-            "sequence" => "a list",
-            other => other,
-        };
-        let expected = if expected == "a map" { "a table" } else { expected };
-        return format!("{kind} stands where {expected} belongs");
+}
+
+fn kind(item: &Item) -> &'static str {
+    match item {
+        Item::None => "nothing",
+        Item::Value(Scalar::String(_)) => "text",
+        Item::Value(Scalar::Integer(_)) => "a number",
+        Item::Value(Scalar::Float(number)) if number.value().is_finite() => "a number",
+        Item::Value(Scalar::Float(_)) => "no number",
+        Item::Value(Scalar::Boolean(_)) => "true or false",
+        Item::Value(Scalar::Datetime(_)) => "a date",
+        Item::Value(Scalar::Array(_)) | Item::ArrayOfTables(_) => "a list",
+        Item::Value(Scalar::InlineTable(_)) | Item::Table(_) => "a table",
     }
-    message.lines().collect::<Vec<_>>().join(", ")
 }
 
 fn line_of(text: &str, at: usize) -> usize {

@@ -290,7 +290,7 @@ mod tests {
     /// web.1 to web.3, worker.1, worker.2, clock off.
     fn some() -> Stack {
         stack(&typed("web: x\nclock: x\nworker: x", |options| {
-            options.formation = Given::new("-m", ["web=3,worker=2"]);
+            options.give("formation", Given::new("-m", ["web=3,worker=2"]));
         }))
     }
 
@@ -374,7 +374,7 @@ mod tests {
     fn names_cost_no_more_where_there_are_many_instances() {
         let most = MOST_NAMES;
         let stack = stack(&typed("web: x", |options| {
-            options.formation = Given::new("-m", [format!("web={most}")]);
+            options.give("formation", Given::new("-m", [format!("web={most}")]));
             options.no_port = true;
         }));
         let names: Vec<String> = (1..=most).map(|number| format!("web.{number}")).collect();
@@ -450,7 +450,7 @@ mod tests {
             names in proptest::collection::vec("(all|web|worker|[w*][eo*?]{0,3}[.]?[1-4*?]?)", 0..4),
         ) {
             let sources = typed("web: x\nworker: x", |options| {
-                options.formation = Given::new("-m", [format!("web={web},worker={worker}")]);
+                options.give("formation", Given::new("-m", [format!("web={web},worker={worker}")]));
             });
             let stack = stack(&sources);
             let present = |place: usize| mask >> place & 1 == 1;
@@ -474,7 +474,7 @@ mod tests {
         #[test]
         fn an_instance_is_found_by_its_name_and_by_its_type(count in 1u32..30, at in 0usize..30) {
             let stack = stack(&typed("web: x", |options| {
-                options.formation = Given::new("-m", [format!("web={count}")]);
+                options.give("formation", Given::new("-m", [format!("web={count}")]));
             }));
             let at = at % stack.instances.len();
             let own = matching(&stack, &|_| true, std::slice::from_ref(&stack.instances[at].name));

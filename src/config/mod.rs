@@ -11,17 +11,21 @@ pub mod dotenv;
 pub mod environment;
 pub mod error;
 pub mod formation;
-mod logging;
+pub mod logging;
 mod manifest;
 pub mod matching;
 pub mod options;
 pub mod procfile;
 pub mod quantity;
-mod settings;
+pub mod rows;
 pub mod signal;
+pub mod spec;
 pub mod stack;
+pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod value;
+pub mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -34,15 +38,19 @@ pub use error::{Diagnostic, Place, Severity};
 pub use matching::{Meant, NoSuch, Selection, distinct, matching, meant};
 pub use options::{Assignment, Given, Options};
 pub use procfile::choose_procfile;
+pub use spec::{Said, Spec};
 pub use stack::*;
 
-use environment::{Merged, Precedence, Variables, port_variable};
+use environment::{Merged, Variables, port_variable};
 use error::quote;
 use manifest::Manifest;
 use matching::{Pattern, is_pattern};
 use options::{Target, unknown};
 use procfile::Entry;
-use settings::{Layers, Resolved, word};
+use spec::Resolved;
+use table::Row;
+use value::Value;
+use words::Precedence;
 
 /// The most that the instances of a stack hold each for itself, bytes: each has a command and what lpm.toml lays over
 /// the environment. Ten thousand instances have 12 KiB each.
@@ -101,6 +109,8 @@ impl Sources {
 pub struct Loaded {
     /// What to run.
     pub stack: Stack,
+    /// What was said, unresolved.
+    pub spec: Spec,
     /// What env files set, without anything inherited or injected: what an exporter writes down.
     pub declared: Vec<(OsString, OsString)>,
     /// Warnings, which `start` says, and notes, which only `check` says. No errors.
@@ -137,8 +147,7 @@ pub fn named_counts(sources: &Sources, names: &[String]) -> Result<BTreeMap<Stri
 struct Assembly<'a> {
     sources: &'a Sources,
     entries: Vec<Entry<'a>>,
-    manifest: Manifest,
-    layers: Layers,
+    spec: Spec,
     environment: Variables,
     declared: Variables,
     ports: Option<Ports>,
@@ -148,24 +157,21 @@ struct Assembly<'a> {
 
 impl<'a> Assembly<'a> {
     fn read(sources: &'a Sources) -> Self {
-        let Sources { options, machine, .. } = sources;
+        let options = &sources.options;
         let (entries, mut problems) = procfile::parse(&sources.procfile.label, &sources.procfile.bytes);
-        let mut manifest = match &sources.manifest {
-            Some(file) => {
-                manifest::parse(&file.label, &file.bytes, &entries, machine, !options.no_port, &mut problems)
+        let Manifest { stack: of_file, source: file } = match &sources.manifest {
+            Some(text) => {
+                manifest::parse(&text.label, &text.bytes, &entries, !options.no_port, &mut problems)
             }
             None => Manifest::default(),
         };
-        let layers = Layers::new(
-            std::mem::take(&mut manifest.source),
-            settings::of_options(options, &entries, machine, &mut problems),
-            settings::of_told(&options.set, &entries, machine, &mut problems),
-        );
-        let Merged { all: environment, declared, port: port_place } =
-            read_environment(sources, &manifest, &mut problems);
-        let ports = Ports::read(options, &manifest, &environment, port_place, &mut problems);
+        let (of_options, typed) = spec::of_options(options, &entries, &mut problems);
+        let told = spec::of_told(&options.set, &entries, &mut problems);
+        let spec = Spec::new([of_file, of_options], [file, typed, told]);
+        let Merged { all: environment, declared, port } = read_environment(sources, &spec, &mut problems);
+        let ports = Ports::read(options, &spec, &environment, port, &mut problems);
         let routes = logging::Shared::default();
-        Self { sources, entries, manifest, layers, environment, declared, ports, routes, problems }
+        Self { sources, entries, spec, environment, declared, ports, routes, problems }
     }
 
     fn stack(mut self) -> Result<Loaded, Vec<Diagnostic>> {
@@ -241,25 +247,22 @@ impl<'a> Assembly<'a> {
     /// The stack before it has instances.
     fn empty_stack(&mut self) -> Stack {
         let options = &self.sources.options;
-        let said = &self.manifest.stack;
         let problems = &mut self.problems;
-        let limits = [("strict", Limits::Strict), ("best-effort", Limits::BestEffort)];
-        let rules =
-            [("first", ExitCodeRule::First), ("worst", ExitCodeRule::Worst), ("zero", ExitCodeRule::Zero)];
-        let limits = choice(&options.limits, &said.limits, "a rule for limits", &limits, problems);
-        let exit_code = choice(&options.exit_code, &said.exit_code, "an exit code rule", &rules, problems);
-        let ceilings = settings::of_stack(options, &self.manifest.ceilings, &self.sources.machine, problems);
+        let given = |row| self.spec.stack_given(row);
+        let from = match options.gives(&rows::LOG) {
+            true => &options.directory,
+            false => &self.sources.root,
+        };
         let logging = logging::logging(
-            [&options.log, &options.log_rotate, &options.history],
-            [&said.log, &said.log_rotate, &said.history],
-            [&options.directory, &self.sources.root],
+            [&given(&rows::LOG), &given(&rows::LOG_ROTATE), &given(&rows::HISTORY)],
+            from,
             &mut self.routes,
             problems,
         );
-        let given = if options.metrics.values.is_empty() { &said.metrics } else { &options.metrics };
-        let metrics = given.last().map(|text| quantity::loopback(text.trim())).transpose();
-        let metrics = metrics.unwrap_or_else(|message| {
-            problems.push(given.error(message));
+        let metrics = given(&rows::METRICS);
+        let address = metrics.last().map(|text| quantity::loopback(text.trim())).transpose();
+        let address = address.unwrap_or_else(|message| {
+            problems.push(metrics.error(message));
             None
         });
         let name = self.name();
@@ -283,11 +286,11 @@ impl<'a> Assembly<'a> {
             processes,
             instances: Vec::new(),
             environment: std::mem::take(&mut self.environment).into_pairs(),
-            ceilings,
-            limits: limits.unwrap_or_default(),
-            exit_code: exit_code.unwrap_or_default(),
+            ceilings: self.spec.stack_limits(&self.sources.machine),
+            limits: self.spec.stack_word(&rows::LIMITS),
+            exit_code: self.spec.stack_word(&rows::EXIT_CODE),
             logging,
-            metrics,
+            metrics: address,
         }
     }
 
@@ -319,7 +322,7 @@ impl<'a> Assembly<'a> {
             log,
             working_directory,
             mut environment,
-        } = match self.layers.resolve(target, process_name, root) {
+        } = match self.spec.view(target).resolve(process_name, root, &self.sources.machine) {
             Ok(resolved) => resolved,
             Err(message) => {
                 let problem = Diagnostic::error(None, message);
@@ -331,7 +334,7 @@ impl<'a> Assembly<'a> {
             }
         };
         // What was typed wins over the file, here too.
-        let log = log.filter(|_| self.sources.options.log.values.is_empty());
+        let log = log.filter(|_| !self.sources.options.gives(&rows::LOG));
         let route = log.map(|sinks| self.routes.route(&sinks, root)).transpose().unwrap_or_else(|message| {
             let problem = Diagnostic::error(None, format!("log of {process_name}: {message}"));
             if !self.problems.contains(&problem) {
@@ -366,8 +369,8 @@ impl<'a> Assembly<'a> {
     /// The numbers of the instances of each entry: the formation, less what the names leave out.
     fn selected(&mut self) -> Vec<Vec<u32>> {
         let options = &self.sources.options;
-        let counts =
-            formation::counts(options, &self.manifest.stack.formation, &self.entries, &mut self.problems);
+        let formation = self.spec.stack_given(&rows::FORMATION);
+        let counts = formation::counts(options, &formation, &self.entries, &mut self.problems);
         let scaled = self.scaled();
         let all = |process: usize| scaled[process].unwrap_or_else(|| counts.of(process));
         let total: u64 = (0..self.entries.len()).map(|process| u64::from(all(process))).sum();
@@ -380,7 +383,7 @@ impl<'a> Assembly<'a> {
             self.problems.push(Diagnostic::error(place, message));
             return vec![Vec::new(); self.entries.len()];
         }
-        for (process, number) in self.layers.numbered() {
+        for (process, number) in self.spec.numbered() {
             let count = all(process);
             if number > count && count > 0 {
                 let name = self.entries[process].name;
@@ -446,8 +449,8 @@ impl<'a> Assembly<'a> {
 
     fn named_counts(mut self, names: &[String]) -> Result<BTreeMap<String, u32>, Vec<Diagnostic>> {
         let options = &self.sources.options;
-        let formation =
-            formation::counts(options, &self.manifest.stack.formation, &self.entries, &mut self.problems);
+        let given = self.spec.stack_given(&rows::FORMATION);
+        let formation = formation::counts(options, &given, &self.entries, &mut self.problems);
         let scaled = self.scaled();
         let count = |process: usize| match scaled[process] {
             Some(count @ 1..) => count,
@@ -516,11 +519,7 @@ impl<'a> Assembly<'a> {
     }
 
     fn name(&mut self) -> String {
-        let given = if self.sources.options.name.last().is_some() {
-            &self.sources.options.name
-        } else {
-            &self.manifest.stack.name
-        };
+        let given = self.spec.stack_given(&rows::NAME);
         match given.last() {
             Some(name) if name.trim().is_empty() || name.chars().any(char::is_control) => {
                 self.problems
@@ -574,36 +573,25 @@ impl<'a> Assembly<'a> {
 
     fn finish(mut self, mut stack: Stack) -> Result<Loaded, Vec<Diagnostic>> {
         stack.logging.form = self.routes.form.unwrap_or_default();
-        let (typed, said) = (&self.sources.options.log_rotate, &self.manifest.stack.log_rotate);
-        logging::check_rotation(stack.logging.rotation, [typed, said], &self.routes, &mut self.problems);
+        let rotate = self.spec.stack_given(&rows::LOG_ROTATE);
+        logging::check_rotation(stack.logging.rotation, &rotate, &self.routes, &mut self.problems);
         if self.problems.iter().any(Diagnostic::is_error) {
             return Err(self.problems);
         }
-        Ok(Loaded { stack, declared: self.declared.into_pairs(), warnings: self.problems })
+        Ok(Loaded { stack, spec: self.spec, declared: self.declared.into_pairs(), warnings: self.problems })
     }
 }
 
-fn read_environment(sources: &Sources, manifest: &Manifest, problems: &mut Vec<Diagnostic>) -> Merged {
-    let options = &sources.options;
-    let said = &manifest.stack;
-    let precedences = [("file", Precedence::File), ("inherited", Precedence::Inherited)];
-    let precedence =
-        choice(&options.env_precedence, &said.env_precedence, "a precedence", &precedences, problems);
-    let expand = options.expand_env
-        || said.expand_env.last().is_some_and(|text| match quantity::boolean(text) {
-            Ok(expand) => expand,
-            Err(message) => {
-                problems.push(said.expand_env.error(message));
-                false
-            }
-        });
+fn read_environment(sources: &Sources, spec: &Spec, problems: &mut Vec<Diagnostic>) -> Merged {
+    let precedence: Precedence = spec.stack_word(&rows::ENV_PRECEDENCE);
+    let expand = spec.stack_value(&rows::EXPAND_ENV) == Value::Bool(true);
     let mut files = Vec::with_capacity(sources.env_files.len());
     for file in &sources.env_files {
         let (variables, odd) = dotenv::parse(&file.label, &file.bytes, expand);
         problems.extend(odd);
         files.push((file.label.as_str(), variables));
     }
-    environment::merge(&sources.environment, &files, precedence.unwrap_or(Precedence::File), problems)
+    environment::merge(&sources.environment, &files, precedence, problems)
 }
 
 /// Base and steps; process type `i`, instance `n` gets `base + i * step + (n - 1) * instance_step`.
@@ -617,7 +605,7 @@ impl Ports {
     /// `-p`, else lpm.toml, else PORT of an env file or inherited (whichever won), else 5000.
     fn read(
         options: &Options,
-        manifest: &Manifest,
+        spec: &Spec,
         environment: &Variables,
         place: Place,
         problems: &mut Vec<Diagnostic>,
@@ -625,23 +613,23 @@ impl Ports {
         if options.no_port {
             return None;
         }
-        let said = &manifest.stack;
-        let mut number = |given: &Given, file: &Given, what: &str, least: u64| {
-            let given = if given.last().is_some() { given } else { file };
-            let text = given.last()?.trim();
-            match quantity::number(text, what, least, 65_535) {
+        let mut number = |row: &Row, what: &str, least: u64| {
+            let given = spec.stack_given(row);
+            let text = given.last().map_or_else(|| row.default().to_string(), |text| text.trim().to_owned());
+            match quantity::number(&text, what, least, 65_535) {
                 Ok(number) => Some(number),
+                // Nothing was said, and there is no default.
+                Err(_) if text.is_empty() && given.last().is_none() => None,
                 Err(message) => {
                     problems.push(given.error(message));
                     None
                 }
             }
         };
-        let asked = number(&options.port, &said.port, "a port", 1);
-        let step = number(&options.port_step, &said.port_step, "a port step", 0).unwrap_or(100);
-        let instance_step =
-            number(&options.instance_port_step, &said.instance_port_step, "a port step", 0).unwrap_or(1);
-        let given = options.port.last().or(said.port.last()).is_some();
+        let asked = number(&rows::PORT, "a port", 1);
+        let step = number(&rows::PORT_STEP, "a port step", 0).unwrap_or(0);
+        let instance_step = number(&rows::INSTANCE_PORT_STEP, "a port step", 0).unwrap_or(0);
+        let given = spec.stack_said(&rows::PORT).is_some();
         let base = match (asked, environment.value("PORT")) {
             (Some(port), _) => port,
             (None, Some(text)) if !given && !text.is_empty() => {
@@ -667,24 +655,6 @@ impl Ports {
 
     fn of(&self, process: usize, number: u32) -> Option<u16> {
         u16::try_from(self.number(process, number)).ok()
-    }
-}
-
-/// One of a few words, from the option or else from the file.
-fn choice<T: Copy>(
-    given: &Given,
-    file: &Given,
-    what: &str,
-    known: &[(&str, T)],
-    problems: &mut Vec<Diagnostic>,
-) -> Option<T> {
-    let given = if given.last().is_some() { given } else { file };
-    match word(given.last()?.trim(), what, known) {
-        Ok(value) => Some(value),
-        Err(message) => {
-            problems.push(given.error(message));
-            None
-        }
     }
 }
 

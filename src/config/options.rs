@@ -1,8 +1,8 @@
 //! What the user typed, as typed: texts with the name of the option or variable they came after.
 //!
-//! One field per option of the command line. The command has already let the flag win over its `LPM_*`
-//! variable; both arrive here, told apart by their origin alone. What a running stack was told since stands
-//! beside it, so that the same text read again makes the same stack. Nothing is parsed here.
+//! Options of settings are kept by the name of the option (`table` lists them). The command has already let the flag
+//! win over its `LPM_*` variable; both arrive here, told apart by their origin alone. What a running stack was told
+//! since stands beside it, so that the same text read again makes the same stack. Nothing is parsed here.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Diagnostic, MOST_FINDINGS, Place, list, quote};
 use super::procfile::Entry;
 use super::stack::MOST_INSTANCES;
+use super::table::{self, Opt, Row, Takes};
 
 /// The values of one option; none if it was not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,80 +75,14 @@ impl Given {
 pub struct Options {
     /// Start only these: `web`, `web.2`. They come after no option, and their origin is empty.
     pub names: Given,
-    /// `-m`: foreman's meaning, an unlisted process type is off unless `all=`.
-    pub formation: Given,
     /// `-c`: honcho's meaning, an unlisted process type stays at 1.
     pub concurrency: Given,
-    /// `-p`: the base port.
-    pub port: Given,
-    /// Between process types; 100.
-    pub port_step: Given,
-    /// Between instances; 1.
-    pub instance_port_step: Given,
     /// No `PORT` is injected; an inherited one leaks through.
     pub no_port: bool,
-    /// `memory.max`: `worker=512M,web.2=1G,all=64M`; a bare `512M` is for all. So for all lists below.
-    pub mem: Given,
-    /// `memory.high`.
-    pub mem_high: Given,
-    /// `memory.swap.max`.
-    pub swap: Given,
-    /// `cpu.max`: `1.5` or `150%`.
-    pub cpu: Given,
-    /// `cpu.weight`.
-    pub cpu_weight: Given,
-    /// `pids.max`.
-    pub tasks: Given,
-    /// `memory.max` of all instances together.
-    pub stack_mem: Given,
-    /// `cpu.max` of all instances together.
-    pub stack_cpu: Given,
-    /// `pids.max` of all instances together.
-    pub stack_tasks: Given,
-    /// `strict` or `best-effort`.
-    pub limits: Given,
-    /// `-t`: the grace of a stop, `10` or `web=10s`.
-    pub timeout: Given,
-    /// `QUIT` or `web=QUIT`.
-    pub stop_signal: Given,
-    /// `control-group` or `mixed`.
-    pub kill_mode: Given,
-    /// Names (`web`, `all`), or `web=no` against the file.
-    pub can_die: Given,
-    /// Names, like `can_die`.
-    pub oneshot: Given,
-    /// `on-failure` or `web=always`.
-    pub restart: Given,
-    /// `0` or `web=2s`.
-    pub restart_sec: Given,
-    /// `10` or `web=3`.
-    pub start_limit_burst: Given,
-    /// `1min` or `web=10s`.
-    pub start_limit_interval: Given,
-    /// Names, like `can_die`.
-    pub quiet: Given,
-    /// Names, like `can_die`.
-    pub pretty: Given,
-    /// Names, like `can_die`.
-    pub pty: Given,
-    /// `first`, `worst` or `zero`.
-    pub exit_code: Given,
-    /// `terminal`, `journald`, `json`, `json=FILE`, `file=DIR`.
-    pub log: Given,
-    /// `10M`, `age=1d`, `keep=5`.
-    pub log_rotate: Given,
-    /// How much is kept of each instance: `1M`.
-    pub history: Given,
-    /// Where scrapers are answered: `9464`, `[::1]:9464`.
-    pub metrics: Given,
     /// Where it was typed: what relative paths in it start from.
     pub directory: PathBuf,
-    /// `file` or `inherited`: which wins where both set a variable.
-    pub env_precedence: Given,
-    /// `$NAME` and `${NAME}` in env files are expanded.
-    pub expand_env: bool,
-    /// The stack's label.
-    pub name: Given,
+    /// Options of settings that were given, by [`Opt::long`].
+    pub settings: BTreeMap<&'static str, Given>,
     /// How many of a process type the running stack was told to have since; 0 is off. Wins over formation,
     /// concurrency and names: exactly `1..=n` exist. What the Procfile no longer has is a warning.
     pub scale: BTreeMap<String, u32>,
@@ -157,6 +92,28 @@ pub struct Options {
 }
 
 impl Options {
+    /// Notes what was given to the option of a setting.
+    pub fn give(&mut self, option: &'static str, given: Given) {
+        self.settings.insert(option, given);
+    }
+
+    /// The same options and what was given to one more.
+    #[must_use]
+    pub fn giving(mut self, option: &'static str, given: Given) -> Self {
+        self.give(option, given);
+        self
+    }
+
+    /// What was given to this option.
+    pub(super) fn given(&self, option: &Opt) -> Option<&Given> {
+        self.settings.get(option.long).filter(|given| !given.values.is_empty())
+    }
+
+    /// Whether an option of this setting was given, for all instances together included.
+    pub(super) fn gives(&self, row: &Row) -> bool {
+        row.options().any(|option| self.given(option).is_some())
+    }
+
     /// Notes what a running stack is told. What was told to the same before is forgotten, so that a stack
     /// that is told something every minute does not grow.
     pub fn tell(&mut self, told: impl IntoIterator<Item = Assignment>) {
@@ -175,34 +132,23 @@ impl Options {
         let is_of_known = |item: &str| is_known(item.split('=').next().unwrap_or(item).trim());
         self.scale.retain(|name, _| has(name));
         self.set.retain(|told| is_known(&told.name));
-        for choice in [&mut self.names, &mut self.formation] {
+        let formation = self.settings.get_mut("formation");
+        for choice in [Some(&mut self.names), formation].into_iter().flatten() {
             let left = choice.with(is_of_known);
             if !left.is_empty() {
                 choice.values = left;
             }
         }
-        for names in [&mut self.can_die, &mut self.oneshot, &mut self.quiet, &mut self.pretty, &mut self.pty]
-        {
-            names.values = names.with(is_of_known);
-        }
-        for values in [
-            &mut self.concurrency,
-            &mut self.mem,
-            &mut self.mem_high,
-            &mut self.swap,
-            &mut self.cpu,
-            &mut self.cpu_weight,
-            &mut self.tasks,
-            &mut self.timeout,
-            &mut self.stop_signal,
-            &mut self.kill_mode,
-            &mut self.restart,
-            &mut self.restart_sec,
-            &mut self.start_limit_burst,
-            &mut self.start_limit_interval,
-        ] {
-            // A value alone is for all.
-            values.values = values.with(|item| !item.contains('=') || is_of_known(item));
+        // A value alone is for all.
+        let is_kept = |item: &str| !item.contains('=') || is_of_known(item);
+        self.concurrency.values = self.concurrency.with(is_kept);
+        for (option, _) in table::options() {
+            let Some(given) = self.settings.get_mut(option.long) else { continue };
+            match option.takes {
+                Takes::Values => given.values = given.with(is_kept),
+                Takes::Names | Takes::NamesOr(_) => given.values = given.with(is_of_known),
+                Takes::List | Takes::One | Takes::Nothing => {}
+            }
         }
     }
 }

@@ -23,26 +23,98 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// memory take any number of bytes, and the bounds of CPU time are below.
 const MOST_TASKS: u64 = 4_194_304;
 
-/// A ceiling on memory in bytes: `512M`, `1.5G`, `50%` of `memory`, `infinity`.
-///
-/// Less than a page is refused: nothing could start, and `--mem 512` was meant to be `512M`.
-pub fn memory(text: &str, memory: u64) -> Parsed<Ceiling> {
-    match size(text, memory)? {
-        Ceiling::At(0) => Err(format!("{} is no memory at all (write 512M)", quote(text))),
-        Ceiling::At(bytes) if bytes < 4096 && !text.ends_with('%') => {
-            Err(format!("{} is {bytes} bytes, less than a page (write {})", quote(text), suggestion(text)))
+/// An amount as it was written: a part stays a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// This many.
+    At(u64),
+    /// A part of what there is.
+    Part(Part),
+    /// No limit, even where something above set one.
+    Infinity,
+}
+
+/// A part of a whole: `12.5%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its digits, without the point.
+    digits: u64,
+    /// How many of them stand behind the point.
+    decimals: u32,
+}
+
+/// The least memory that a limit can leave, bytes: nothing starts in less than a page.
+pub const PAGE: u64 = 4096;
+
+impl Amount {
+    /// The limit, where all there is are `total`. A part is at least `least`.
+    pub fn of(self, total: u64, least: u64) -> Ceiling {
+        match self {
+            Self::At(amount) => Ceiling::At(amount),
+            Self::Part(part) => Ceiling::At(part.of(total).max(least)),
+            Self::Infinity => Ceiling::Infinity,
         }
-        ceiling => Ok(ceiling),
+    }
+
+    /// As it would be written, `format` knowing the unit.
+    pub fn format(self, format: fn(Ceiling) -> String) -> String {
+        match self {
+            Self::At(amount) => format(Ceiling::At(amount)),
+            Self::Part(Part { digits, decimals }) => {
+                let scale = 10u64.pow(decimals);
+                let fraction = format!("{:0width$}", digits % scale, width = decimals as usize);
+                match fraction.trim_end_matches('0') {
+                    "" => format!("{}%", digits / scale),
+                    fraction => format!("{}.{fraction}%", digits / scale),
+                }
+            }
+            Self::Infinity => format(Ceiling::Infinity),
+        }
     }
 }
 
-/// A ceiling on swap in bytes, like [`memory`]; `0` is allowed and means none.
-pub fn swap(text: &str, memory: u64) -> Parsed<Ceiling> {
-    match size(text, memory)? {
-        Ceiling::At(bytes) if bytes > 0 && bytes < 4096 && !text.ends_with('%') => {
+impl From<Ceiling> for Amount {
+    fn from(ceiling: Ceiling) -> Self {
+        match ceiling {
+            Ceiling::At(amount) => Self::At(amount),
+            Ceiling::Infinity => Self::Infinity,
+        }
+    }
+}
+
+impl Part {
+    /// `number` hundredths, up to all of it.
+    fn parse(number: &str) -> Option<Self> {
+        let (digits, decimals) = decimal(number)?;
+        (digits <= 100 * 10u128.pow(decimals))
+            .then(|| Self { digits: u64::try_from(digits).expect("18 digits fit 64 bits"), decimals })
+    }
+
+    fn of(self, total: u64) -> u64 {
+        let whole = 100 * 10u128.pow(self.decimals);
+        u64::try_from(u128::from(total) * u128::from(self.digits) / whole).expect("a part of a u64")
+    }
+}
+
+/// A limit on memory in bytes: `512M`, `1.5G`, `50%`, `infinity`.
+///
+/// Less than a page is refused: nothing could start, and `--mem 512` was meant to be `512M`.
+pub fn memory_amount(text: &str) -> Parsed<Amount> {
+    match swap_amount(text)? {
+        Amount::At(0) | Amount::Part(Part { digits: 0, .. }) => {
+            Err(format!("{} is no memory at all (write 512M)", quote(text)))
+        }
+        amount => Ok(amount),
+    }
+}
+
+/// A limit on swap in bytes, like [`memory_amount`]; `0` is allowed and means none.
+pub fn swap_amount(text: &str) -> Parsed<Amount> {
+    match size(text)? {
+        Amount::At(bytes @ 1..PAGE) => {
             Err(format!("{} is {bytes} bytes, less than a page (write {})", quote(text), suggestion(text)))
         }
-        ceiling => Ok(ceiling),
+        amount => Ok(amount),
     }
 }
 
@@ -74,24 +146,26 @@ pub fn weight(text: &str) -> Parsed<u64> {
     }
 }
 
-/// A ceiling on tasks: a number, `10%` of `pid_max`, `infinity`.
-pub fn tasks(text: &str, pid_max: u64) -> Parsed<Ceiling> {
+/// A limit on tasks: a number, `10%` of `pid_max`, `infinity`.
+pub fn tasks_amount(text: &str) -> Parsed<Amount> {
     let refused =
         || format!("{} is not a number of tasks (write a number such as 64, 10% or infinity)", quote(text));
     if text == "infinity" {
-        return Ok(Ceiling::Infinity);
+        return Ok(Amount::Infinity);
     }
-    let tasks = match text.strip_suffix('%') {
-        Some(number) => percent(number, pid_max).ok_or_else(refused)?,
-        None => whole(text).ok_or_else(refused)?,
+    let amount = match text.strip_suffix('%') {
+        Some(number) => Amount::Part(Part::parse(number).ok_or_else(refused)?),
+        None => Amount::At(whole(text).ok_or_else(refused)?),
     };
-    match tasks {
-        0 => Err(format!("{} leaves no task to run in (write 1 or more)", quote(text))),
-        1..=MOST_TASKS => Ok(Ceiling::At(tasks)),
-        _ => Err(format!(
+    match amount {
+        Amount::At(0) | Amount::Part(Part { digits: 0, .. }) => {
+            Err(format!("{} leaves no task to run in (write 1 or more)", quote(text)))
+        }
+        Amount::At(tasks) if tasks > MOST_TASKS => Err(format!(
             "{} is more tasks than the kernel has (write {MOST_TASKS} or less, or infinity)",
             quote(text)
         )),
+        amount => Ok(amount),
     }
 }
 
@@ -146,6 +220,16 @@ pub fn boolean(text: &str) -> Parsed<bool> {
 /// A whole number of `what` between `least` and `most`.
 pub fn number(text: &str, what: &str, least: u64, most: u64) -> Parsed<u64> {
     match whole(text) {
+        Some(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("{} is not {what} (write {least} to {most})", quote(text))),
+    }
+}
+
+/// A whole number of `what` between `least` and `most`, which may be negative.
+pub fn integer(text: &str, what: &str, least: i64, most: i64) -> Parsed<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let number = whole(digits).and_then(|_| text.parse::<i64>().ok());
+    match number {
         Some(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(format!("{} is not {what} (write {least} to {most})", quote(text))),
     }
@@ -234,14 +318,14 @@ fn in_tenths(tenths: u128, suffix: char) -> String {
     }
 }
 
-/// Bytes, a part of `memory`, or infinity.
-fn size(text: &str, memory: u64) -> Parsed<Ceiling> {
+/// Bytes, a part, or infinity.
+fn size(text: &str) -> Parsed<Amount> {
     let refused = || format!("{} is not a size (write {})", quote(text), suggestion(text));
     if text == "infinity" {
-        return Ok(Ceiling::Infinity);
+        return Ok(Amount::Infinity);
     }
     if let Some(number) = text.strip_suffix('%') {
-        return percent(number, memory).map(Ceiling::At).ok_or_else(|| {
+        return Part::parse(number).map(Amount::Part).ok_or_else(|| {
             format!("{} is not a part of the memory (write 0% to 100%, or a size such as 512M)", quote(text))
         });
     }
@@ -250,7 +334,7 @@ fn size(text: &str, memory: u64) -> Parsed<Ceiling> {
         Some((suffix, unit)) => scaled(text.strip_suffix(suffix).expect("just found"), unit),
         None => whole(text),
     };
-    bytes.map(Ceiling::At).ok_or_else(refused)
+    bytes.map(Amount::At).ok_or_else(refused)
 }
 
 /// What was probably meant by a size: its number, with a suffix that exists.
@@ -263,13 +347,6 @@ fn suggestion(text: &str) -> String {
         (_, Some(suffix @ ('K' | 'M' | 'G' | 'T'))) => format!("{number}{suffix}"),
         (_, _) => format!("{number}M"),
     }
-}
-
-/// `number` hundredths of `total`, up to all of it.
-fn percent(number: &str, total: u64) -> Option<u64> {
-    let (mantissa, decimals) = decimal(number)?;
-    let whole = 100 * 10u128.pow(decimals);
-    (mantissa <= whole).then(|| u64::try_from(u128::from(total) * mantissa / whole).expect("a part of a u64"))
 }
 
 /// `number` times `unit`, rounded down to whole ones; `None` for what is no number or too large.
@@ -322,6 +399,18 @@ mod tests {
     use super::*;
 
     const RAM: u64 = 8 << 30;
+
+    fn memory(text: &str, ram: u64) -> Parsed<Ceiling> {
+        Ok(memory_amount(text)?.of(ram, PAGE))
+    }
+
+    fn swap(text: &str, ram: u64) -> Parsed<Ceiling> {
+        Ok(swap_amount(text)?.of(ram, PAGE))
+    }
+
+    fn tasks(text: &str, pid_max: u64) -> Parsed<Ceiling> {
+        Ok(tasks_amount(text)?.of(pid_max, 1))
+    }
 
     #[test]
     fn sizes_are_1024_based() {

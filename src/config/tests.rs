@@ -147,7 +147,7 @@ fn commands_are_never_substituted_into() {
     for text in ["echo $FOO $BAR", "FOOBAR=zz; echo $FOOBAR", "echo '$FOO'"] {
         let mut sources = procfile(&format!("web: {text}"));
         sources.env_files = vec![Text::new(".env", "FOO=bar\n")];
-        sources.options.expand_env = true;
+        sources.options.give("expand-env", Given::new("--expand-env", ["yes"]));
         let stack = stack(&sources);
         assert_eq!(stack.instances[0].command, Command::Shell(text.to_owned()));
         assert_eq!(variable(&stack, "web.1", "FOO").as_deref(), Some("bar"));
@@ -185,9 +185,9 @@ fn of_two_env_files_the_later_wins() {
 fn the_file_beats_the_inherited_unless_told_otherwise() {
     let mut sources = with_files(&["A=2"], &[("A", "1")]);
     assert_eq!(variable(&stack(&sources), "web.1", "A").as_deref(), Some("2"));
-    sources.options.env_precedence = given("--env-precedence", "inherited");
+    sources.options.give("env-precedence", given("--env-precedence", "inherited"));
     assert_eq!(variable(&stack(&sources), "web.1", "A").as_deref(), Some("1"));
-    sources.options.env_precedence = given("--env-precedence", "inherit");
+    sources.options.give("env-precedence", given("--env-precedence", "inherit"));
     assert_eq!(refused(&sources), ["--env-precedence: \"inherit\" is not a precedence (write inherited)"]);
 }
 
@@ -196,7 +196,7 @@ fn the_file_beats_the_inherited_unless_told_otherwise() {
 fn expansion_sees_the_inherited_value() {
     let mut sources = with_files(&["PATH=$PATH:/x\nA=1", "PATH=${PATH}:$A$NOPE"], &[("PATH", "/bin")]);
     assert_eq!(variable(&stack(&sources), "web.1", "PATH").as_deref(), Some("${PATH}:$A$NOPE"));
-    sources.options.expand_env = true;
+    sources.options.give("expand-env", Given::new("--expand-env", ["yes"]));
     assert_eq!(variable(&stack(&sources), "web.1", "PATH").as_deref(), Some("/bin:/x:1"));
     assert_eq!(
         warnings(&sources, Severity::Note),
@@ -234,7 +234,7 @@ fn the_layers_are_inherited_file_manifest_injected() {
 #[test]
 fn what_is_injected() {
     let mut sources = typed("web: x\nfoo-bar: x\nfoo_bar: x\n", |options| {
-        options.formation = given("-m", "web=2,foo-bar=1");
+        options.give("formation", given("-m", "web=2,foo-bar=1"));
     });
     sources.root = "/srv/shop".into();
     let stack = stack(&sources);
@@ -284,7 +284,7 @@ fn ports_go_up_by_hundreds_from_5000() {
 #[test]
 fn instances_go_up_by_one() {
     let sources = typed("foo: x\nbar: x", |options| {
-        options.port = given("--port", "4000");
+        options.give("port", given("--port", "4000"));
         options.concurrency = given("-c", "foo=3,bar=2");
     });
     assert_eq!(ports(&stack(&sources)), [4000, 4001, 4002, 4100, 4101]);
@@ -305,7 +305,7 @@ fn the_base_port_is_the_options_then_the_files_then_the_inherited() {
     let base = |option: &str, file: &str, inherited: &str| {
         let mut sources = procfile("a: x\nb: x\nweb: x");
         if !option.is_empty() {
-            sources.options.port = given("-p", option);
+            sources.options.give("port", given("-p", option));
         }
         sources.env_files = vec![Text::new(".env", file)];
         sources.environment = os(&[("PORT", inherited)]);
@@ -325,7 +325,7 @@ fn the_base_port_is_the_options_then_the_files_then_the_inherited() {
 
 #[test]
 fn a_port_that_is_none_is_refused_where_it_was_written() {
-    let option = typed("a: x", |options| options.port = given("--port", "0"));
+    let option = typed("a: x", |options| options.give("port", given("--port", "0")));
     assert_eq!(refused(&option), ["--port: \"0\" is not a port (write 1 to 65535)"]);
     let message = "PORT is not a port (write 1 to 65535, or use --no-port)";
     assert_eq!(refused(&with_files(&["A=1\nPORT=x"], &[])), [format!(".env1:2: {message}")]);
@@ -348,8 +348,8 @@ fn without_ports_an_inherited_one_leaks_through() {
 #[test]
 fn the_steps_can_be_chosen() {
     let sources = typed("a: x\nb: x\nc: x", |options| {
-        options.port_step = given("--port-step", "10");
-        options.instance_port_step = given("--instance-port-step", "2");
+        options.give("port-step", given("--port-step", "10"));
+        options.give("instance-port-step", given("--instance-port-step", "2"));
         options.concurrency = given("-c", "a=2");
     });
     assert_eq!(ports(&stack(&sources)), [5000, 5002, 5010, 5020]);
@@ -365,7 +365,7 @@ fn two_instances_with_one_port_are_pointed_out() {
 #[test]
 fn a_port_above_the_last_is_refused_once_naming_the_instance() {
     let sources = typed("a: x\nb: x", |options| {
-        options.port = given("-p", "65500");
+        options.give("port", given("-p", "65500"));
         options.concurrency = given("-c", "b=3");
     });
     assert_eq!(
@@ -373,7 +373,7 @@ fn a_port_above_the_last_is_refused_once_naming_the_instance() {
         ["Procfile:2: b.1 would get port 65600, above 65535 (lower --port or --port-step, or use --no-port)"]
     );
     let off = typed("a: x\nb: x", |options| {
-        options.port = given("-p", "65500");
+        options.give("port", given("-p", "65500"));
         options.concurrency = given("-c", "b=0");
     });
     assert_eq!(ports(&stack(&off)), [65500]);
@@ -384,7 +384,7 @@ fn a_port_above_the_last_is_refused_once_naming_the_instance() {
 fn formed(formation: &str, concurrency: &str) -> Sources {
     typed("a: x\nb: x", |options| {
         if formation != "-" {
-            options.formation = given("-m", formation);
+            options.give("formation", given("-m", formation));
         }
         if concurrency != "-" {
             options.concurrency = given("-c", concurrency);
@@ -446,7 +446,7 @@ fn names_select_process_types_and_instances() {
     let select = |list: &[&str], formation: &str| {
         let sources = typed("a: x\nb: x\nc: x", |options| {
             options.names = Given::new("start", list.iter().copied());
-            options.formation = given("-m", formation);
+            options.give("formation", given("-m", formation));
         });
         load(&sources).map(|loaded| names(&loaded.stack).join(" ")).map_err(|problems| texts(&problems))
     };
@@ -467,7 +467,7 @@ fn names_select_process_types_and_instances() {
 fn an_option_wins_over_the_files_formation() {
     let mut sources = manifest("alpha: x\nbravo: x", "[stack]\nformation = \"alpha=2\"");
     assert_eq!(names(&stack(&sources)), ["alpha.1", "alpha.2"]);
-    sources.options.formation = given("-m", "alpha=3");
+    sources.options.give("formation", given("-m", "alpha=3"));
     assert_eq!(names(&stack(&sources)).len(), 3);
 }
 
@@ -490,11 +490,11 @@ fn the_specific_wins_over_the_general_and_the_option_over_the_file() {
             .collect()
     };
     assert_eq!(memory(&sources), ["2G", "1G", "3G"]);
-    sources.options.mem = given("--mem", "worker=512M,web.1=64M");
+    sources.options.give("mem", given("--mem", "worker=512M,web.1=64M"));
     assert_eq!(memory(&sources), ["64M", "512M", "512M"]);
-    sources.options.mem = given("--mem", "worker.2=1.5G,256M");
+    sources.options.give("mem", given("--mem", "worker.2=1.5G,256M"));
     assert_eq!(memory(&sources), ["256M", "256M", "1.5G"]);
-    sources.options.mem = given("--mem", "all=infinity");
+    sources.options.give("mem", given("--mem", "all=infinity"));
     assert_eq!(memory(&sources), ["infinity", "infinity", "infinity"]);
     let stack = stack(&sources);
     assert_eq!(stack.instances[0].ceilings.cpu_quota, Some(Ceiling::At(1500)));
@@ -505,16 +505,16 @@ fn the_specific_wins_over_the_general_and_the_option_over_the_file() {
 #[test]
 fn every_ceiling_has_its_option() {
     let sources = typed("web: x", |options| {
-        options.mem = given("--mem", "web=512M");
-        options.mem_high = given("--mem-high", "50%");
-        options.swap = given("--swap", "0");
-        options.cpu = given("--cpu", "web=150%");
-        options.cpu_weight = given("--cpu-weight", "web=50");
-        options.tasks = given("--tasks", "web=64");
-        options.stack_mem = given("--stack-mem", "2G");
-        options.stack_cpu = given("--stack-cpu", "infinity");
-        options.stack_tasks = given("--stack-tasks", "10%");
-        options.limits = given("--limits", "best-effort");
+        options.give("mem", given("--mem", "web=512M"));
+        options.give("mem-high", given("--mem-high", "50%"));
+        options.give("swap", given("--swap", "0"));
+        options.give("cpu", given("--cpu", "web=150%"));
+        options.give("cpu-weight", given("--cpu-weight", "web=50"));
+        options.give("tasks", given("--tasks", "web=64"));
+        options.give("stack-mem", given("--stack-mem", "2G"));
+        options.give("stack-cpu", given("--stack-cpu", "infinity"));
+        options.give("stack-tasks", given("--stack-tasks", "10%"));
+        options.give("limits", given("--limits", "best-effort"));
     });
     let stack = stack(&sources);
     assert_eq!(
@@ -543,18 +543,18 @@ fn every_ceiling_has_its_option() {
 #[test]
 fn nonsense_is_refused_naming_the_option_and_all_of_it_at_once() {
     let sources = typed("web: x\nworker: x", |options| {
-        options.mem = given("--mem", "512X,worker=-1,wroker=1G");
-        options.cpu = given("LPM_CPU", "web=lots");
-        options.tasks = given("--tasks", "web=");
-        options.stack_mem = given("--stack-mem", "512X");
-        options.timeout = given("-t", "soon");
-        options.stop_signal = given("--stop-signal", "web=TREM");
-        options.kill_mode = given("--kill-mode", "process");
-        options.can_die = given("--can-die", "wbe");
-        options.restart = given("--restart", "web");
-        options.exit_code = given("--exit-code", "last");
-        options.limits = given("--limits", "strickt");
-        options.name = given("--name", "");
+        options.give("mem", given("--mem", "512X,worker=-1,wroker=1G"));
+        options.give("cpu", given("LPM_CPU", "web=lots"));
+        options.give("tasks", given("--tasks", "web="));
+        options.give("stack-mem", given("--stack-mem", "512X"));
+        options.give("timeout", given("-t", "soon"));
+        options.give("stop-signal", given("--stop-signal", "web=TREM"));
+        options.give("kill-mode", given("--kill-mode", "process"));
+        options.give("can-die", given("--can-die", "wbe"));
+        options.give("restart", given("--restart", "web"));
+        options.give("exit-code", given("--exit-code", "last"));
+        options.give("limits", given("--limits", "strickt"));
+        options.give("name", given("--name", ""));
     });
     let mut problems = refused(&sources);
     problems.sort();
@@ -582,15 +582,15 @@ fn nonsense_is_refused_naming_the_option_and_all_of_it_at_once() {
 #[test]
 fn policies_are_set_by_options() {
     let sources = typed("web: x\nworker: x", |options| {
-        options.timeout = given("-t", "10,web=1min 30s");
-        options.stop_signal = given("--stop-signal", "web=QUIT,worker=sigint"); // 192
-        options.kill_mode = given("--kill-mode", "web=mixed");
-        options.can_die = given("--can-die", "worker");
-        options.restart = given("--restart", "web=on-failure");
-        options.quiet = given("-q", "web");
-        options.pty = given("--pty", "all,web=no");
-        options.exit_code = given("--exit-code", "worst");
-        options.name = given("--name", "shop");
+        options.give("timeout", given("-t", "10,web=1min 30s"));
+        options.give("stop-signal", given("--stop-signal", "web=QUIT,worker=sigint")); // 192
+        options.give("kill-mode", given("--kill-mode", "web=mixed"));
+        options.give("can-die", given("--can-die", "worker"));
+        options.give("restart", given("--restart", "web=on-failure"));
+        options.give("quiet", given("-q", "web"));
+        options.give("pty", given("--pty", "all,web=no"));
+        options.give("exit-code", given("--exit-code", "worst"));
+        options.give("name", given("--name", "shop"));
     });
     let stack = stack(&sources);
     let (web, worker) = (&stack.instances[0], &stack.instances[1]);
@@ -624,8 +624,8 @@ fn restarts_have_systemds_defaults_with_a_growing_delay() {
 #[test]
 fn one_that_can_die_may_be_restarted_all_the_same() {
     let sources = typed("web: x", |options| {
-        options.can_die = given("--can-die", "web");
-        options.restart = given("--restart", "web=always");
+        options.give("can-die", given("--can-die", "web"));
+        options.give("restart", given("--restart", "web=always"));
     });
     let policy = &stack(&sources).instances[0].policy;
     assert!(policy.can_die && policy.restart.when == RestartWhen::Always);
@@ -643,9 +643,9 @@ fn release_is_one_shot_unless_configured() {
         (release.oneshot, release.restart.when)
     };
     assert_eq!(oneshot(|_| {}), (true, RestartWhen::No));
-    assert_eq!(oneshot(|s| s.options.restart = given("--restart", "always")), (true, RestartWhen::No));
+    assert_eq!(oneshot(|s| s.options.give("restart", given("--restart", "always"))), (true, RestartWhen::No));
     assert_eq!(
-        oneshot(|s| s.options.restart = given("--restart", "release=always")),
+        oneshot(|s| s.options.give("restart", given("--restart", "release=always"))),
         (false, RestartWhen::Always)
     );
     assert_eq!(
@@ -661,7 +661,7 @@ fn release_is_one_shot_unless_configured() {
 
 #[test]
 fn a_setting_for_an_instance_that_is_not_there_is_pointed_out() {
-    let sources = typed("web: x", |options| options.mem = given("--mem", "web.3=1G"));
+    let sources = typed("web: x", |options| options.give("mem", given("--mem", "web.3=1G")));
     assert_eq!(warnings(&sources, Severity::Warning), ["there is no web.3: the formation has web=1"]);
 }
 
@@ -732,6 +732,41 @@ start-limit-interval = "1min"
 }
 
 #[test]
+fn all_mistakes_of_a_file_come_at_once_and_in_order() {
+    let file = "[process.web]\nmemroy-max = \"1G\"\nquiet = \"perhaps\"\n\n[stack]\nprot = 1\n\n\
+                [process.other]\nrestart = [1]\n\n[default]\n";
+    assert_eq!(
+        refused(&manifest("web: x", file)),
+        [
+            "lpm.toml:2: unknown key \"memroy-max\" (write memory-max)",
+            "lpm.toml:3: quiet: \"perhaps\" is neither yes nor no (write yes or no)",
+            "lpm.toml:6: unknown key \"prot\" (write port)",
+            "lpm.toml:8: unknown process type \"other\" (the Procfile has web)",
+            "lpm.toml:9: a list stands where text, a number or true or false belongs",
+            "lpm.toml:11: unknown key \"default\" (write defaults)",
+        ]
+    );
+}
+
+#[test]
+fn what_was_said_is_kept_as_it_was_said() {
+    let mut sources =
+        manifest("web: x\nworker: x", "[defaults]\nmemory-max = \"50%\"\n\n[stack]\nport = 7000\n");
+    sources.options.give("mem", given("--mem", "worker=1G"));
+    let Loaded { stack, spec, .. } = load(&sources).expect("accepted");
+    assert_eq!(stack.instances[0].ceilings.memory_max, Some(Ceiling::At(4 << 30)));
+    let said = |process: usize| -> Vec<String> {
+        let said = spec.of_instance(process, 1);
+        said.map(|said| format!("{}: {} = {}", said.place, said.row.key, said.value)).collect()
+    };
+    assert_eq!(said(0), ["lpm.toml:2: memory-max = 50%"]);
+    assert_eq!(said(1), ["--mem: memory-max = 1G"]);
+    let port = spec.stack_said(&rows::PORT).expect("the file says it");
+    assert_eq!((port.place.to_string().as_str(), port.value.to_string().as_str()), ("lpm.toml:5", "7000"));
+    assert_eq!(spec.stack_said(&rows::LIMITS), None);
+}
+
+#[test]
 fn mistakes_in_the_file_are_located() {
     for (file, message) in [
         ("[process.web]\nmemroy-max = \"1G\"", "2: unknown key \"memroy-max\" (write memory-max)"),
@@ -753,7 +788,7 @@ fn mistakes_in_the_file_are_located() {
         ("[process.web]\nenvironment = \"SECRET=1\"", "2: text stands where a table belongs"),
         (
             "[process.web]\nenvironment.PORT = 80",
-            "2: environment: lpm itself says what PORT is; write port in [stack], or use --no-port",
+            "2: environment: PORT is set by lpm (port in [stack] chooses it, or --no-port)",
         ),
         ("[process.web]\nenvironment.\"A B\" = 80", "2: environment: \"A B\" is no name of a variable"),
         ("[process.web]\nenvironment.A = \"s\\u0000\"", "2: environment: the value of A holds a NUL byte"),
@@ -761,6 +796,11 @@ fn mistakes_in_the_file_are_located() {
         ("[stack]\nexit-code = \"wurst\"", "2: exit-code: \"wurst\" is not an exit code rule (write worst)"),
         ("[stack]\nexpand-env = \"x\"", "2: expand-env: \"x\" is neither yes nor no (write yes or no)"),
         ("process = 5", "1: a number stands where a table belongs"),
+        ("[process.web]\nport = 80", "2: port does not belong here (write it below [stack])"),
+        (
+            "[stack]\nrestart = \"no\"",
+            "2: restart does not belong here (write it below [defaults] or [process.NAME])",
+        ),
     ] {
         assert_eq!(refused(&manifest("web: x\nworker: x", file)), [format!("lpm.toml:{message}")], "{file}");
     }
@@ -795,7 +835,7 @@ fn several_arguments_are_executed_as_given() {
 fn a_single_name_of_the_procfile_runs_that_entry() {
     let mut sources =
         manifest("web: x\nmigrate: rake db:migrate\n", "[process.migrate]\nmemory-max = \"64M\"");
-    sources.options.restart = given("--restart", "always");
+    sources.options.give("restart", given("--restart", "always"));
     let stack = one_off(&sources, &["migrate"]);
     let run = &stack.instances[0];
     let words = vec!["rake".into(), "db:migrate".into()];
@@ -815,7 +855,7 @@ fn a_single_name_of_the_procfile_runs_that_entry() {
 fn any_other_command_sees_the_env_file_and_no_port_of_ours() {
     let mut sources = procfile("web: x");
     sources.env_files = vec![Text::new(".env", "FILENAME=x\n")];
-    sources.options.mem = given("--mem", "64M");
+    sources.options.give("mem", given("--mem", "64M"));
     let stack = one_off(&sources, &["touch $FILENAME"]);
     assert_eq!(stack.instances[0].command, Command::Shell("touch $FILENAME".into()));
     assert_eq!(variable(&stack, "run.77", "FILENAME").as_deref(), Some("x"));
@@ -866,7 +906,7 @@ fn the_scale_wins_over_formation_concurrency_and_names() {
             let mut words = option.split_whitespace().peekable();
             while let Some(word) = words.next() {
                 match word {
-                    "-m" => options.formation = given("-m", words.next().expect("a list")),
+                    "-m" => options.give("formation", given("-m", words.next().expect("a list"))),
                     "-c" => options.concurrency = given("-c", words.next().expect("a list")),
                     name => options.names.values.push(name.to_owned()),
                 }
@@ -899,7 +939,7 @@ fn a_scale_that_cannot_be_is_refused_and_one_that_is_gone_is_said() {
     );
     // A number that the formation does not have, but the stack by now.
     let mut more = scaled(&two, &[("a", 3)]);
-    more.options.mem = given("--mem", "a.3=1G");
+    more.options.give("mem", given("--mem", "a.3=1G"));
     assert_eq!(warnings(&more, Severity::Warning), [""; 0]);
 }
 
@@ -908,26 +948,26 @@ fn what_was_typed_about_what_is_gone_is_forgotten() {
     let mut sources = procfile("web: x\nworker: x");
     let typed = Options {
         names: given("start", "web"),
-        formation: given("-m", "web=1, old=2,all=1"),
         concurrency: given("-c", "old=2"),
-        mem: Given::new("--mem", ["64M,old=1G,web.1=2G", "old.2=3G"]),
-        can_die: given("--can-die", "old,worker,old.1=no"),
         scale: [("old".to_owned(), 2), ("web".to_owned(), 1)].into(),
         set: told(&[("old.1", "quiet", "yes"), ("all", "quiet", "yes"), ("web", "quiet", "no")]),
         ..Options::default()
-    };
+    }
+    .giving("formation", given("-m", "web=1, old=2,all=1"))
+    .giving("mem", Given::new("--mem", ["64M,old=1G,web.1=2G", "old.2=3G"]))
+    .giving("can-die", given("--can-die", "old,worker,old.1=no"));
     sources.options = typed.clone();
     sources.options.names.values.push("old".to_owned());
     sources.forget_what_is_gone();
     let left = Options {
-        formation: given("-m", "web=1,all=1"),
         concurrency: Given { origin: "-c".to_owned(), values: Vec::new() },
-        mem: Given::new("--mem", ["64M,web.1=2G"]),
-        can_die: given("--can-die", "worker"),
         scale: [("web".to_owned(), 1)].into(),
         set: told(&[("all", "quiet", "yes"), ("web", "quiet", "no")]),
         ..typed
-    };
+    }
+    .giving("formation", given("-m", "web=1,all=1"))
+    .giving("mem", Given::new("--mem", ["64M,web.1=2G"]))
+    .giving("can-die", given("--can-die", "worker"));
     assert_eq!(sources.options, left);
     // Then everything would start.
     sources.options = Options { names: given("start", "old"), ..Options::default() };
@@ -942,7 +982,7 @@ fn what_is_told_wins_over_options_and_file() {
         "[process.\"web.1\"]\nmemory-max = \"64M\"\n[process.web]\ncpu-quota = 1",
     );
     sources.options.concurrency = given("-c", "web=2");
-    sources.options.mem = given("--mem", "web.2=128M");
+    sources.options.give("mem", given("--mem", "web.2=128M"));
     let memory = |sources: &Sources| -> Vec<String> {
         let format = |i: &Instance| i.ceilings.memory_max.map_or("none".to_owned(), quantity::format_memory);
         stack(sources).instances.iter().map(format).collect()
@@ -1023,7 +1063,7 @@ fn what_is_told_again_and_again_does_not_add_up() {
 fn every_key_of_the_file_but_three_can_be_told() {
     let mistake = refused(&manifest("web: x", "[process.web]\nzzzzzzzzzz = 1"));
     let known = mistake[0].split_once("known here: ").expect("it lists them").1.trim_end_matches(')');
-    let told: Vec<&str> = settings::Key::TOLD.into_iter().map(settings::Key::name).collect();
+    let told: Vec<&str> = table::rows().filter(|row| row.can_be_set()).map(|row| row.key).collect();
     let other = ["log", "working-directory", "environment"];
     let rest: Vec<&str> = known.split(", ").filter(|key| !other.contains(key)).collect();
     assert_eq!(rest, told);
@@ -1042,7 +1082,7 @@ fn the_socket_is_for_those_that_may_control_the_stack() {
         assert_eq!(variable(&stack, name, "LPM_SOCKET").as_deref(), expected, "{name}");
     }
     let forged = manifest("web: x", "[process.web.environment]\nLPM_SOCKET = \"x\"");
-    assert_eq!(refused(&forged), ["lpm.toml:2: environment: lpm itself says what LPM_SOCKET is"]);
+    assert_eq!(refused(&forged), ["lpm.toml:2: environment: LPM_SOCKET is set by lpm"]);
 }
 
 #[test]
@@ -1134,7 +1174,7 @@ fn notes_are_located_and_fail_nothing() {
 
 #[test]
 fn a_thousand_instances_share_one_environment() {
-    let mut sources = typed("web: ./serve", |options| options.formation = given("-m", "web=1000"));
+    let mut sources = typed("web: ./serve", |options| options.give("formation", given("-m", "web=1000")));
     sources.environment = (0..100).map(|n| (format!("NAME_{n}").into(), "value".into())).collect();
     let stack = stack(&sources);
     assert_eq!(stack.instances.len(), 1000);
@@ -1158,18 +1198,10 @@ mod properties {
             let mut sources = manifest(&procfile_text, &toml);
             sources.env_files = vec![Text::new(".env", env)];
             let origin = |name: &str| given(name, &option);
-            sources.options = Options {
-                names: Given::default(),
-                concurrency: origin("-c"),
-                port: origin("-p"),
-                mem: origin("--mem"),
-                cpu: origin("--cpu"),
-                tasks: origin("--tasks"),
-                timeout: origin("-t"),
-                stop_signal: origin("--stop-signal"),
-                can_die: origin("--can-die"),
-                ..Options::default()
-            };
+            sources.options.concurrency = origin("-c");
+            for (option, _) in table::options() {
+                sources.options.give(option.long, origin(&format!("--{}", option.long)));
+            }
             match load(&sources) {
                 Ok(loaded) => prop_assert!(!loaded.warnings.iter().any(Diagnostic::is_error)),
                 Err(problems) => prop_assert!(problems.iter().any(Diagnostic::is_error)),
@@ -1185,7 +1217,7 @@ mod properties {
 
         #[test]
         fn every_instance_is_numbered_without_gaps(a in 0u32..50, b in 0u32..50) {
-            let sources = typed("a: x\nb: x", |options| options.formation = given("-m", &format!("a={a},b={b}")));
+            let sources = typed("a: x\nb: x", |options| options.give("formation", given("-m", &format!("a={a},b={b}"))));
             let stack = stack(&sources);
             prop_assert_eq!(stack.instances.len(), (a + b) as usize);
             for instance in &stack.instances {
@@ -1213,12 +1245,12 @@ fn a_process_type_can_have_a_route_of_its_own() {
     assert_eq!((ours.log_files().len(), ours.logging.history), (2, Some(2 << 20)));
 
     let mut typed = sources.clone();
-    typed.options.log = given("--log", "json");
+    typed.options.give("log", given("--log", "json"));
     let typed = stack(&typed);
     assert!(typed.instances.iter().all(|one| one.route.is_none()) && typed.logging.form == Form::Json);
 
     let mut own = file("[process.worker]\nlog = \"journald-direct\"\npty = true");
-    own.options.log = Given::default();
+    own.options.give("log", Given::default());
     let own = stack(&own);
     assert!(!own.writes_itself(&own.instances[1]), "what its terminal shows, lpm reads");
 
@@ -1241,7 +1273,7 @@ fn a_process_type_can_have_a_route_of_its_own() {
 fn expanded(text: &str) -> Sources {
     let mut sources = procfile("web: x");
     sources.env_files = vec![Text::new(".env", text)];
-    sources.options.expand_env = true;
+    sources.options.give("expand-env", Given::new("--expand-env", ["yes"]));
     sources
 }
 
@@ -1252,7 +1284,9 @@ fn a_value_has_a_largest_length_expanded_or_not() {
     for expand in [false, true] {
         let with = |text: &str| {
             let mut sources = expanded(text);
-            sources.options.expand_env = expand;
+            if expand {
+                sources.options.give("expand-env", given("--expand-env", "yes"));
+            }
             sources
         };
         assert_eq!(
@@ -1306,7 +1340,7 @@ fn a_formation_costs_no_more_than_its_length() {
     let with = |formation: String| {
         typed(&types, |options| {
             options.no_port = true;
-            options.formation = given("-m", &formation);
+            options.give("formation", given("-m", &formation));
         })
     };
     let items: Vec<String> = (0..100_000).map(|at| format!("p{}=1", at % 5000)).collect();
@@ -1325,7 +1359,8 @@ fn a_formation_costs_no_more_than_its_length() {
 #[test]
 fn instances_hold_a_largest_amount_for_themselves() {
     let with = |count: usize| {
-        let mut sources = typed("web: x", |options| options.formation = given("-m", &format!("web={count}")));
+        let mut sources =
+            typed("web: x", |options| options.give("formation", given("-m", &format!("web={count}"))));
         sources.options.no_port = true;
         let file = format!("[defaults]\nenvironment.A = \"{}\"", "x".repeat(100_000));
         sources.manifest = Some(Text::new("lpm.toml", file));

@@ -606,7 +606,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::config::{Given, Machine, Options, Signal, Sources, Text, load};
+    use crate::config::{Machine, Options, Signal, Sources, Text, load};
     use crate::control::desk::FIRST_CLIENT;
     use crate::control::interface::Refusal;
     use crate::control::{Ask, Call};
@@ -624,7 +624,7 @@ mod tests {
             manifest: None,
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
             root: "/".into(),
-            options: Options { mem: Given::default(), ..Options::default() },
+            options: Options::default(),
             machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
             socket: None,
         }

@@ -6,7 +6,6 @@
 //! A pipe may keep a reader waiting for ever. One that was named is read all the same, once, at the start (`-e
 //! <(pass env)`), and what came out of it is kept; one that merely lies where a file is looked for is refused.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io::{self, Read};
@@ -15,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::cli::{CeilingArgs, LifeArgs, Origins, OutputArgs, StackArgs};
+use crate::cli::{CountArgs, Origins, StackArgs, Typed};
 use crate::config::{Given, Machine, Options, Sources, Text, choose_procfile, dotenv};
 use crate::error::{Error, words};
 use crate::linux::scope;
@@ -53,14 +52,12 @@ impl Surroundings {
 pub struct Asked<'a> {
     /// `-f`, `-d`, `-e`, …
     pub stack: StackArgs,
-    /// `-m`, `-t`, …
-    pub life: LifeArgs,
-    /// `--mem`, …
-    pub ceilings: CeilingArgs,
+    /// `-c`.
+    pub count: CountArgs,
+    /// Options of settings: `-t`, `--mem`, …
+    pub settings: Typed,
     /// Positional names.
     pub names: &'a [String],
-    /// `--quiet`, `--log`, …
-    pub output: OutputArgs,
 }
 
 /// The files, read.
@@ -320,52 +317,20 @@ impl Files {
 
 /// The options as `config` wants them: each with what it came after.
 fn options(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Options {
-    let Asked { stack, life, ceilings, names, output } = asked;
-    let OutputArgs { quiet, pretty, log, log_rotate, history, metrics, .. } = output;
-    let list = |id: &str, values: Vec<String>| Given { origin: origins.of(id), values };
-    let one = |id: &str, value: Option<String>| list(id, value.into_iter().collect());
-    Options {
-        names: list("names", names.to_vec()),
-        formation: one("formation", life.formation),
-        concurrency: one("concurrency", life.concurrency),
-        port: one("port", stack.port),
-        port_step: one("port_step", stack.port_step),
-        instance_port_step: one("instance_port_step", stack.instance_port_step),
+    let Asked { stack, count, settings, names } = asked;
+    let given = |id: &str, values: Vec<String>| Given { origin: origins.of(id), values };
+    let mut options = Options {
+        names: given("names", names.to_vec()),
+        concurrency: given("concurrency", count.concurrency.into_iter().collect()),
         no_port: stack.no_port,
-        mem: list("mem", ceilings.mem),
-        mem_high: list("mem_high", ceilings.mem_high),
-        swap: list("swap", ceilings.swap),
-        cpu: list("cpu", ceilings.cpu),
-        cpu_weight: list("cpu_weight", ceilings.cpu_weight),
-        tasks: list("tasks", ceilings.tasks),
-        stack_mem: one("stack_mem", ceilings.stack_mem),
-        stack_cpu: one("stack_cpu", ceilings.stack_cpu),
-        stack_tasks: one("stack_tasks", ceilings.stack_tasks),
-        limits: one("limits", ceilings.limits),
-        timeout: list("timeout", life.timeout),
-        stop_signal: list("stop_signal", life.stop_signal),
-        kill_mode: list("kill_mode", life.kill_mode),
-        can_die: list("can_die", life.can_die),
-        oneshot: list("oneshot", life.oneshot),
-        restart: list("restart", life.restart),
-        restart_sec: list("restart_sec", life.restart_sec),
-        start_limit_burst: list("start_limit_burst", life.start_limit_burst),
-        start_limit_interval: list("start_limit_interval", life.start_limit_interval),
-        quiet: one("quiet", quiet.filter(|names| !names.is_empty())),
-        pretty: list("pretty", pretty),
-        pty: list("pty", life.pty),
-        exit_code: one("exit_code", life.exit_code),
-        log: list("log", log),
-        log_rotate: list("log_rotate", log_rotate),
-        history: one("history", history),
-        metrics: one("metrics", metrics),
         directory: around.directory.clone(),
-        env_precedence: one("env_precedence", stack.env_precedence),
-        expand_env: stack.expand_env,
-        name: one("name", stack.name),
-        scale: BTreeMap::new(),
-        set: Vec::new(),
+        ..Options::default()
+    };
+    options.give("name", given("name", stack.name.into_iter().collect()));
+    for (option, values) in settings {
+        options.give(option, given(option, values));
     }
+    options
 }
 
 /// The root that was named, absolute.

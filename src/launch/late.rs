@@ -5,7 +5,9 @@
 //! changed something is named, and no more.
 
 use crate::claim::Record;
-use crate::cli::{CeilingArgs, ControlArgs, LifeArgs, Origins, OutputArgs, StackArgs, Start};
+use crate::cli::{ControlArgs, CountArgs, Origins, OutputArgs, StackArgs, Start};
+use crate::config::rows;
+use crate::config::table::{self, Opt, Row, Takes};
 use crate::error::{Error, tell};
 use crate::launch::gather::Surroundings;
 
@@ -54,62 +56,12 @@ pub fn refuse(
 
 const FIRST_DOWN: &str = "lpm down first, then lpm start with it";
 
-/// Whatever was given besides names and what finds the stack.
+/// Everything that was given besides names and what finds the stack.
 fn late(arguments: &Start) -> Vec<Late> {
-    let Start { names, detach, stack, life, ceilings, output, control, no_wait: _, json: _ } = arguments;
-    let StackArgs {
-        procfile: _,
-        root: _,
-        name: _,
-        env,
-        env_precedence,
-        expand_env,
-        port,
-        port_step,
-        instance_port_step,
-        no_port,
-    } = stack;
-    let LifeArgs {
-        formation,
-        concurrency,
-        timeout,
-        stop_signal,
-        kill_mode,
-        can_die,
-        oneshot,
-        pty,
-        restart,
-        restart_sec,
-        start_limit_burst,
-        start_limit_interval,
-        exit_code,
-    } = life;
-    let CeilingArgs {
-        mem,
-        mem_high,
-        swap,
-        cpu,
-        cpu_weight,
-        tasks,
-        stack_mem,
-        stack_cpu,
-        stack_tasks,
-        limits,
-    } = ceilings;
-    let OutputArgs {
-        quiet,
-        pretty,
-        no_prefix,
-        no_timestamp,
-        color,
-        split_stderr,
-        log,
-        log_rotate,
-        history,
-        metrics,
-        report,
-        summary,
-    } = output;
+    let Start { names, detach, stack, count, settings, output, control, no_wait: _, json: _ } = arguments;
+    let StackArgs { procfile: _, root: _, name: _, env, no_port } = stack;
+    let CountArgs { concurrency } = count;
+    let OutputArgs { no_prefix, no_timestamp, color, split_stderr, report, summary } = output;
     let ControlArgs { socket } = control;
 
     let mut late = Vec::new();
@@ -119,64 +71,27 @@ fn late(arguments: &Start) -> Vec<Late> {
         }
     };
     let down = || FIRST_DOWN.to_owned();
-    add("detach", *detach, false, "leave it out; this comes back when they run, and they go on".to_owned());
+    add(
+        "detach",
+        *detach,
+        false,
+        "leave it out; this returns when they run, and they keep running".to_owned(),
+    );
     add("env", !env.is_empty(), true, down());
-    for (id, given) in [("env_precedence", env_precedence), ("port", port), ("port_step", port_step)] {
-        add(id, given.is_some(), true, down());
-    }
-    add("instance_port_step", instance_port_step.is_some(), true, down());
-    add("expand_env", *expand_env, true, down());
     add("no_port", *no_port, true, down());
-    for (id, given) in [("formation", formation), ("concurrency", concurrency)] {
-        if let Some(counts) = given {
-            add(id, true, true, format!("lpm scale {}", shell_words(counts)));
-        }
+    if let Some(counts) = concurrency {
+        add("concurrency", true, true, format!("lpm scale {}", shell_words(counts)));
     }
-    for (id, key, values) in [
-        ("timeout", "timeout-stop", timeout),
-        ("stop_signal", "stop-signal", stop_signal),
-        ("kill_mode", "kill-mode", kill_mode),
-        ("can_die", "can-die", can_die),
-        ("oneshot", "oneshot", oneshot),
-        ("pretty", "pretty", pretty),
-        ("pty", "pty", pty),
-        ("restart", "restart", restart),
-        ("restart_sec", "restart-sec", restart_sec),
-        ("start_limit_burst", "start-limit-burst", start_limit_burst),
-        ("start_limit_interval", "start-limit-interval", start_limit_interval),
-        ("mem", "memory-max", mem),
-        ("mem_high", "memory-high", mem_high),
-        ("swap", "memory-swap-max", swap),
-        ("cpu", "cpu-quota", cpu),
-        ("cpu_weight", "cpu-weight", cpu_weight),
-        ("tasks", "tasks-max", tasks),
-    ] {
-        add(id, !values.is_empty(), true, settings(key, values, names));
-    }
-    for (id, key, value) in [
-        ("stack_mem", "memory-max", stack_mem),
-        ("stack_cpu", "cpu-quota", stack_cpu),
-        ("stack_tasks", "tasks-max", stack_tasks),
-    ] {
-        if let Some(value) = value {
-            let written = format!("write {key} = {value:?} below [stack] in lpm.toml, then lpm reload");
-            add(id, true, true, written);
-        }
-    }
-    add("limits", limits.is_some(), true, down());
-    add("exit_code", exit_code.is_some(), true, down());
-    if let Some(quiet) = quiet {
-        let instead = match quiet.is_empty() {
+    for (option, row) in table::options() {
+        let Some(values) = settings.typed().get(option.long) else { continue };
+        let only_quiet = *row == rows::QUIET && values.iter().all(String::is_empty);
+        let instead = match only_quiet {
             true => "leave it out; nothing is shown here".to_owned(),
-            false => settings("quiet", std::slice::from_ref(quiet), names),
+            false => instead(option, row, values, names),
         };
-        add("quiet", true, false, instead);
+        add(option.long, true, *row != rows::QUIET, instead);
     }
     add("split_stderr", *split_stderr, true, down());
-    add("log", !log.is_empty(), true, down());
-    add("log_rotate", !log_rotate.is_empty(), true, down());
-    add("history", history.is_some(), true, down());
-    add("metrics", metrics.is_some(), true, down());
     add("report", report.is_some(), false, down());
     add("summary", summary.is_some(), false, down());
     let shown = || "leave it out; nothing is shown here (lpm logs has it too)".to_owned();
@@ -187,18 +102,32 @@ fn late(arguments: &Start) -> Vec<Late> {
     late
 }
 
+/// What to write in place of the option of a setting.
+fn instead(option: &Opt, row: &Row, values: &[String], names: &[String]) -> String {
+    match option.takes {
+        Takes::Values | Takes::Names | Takes::NamesOr(_) => set(option, row, values, names),
+        Takes::One if *row == rows::FORMATION => {
+            format!("lpm scale {}", shell_words(values.last().map_or("", String::as_str)))
+        }
+        Takes::One if row.is_of_processes() => {
+            let value = values.last().map_or("", String::as_str);
+            format!("write {} = {value:?} below [stack] in lpm.toml, then lpm reload", row.key)
+        }
+        Takes::One | Takes::List | Takes::Nothing => FIRST_DOWN.to_owned(),
+    }
+}
+
 /// `lpm set` for each item of these lists. One without a name is for those that are started, if it is a value, or
 /// is a name itself, if the setting is yes or no.
-fn settings(key: &str, values: &[String], names: &[String]) -> String {
-    let names_itself = ["can-die", "oneshot", "pretty", "pty", "quiet"].contains(&key);
+fn set(option: &Opt, row: &Row, values: &[String], names: &[String]) -> String {
     let items = values.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|item| !item.is_empty());
     let set = |item: &str| {
-        let (name, value) = match item.split_once('=') {
-            Some((name, value)) => (name.trim(), value.trim()),
-            None if names_itself => (item, "yes"),
-            None => (if let [only] = names { only.as_str() } else { "all" }, item),
+        let (name, value) = match (item.split_once('='), option.takes) {
+            (Some((name, value)), _) => (name.trim(), value.trim()),
+            (None, Takes::Names | Takes::NamesOr(_)) => (item, "yes"),
+            (None, _) => (if let [only] = names { only.as_str() } else { "all" }, item),
         };
-        format!("lpm set {} {}", shell_word(name), shell_word(&format!("{key}={value}")))
+        format!("lpm set {} {}", shell_word(name), shell_word(&format!("{}={value}", row.key)))
     };
     items.map(set).collect::<Vec<_>>().join("; ")
 }

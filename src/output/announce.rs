@@ -346,7 +346,7 @@ mod tests {
             manifest: None,
             environment: Vec::new(),
             root: "/srv/app".into(),
-            options: Options { mem, ..Options::default() },
+            options: Options::default().giving("mem", mem),
             machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
             socket: None,
         };

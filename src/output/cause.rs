@@ -158,11 +158,9 @@ mod tests {
             manifest: None,
             environment: Vec::new(),
             root: "/srv/app".into(),
-            options: Options {
-                mem: given("--mem", mem),
-                tasks: given("--tasks", tasks),
-                ..Options::default()
-            },
+            options: Options::default()
+                .giving("mem", given("--mem", mem))
+                .giving("tasks", given("--tasks", tasks)),
             machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
             socket: None,
         };

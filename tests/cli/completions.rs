@@ -63,6 +63,11 @@ fn commands_options_and_names_of_the_text_are_offered() {
     assert_eq!(offered(&["scale", "w"]), ["web=", "worker="]);
     assert!(offered(&["logs", "--fol"]).contains(&"--follow".to_owned()));
     assert_eq!(offered(&["set", "web", "memory-m"]), ["memory-max="]);
+    // bash breaks words at "=", so the values come without the key.
+    assert_eq!(offered(&["start", "--restart", "on"]), ["on-failure"]);
+    assert_eq!(offered(&["start", "--can-die", "web,w"]), ["web,web", "web,worker"]);
+    assert_eq!(offered(&["start", "--log", "jour"]), ["journald", "journald-direct"]);
+    assert_eq!(offered(&["check", "--exit-code", "w"]), ["worst"]);
     assert_eq!(offered(&["completions", "z"]), ["zsh"]);
 }
 

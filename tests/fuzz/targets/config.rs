@@ -71,7 +71,9 @@ pub fn dotenv(bytes: &[u8]) {
         assert!(value.is_none_or(|value| value.len() <= LARGEST));
     }
     let mut sources = sources(PROCFILE);
-    sources.options.expand_env = expand;
+    if expand {
+        sources.options.give("expand-env", Given::new("--expand-env", ["yes"]));
+    }
     sources.env_files.push(Text::new(".env", text));
     check(&sources);
 }
@@ -118,7 +120,7 @@ pub fn names(bytes: &[u8]) {
         }
     }
     sources.options.names = Given::new("", names.clone());
-    sources.options.formation = Given::new("-m", names);
+    sources.options.give("formation", Given::new("-m", names));
     check(&sources);
 }
 
@@ -127,11 +129,11 @@ pub fn quantities(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for word in text.lines().take(100) {
         let refused = [
-            quantity::memory(word, 8 << 30).err(),
-            quantity::swap(word, 8 << 30).err(),
+            quantity::memory_amount(word).err(),
+            quantity::swap_amount(word).err(),
             quantity::cpu(word).err(),
             quantity::weight(word).err(),
-            quantity::tasks(word, 32768).err(),
+            quantity::tasks_amount(word).err(),
             quantity::boolean(word).err(),
             quantity::number(word, "a number", 1, 10).err(),
         ];
