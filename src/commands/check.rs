@@ -5,8 +5,10 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::cli::{Check, Origins};
-use crate::config::quantity::{format_cpu, format_duration, format_memory, format_tasks};
-use crate::config::{self, Ceilings, Command, Diagnostic, Loaded, Severity, Stack};
+use crate::config::quantity::{format_cpu, format_memory, format_tasks};
+use crate::config::table::{self, Field, Row};
+use crate::config::value::Value as Setting;
+use crate::config::{self, Ceilings, Command, Diagnostic, Loaded, Said, Severity, Stack};
 use crate::error::{Error, tell};
 use crate::launch::gather::{self, Asked, Surroundings};
 use crate::launch::ground::{self, Lack};
@@ -140,19 +142,14 @@ fn object(loaded: &Loaded, decision: &Decision, lacks: &[Lack], valid: bool) -> 
         })
     });
     let instances = stack.instances.iter().map(|instance| {
-        json!({
+        let said = loaded.spec.of_instance(instance.process, instance.number);
+        let object = json!({
             "name": instance.name,
             "port": instance.port,
             "shell": matches!(instance.command, Command::Shell(_)),
-            "working_directory": instance.working_directory.to_string_lossy(),
             "ceilings": limits(&instance.ceilings),
-            "stop_signal": instance.policy.stop_signal.to_string(),
-            "timeout_stop": format_duration(instance.policy.timeout_stop),
-            "kill_mode": instance.policy.kill_mode,
-            "can_die": instance.policy.can_die,
-            "oneshot": instance.policy.oneshot,
-            "restart": instance.policy.restart.when,
-        })
+        });
+        with_settings(object, Row::is_of_processes, |row| row.of_instance(instance), said)
     });
     let lacks = lacks.iter().map(|lack| {
         json!({
@@ -162,17 +159,49 @@ fn object(loaded: &Loaded, decision: &Decision, lacks: &[Lack], valid: bool) -> 
             "fix": lack.obstacle.fix,
         })
     });
-    json!({
+    let object = json!({
         "valid": valid,
         "stack": stack.name,
         "root": stack.root.to_string_lossy(),
         "processes": processes.collect::<Vec<_>>(),
         "instances": instances.collect::<Vec<_>>(),
         "ceilings": limits(&stack.ceilings),
-        "limits": stack.limits,
-        "exit_code": stack.exit_code,
         "tier": decision.tier.to_string(),
         "unenforceable": lacks.collect::<Vec<_>>(),
         "problems": told(&loaded.warnings),
-    })
+    });
+    with_settings(object, Row::is_of_stack, |row| row.of_stack(stack), loaded.spec.of_stack().iter())
+}
+
+/// `object` with the settings `is_here` that are no limits, and under `said` the place of each that was said.
+fn with_settings<'a>(
+    mut object: Value,
+    is_here: fn(&Row) -> bool,
+    value: impl Fn(&Row) -> Option<Setting>,
+    said: impl Iterator<Item = &'a Said>,
+) -> Value {
+    let fields = object.as_object_mut().expect("an object was made");
+    let settings = table::rows().filter(|row| is_here(row) && !matches!(row.field, Field::Limits(_)));
+    for row in settings {
+        if let Some(value) = value(row) {
+            fields.entry(key(row)).or_insert_with(|| json_of(&value));
+        }
+    }
+    let places = said.map(|said| (key(said.row), json!(said.place.to_string())));
+    fields.insert("said".to_owned(), places.collect::<serde_json::Map<_, _>>().into());
+    object
+}
+
+/// The key of a setting in JSON, which lpm spells with underscores everywhere.
+fn key(row: &Row) -> String {
+    row.key.replace('-', "_")
+}
+
+fn json_of(value: &Setting) -> Value {
+    match value {
+        Setting::None => Value::Null,
+        Setting::Bool(yes) => json!(yes),
+        Setting::Number(number) => json!(number),
+        other => json!(other.to_string()),
+    }
 }

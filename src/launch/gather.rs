@@ -97,11 +97,13 @@ pub fn locate(around: &Surroundings, stack: &StackArgs, origins: &Origins) -> Re
     let start = named_root.as_ref().unwrap_or(&around.directory);
     let early = match (&stack.procfile, stack.env.is_empty()) {
         // What is no file is refused where it is to be taken in; a stack can be found without it.
-        (None, true) => match read_default(&start.join(".env"), ".env", LARGEST) {
-            Ok(text) => text,
-            Err(Unreadable::Missing | Unreadable::NoFile(_)) => None,
-            Err(Unreadable::Other(error)) => return Err(error),
-        },
+        (None, true) => {
+            match read_default(&start.join(".env"), &shown_path(around, &start.join(".env")), LARGEST) {
+                Ok(text) => text,
+                Err(Unreadable::Missing | Unreadable::NoFile(_)) => None,
+                Err(Unreadable::Other(error)) => return Err(error),
+            }
+        }
         _ => None,
     };
     let in_dotenv = early.as_ref().and_then(procfile_variable);
@@ -134,8 +136,8 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
     let Located { chosen, path, early, named_by, root, procfile: procfile_path } =
         locate(around, stack, origins)?;
     let from_stdin = chosen == Path::new("-");
-    let mut named =
-        File { path, label: chosen.display().to_string(), origin: named_by, once: from_stdin, most: LARGEST };
+    let label = shown_path(around, &path);
+    let mut named = File { path, label, origin: named_by, once: from_stdin, most: LARGEST };
     let procfile = if from_stdin {
         Text::new("standard input", standard_input(around)?)
     } else {
@@ -145,7 +147,7 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
     let mut env = if stack.env.is_empty() {
         vec![File {
             path: root.join(".env"),
-            label: ".env".to_owned(),
+            label: shown_path(around, &root.join(".env")),
             origin: None,
             once: false,
             most: LARGEST,
@@ -165,7 +167,8 @@ pub fn gather(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Res
         (false, Some(parent)) => parent,
         _ => root.as_path(),
     };
-    let (path, label) = (beside.join("lpm.toml"), "lpm.toml".to_owned());
+    let path = beside.join("lpm.toml");
+    let label = shown_path(around, &path);
     let mut manifest = File { path, label, origin: None, once: false, most: LARGEST_MANIFEST };
     let env_files = match early {
         Some(text) => vec![text],
@@ -254,12 +257,13 @@ impl File {
         match error {
             Unreadable::Missing => missing(&self.label, self.origin.as_deref()),
             Unreadable::NoFile(kind) => {
-                let hint = match self.label.as_str() {
-                    "Procfile" => "name it if it is meant: -f Procfile",
-                    ".env" => "name it if it is meant: -e .env",
-                    _ => "put a file there, or remove it",
+                let label = &self.label;
+                let hint = match self.path.file_name().and_then(OsStr::to_str) {
+                    Some("Procfile") => format!("name it if it is meant: -f {label}"),
+                    Some(".env") => format!("name it if it is meant: -e {label}"),
+                    _ => "put a file there, or remove it".to_owned(),
                 };
-                no_file(&self.label, kind, hint)
+                no_file(label, kind, &hint)
             }
             Unreadable::Other(error) => error,
         }
@@ -331,6 +335,15 @@ fn options(around: &Surroundings, asked: Asked<'_>, origins: &Origins) -> Option
         options.give(option, given(option, values));
     }
     options
+}
+
+/// The path of a file as errors show it: what an editor opens from the working directory.
+fn shown_path(around: &Surroundings, path: &Path) -> String {
+    match path.strip_prefix(&around.directory) {
+        Ok(below) if below == Path::new("") => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }
 
 /// The root that was named, absolute.

@@ -229,11 +229,9 @@ mod tests {
             manifest: None,
             environment: Vec::new(),
             root: "/srv/app".into(),
-            options: Options {
-                mem: given("--mem", &["web=64M"]),
-                tasks: given("--tasks", &["web=7", "worker=7"]),
-                ..Options::default()
-            },
+            options: Options::default()
+                .giving("mem", given("--mem", &["web=64M"]))
+                .giving("tasks", given("--tasks", &["web=7", "worker=7"])),
             machine: Machine { memory: 8 << 30, cpus: 2, pid_max: 32_768 },
             socket: None,
         };
