@@ -626,8 +626,8 @@ mod tests {
                 ceilings: true,
                 details: vec![
                     "exit-code first → worst".into(),
-                    "limits strict → best-effort".into(),
                     "memory-max none → 2G".into(),
+                    "limits strict → best-effort".into(),
                 ],
                 kept: Vec::new(),
             })

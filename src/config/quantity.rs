@@ -252,7 +252,7 @@ pub fn format_size(bytes: u64) -> String {
     text
 }
 
-/// A ceiling in bytes for people and for [`memory`] to read back: `64M`, `1.5G`, `infinity`; exact.
+/// A ceiling in bytes for people and for [`memory_amount`] to read back: `64M`, `1.5G`, `infinity`; exact.
 pub fn format_memory(ceiling: Ceiling) -> String {
     let Ceiling::At(bytes) = ceiling else { return "infinity".to_owned() };
     let tenths = u128::from(bytes) * 10;
