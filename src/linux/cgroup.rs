@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{pidfd, reserve};
 
@@ -557,26 +558,32 @@ impl Events {
         }
     }
 
-    /// Block until nobody is left, or for so many milliseconds between two changes. Whether it is empty.
+    /// Waits until no process is left, `patience` milliseconds at most, however often the file changes meanwhile. Returns
+    /// whether it is empty.
     ///
     /// # Errors
     /// What poll(2) and pread(2) say.
     pub fn wait_empty(&self, patience: Option<i64>) -> Result<bool, Errno> {
-        let patience = patience.map(|milliseconds| Timespec {
-            tv_sec: milliseconds / 1000,
-            tv_nsec: milliseconds % 1000 * 1_000_000,
-        });
-        loop {
-            if !self.populated()? {
-                return Ok(true);
+        let until = patience.map(|patience| milliseconds().saturating_add(patience));
+        while self.populated()? {
+            let rest = until.map(|until| until - milliseconds());
+            if rest.is_some_and(|rest| rest <= 0) {
+                return Ok(false);
             }
-            match poll(&mut [PollFd::new(&self.0, PollFlags::PRI)], patience.as_ref()) {
-                Ok(0) => return Ok(!self.populated()?),
+            let rest = rest.map(|rest| Timespec { tv_sec: rest / 1000, tv_nsec: rest % 1000 * 1_000_000 });
+            match poll(&mut [PollFd::new(&self.0, PollFlags::PRI)], rest.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
+        Ok(true)
     }
+}
+
+/// The time since some moment, ms; it never goes back.
+fn milliseconds() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }
 
 impl AsFd for Events {
@@ -914,6 +921,34 @@ pub(crate) mod tests {
         assert_eq!(leaf.events().unwrap().wait_empty(None), Ok(true));
         place.cgroup.remove("web.1").unwrap();
         assert_eq!(pidfd.wait().unwrap().exit, Exit::Code(4));
+    }
+
+    /// Each notice of a change began the time anew, and there was one for each time that it was frozen or thawed.
+    #[test]
+    fn patience_for_emptiness_ends_however_often_the_file_changes() {
+        let Some(place) = Place::new("patience_for_emptiness_ends_however_often_the_file_changes") else {
+            return;
+        };
+        let (_, pidfd) = start(&place.cgroup, "exec sleep 1000");
+        let changed = place.cgroup.try_clone().unwrap();
+        let (over, goes_on) = std::sync::mpsc::channel::<()>();
+        let changes = std::thread::Builder::new().spawn(move || {
+            let pause = std::time::Duration::from_millis(20);
+            for frozen in [true, false].into_iter().cycle().take(500) {
+                changed.freeze(frozen).unwrap();
+                if goes_on.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Disconnected) {
+                    break;
+                }
+            }
+        });
+        let before = milliseconds();
+        assert_eq!(place.cgroup.events().unwrap().wait_empty(Some(200)), Ok(false));
+        let waited = milliseconds() - before;
+        drop(over);
+        changes.unwrap().join().unwrap();
+        assert!((200..5000).contains(&waited), "{waited} ms");
+        place.cgroup.kill().unwrap();
+        pidfd.wait().unwrap();
     }
 
     #[test]

@@ -270,7 +270,7 @@ fn guard<W: AsRef<OsStr>>(words: &[W]) -> Result<(), Errno> {
 /// How often the removal of what is empty is tried, a second apart. The next start of the stack finds what is left.
 const REMOVALS: usize = 30;
 
-/// Kills everything in the stack. Whether it is empty then, or after a second.
+/// Kills everything in the stack. Returns whether it is empty within a second.
 fn end(app: &Cgroup) -> Result<bool, Errno> {
     round::kill(app)?;
     match app.events() {

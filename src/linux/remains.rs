@@ -12,19 +12,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, Step};
 use super::round;
 use super::tree::{APP, Ids, PLACE_ATTRIBUTE, RUN_ATTRIBUTE, SUPERVISOR, remove_same};
 
-/// How long killed processes may take to be gone, ms between two changes.
+/// How long killed processes may take to be gone, ms.
 const PATIENCE: i64 = 5000;
-
-/// The most cgroups that are looked at below one: a run's children may have made any number.
-const MOST_CGROUPS: usize = 100_000;
 
 /// Digits of a run's id, in hexadecimal.
 pub const RUN_DIGITS: usize = 16;
@@ -161,13 +158,13 @@ fn parts(root: &Cgroup, trace: &Trace<'_>) -> Result<Vec<(&'static str, Cgroup, 
 fn examine(part: &Cgroup, holders: &[Holder]) -> Result<usize, Kept> {
     let own = rustix::process::getpid();
     let (mut count, mut found) = (0, None);
-    walk(part, |cgroup| {
-        let id = cgroup.id()?;
-        let procs = match cgroup.procs() {
-            // A threaded one: its processes are listed further up.
-            Err(Errno::OPNOTSUPP) => Vec::new(),
-            procs => procs?,
+    part.walk(|step| {
+        let cgroup = match step {
+            Step::Into(cgroup) => cgroup,
+            Step::OutOf { .. } => return Ok(()),
+            Step::Refused(errno) => return Err(errno),
         };
+        let (id, procs) = (cgroup.id()?, cgroup.procs()?);
         count += procs.len();
         let is_here = |holder: &&Holder| {
             let Ids { root, app, supervisor } = holder.ids;
@@ -203,48 +200,6 @@ fn attribute(cgroup: &Cgroup, name: &str) -> Option<String> {
     let mut value = [0; 256];
     let length = rustix::fs::fgetxattr(cgroup, name, &mut value).ok()?;
     String::from_utf8(value[..length].to_vec()).ok()
-}
-
-/// Visits a cgroup and all below it, each by its descriptor. What is removed meanwhile is passed over.
-///
-/// One descriptor is held, however deep it goes, and nothing recurses: children of a run may have made any shape.
-///
-/// # Errors
-/// What opening says, or the visit; `E2BIG` beyond [`MOST_CGROUPS`].
-fn walk(top: &Cgroup, mut visit: impl FnMut(&Cgroup) -> Result<(), Errno>) -> Result<(), Errno> {
-    visit(top)?;
-    let mut here = top.try_clone()?;
-    let mut levels = vec![(top.id()?, top.children()?)];
-    let mut visited = 1;
-    while let Some((_, names)) = levels.last_mut() {
-        let Some(name) = names.pop() else {
-            levels.pop();
-            if let Some((id, _)) = levels.last() {
-                here = above(&here)?;
-                if here.id()? != *id {
-                    return Err(Errno::STALE);
-                }
-            }
-            continue;
-        };
-        let child = match here.child(&name) {
-            Err(Errno::NOENT | Errno::NODEV) => continue,
-            child => child?,
-        };
-        visited += 1;
-        if visited > MOST_CGROUPS {
-            return Err(Errno::TOOBIG);
-        }
-        visit(&child)?;
-        levels.push((child.id()?, child.children()?));
-        here = child;
-    }
-    Ok(())
-}
-
-fn above(cgroup: &Cgroup) -> Result<Cgroup, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::openat(cgroup, "..", flags, Mode::empty()).map(Cgroup::from)
 }
 
 /// What other runs of a stack, or of one-off commands beside it, have left or have beside the place where a new tree
@@ -430,29 +385,6 @@ mod tests {
         leaf.kill().unwrap();
         pidfd.wait().unwrap();
         assert_eq!(remove(&trace, &[]), Ok(Some(0)));
-    }
-
-    #[test]
-    fn deep_and_wide_is_walked_with_few_descriptors() {
-        let Some(place) = Place::new("deep_and_wide_is_walked_with_few_descriptors") else { return };
-        let mut at = place.cgroup.try_clone().unwrap();
-        for _ in 0..300 {
-            at.create("side", Existing::Refuse).unwrap();
-            at = at.create("d", Existing::Refuse).unwrap();
-        }
-        let fds = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let (mut visited, mut most, before) = (0, 0, fds());
-        walk(&place.cgroup, |_| {
-            visited += 1;
-            if visited % 100 == 0 {
-                most = most.max(fds());
-            }
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(visited, 601);
-        // Other tests run at the same time.
-        assert!(most < before + 150, "{most} {before}");
     }
 
     #[test]
