@@ -496,10 +496,15 @@ fn take_down(ground: Ground) -> Result<(), String> {
     match patiently(|| tree.app().populated()) {
         Ok(false) => {}
         Ok(true) => {
-            return Err(format!("{path}: something in it cannot be killed; the guardian waits for it"));
+            let then = match guardian {
+                Some(_) => "the guardian waits for it",
+                None => "there is no guardian, and the next start tries again",
+            };
+            return Err(format!("{path}: something in it cannot be killed; {then}"));
         }
         Err(errno) => {
-            return Err(format!("{path}: {}; the guardian or the next start removes it", words(errno)));
+            let who = if guardian.is_some() { "the guardian or the next start" } else { "the next start" };
+            return Err(format!("{path}: {}; {who} removes it", words(errno)));
         }
     }
     if let Some(guardian) = guardian {
@@ -786,5 +791,25 @@ pub fn print(text: &str) -> Result<Ending, Error> {
         Ok(()) => Ok(Ending::Code(0)),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Ending::Code(141)),
         Err(error) => Err(Error::new(format!("standard output: {}", words(error)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::cgroup::tests::{Place as TestPlace, start};
+    use crate::linux::tree::tests::MARK;
+
+    #[test]
+    fn no_guardian_waits_where_there_is_none() {
+        let Some(place) = TestPlace::new("no_guardian_waits_where_there_is_none") else { return };
+        let ground = |tree| Ground { tree: Some(tree), ..Ground::default() };
+        let tree = Arc::new(Tree::own_directory(&place.path(), "lpm", MARK, &[]).unwrap());
+        let (_, pidfd) = start(&tree.leaf("web.1").unwrap(), "exec sleep 1000");
+        let told = take_down(ground(Arc::clone(&tree))).unwrap_err();
+        assert!(told.ends_with("there is no guardian, and the next start tries again"), "{told}");
+        tree.app().kill().unwrap();
+        pidfd.wait().unwrap();
+        assert_eq!(take_down(ground(tree)), Ok(()));
     }
 }
