@@ -283,14 +283,20 @@ impl Claim {
         self.stays = true;
     }
 
-    /// Looks whether the record is there, puts it back if it is not, and touches it for tmp cleaners.
+    /// Keeps tmp cleaners from the record, if it is there, and from its directory.
+    pub fn touch(&self) {
+        if is_called(&self.file, &self.directory, &self.name) {
+            let _ = fs::futimens(&self.directory, &NOW);
+            let _ = fs::futimens(&self.file, &NOW);
+        }
+    }
+
+    /// Looks whether the record is there, and puts it back if it is not.
     ///
     /// # Errors
     /// What the kernel says, or why the directory cannot be made again.
     pub fn keep_up(&mut self) -> io::Result<Upkeep> {
         if is_called(&self.file, &self.directory, &self.name) {
-            let _ = fs::futimens(&self.directory, &NOW);
-            fs::futimens(&self.file, &NOW)?;
             return Ok(Upkeep::There);
         }
         // The last entry of a directory that was removed is its own.
@@ -329,7 +335,7 @@ impl Claim {
 const RECORD: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// For files that are touched.
-pub const NOW: Timestamps = Timestamps {
+const NOW: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW },
     last_modification: Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW },
 };

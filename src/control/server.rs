@@ -29,6 +29,7 @@ const OUT_OF_FILES: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     finish: watch::Sender<bool>,
+    listeners: mpsc::UnboundedSender<OwnedFd>,
 }
 
 impl Server {
@@ -47,8 +48,15 @@ impl Server {
             let _inside = runtime.get().enter();
             UnixListener::from_std(listener.try_clone()?.into())?
         };
-        thread.work(move || runtime.get().block_on(serve(listener, desk, finishing)));
-        Ok(Server { finish })
+        let (listeners, further) = mpsc::unbounded_channel();
+        thread.work(move || runtime.get().block_on(serve(listener, further, desk, finishing)));
+        Ok(Server { finish, listeners })
+    }
+
+    /// Clients come in at `listener` from now on: the socket was made again.
+    pub fn listen_at(&self, listener: OwnedFd) {
+        // A thread that has ended serves none.
+        let _ = self.listeners.send(listener);
     }
 
     /// Whoever follows something gets the rest of it, and a last reply; then comes [`Message::Finished`].
@@ -82,13 +90,27 @@ impl Drop for Background {
     }
 }
 
-async fn serve(listener: UnixListener, desk: Desk, mut finishing: watch::Receiver<bool>) {
+async fn serve(
+    mut listener: UnixListener,
+    mut further: mpsc::UnboundedReceiver<OwnedFd>,
+    desk: Desk,
+    mut finishing: watch::Receiver<bool>,
+) {
+    // A new listener that there was no descriptor for yet.
+    let mut next: Option<OwnedFd> = None;
     let places = Arc::new(Semaphore::new(desk.most_clients));
     let (following, mut followers) = mpsc::channel::<()>(1);
     let desk = Arc::new(Counter::new(desk, finishing.clone(), following.downgrade()));
     let mut following = Some(following);
     loop {
+        if let Some(new) = &next
+            && let Ok(new) = new.try_clone().and_then(|new| UnixListener::from_std(new.into()))
+        {
+            (listener, next) = (new, None);
+        }
         tokio::select! {
+            Some(new) = further.recv() => next = Some(new),
+            () = tokio::time::sleep(OUT_OF_FILES), if next.is_some() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let ours = stream.peer_cred().is_ok_and(|peer| may(peer.uid()));

@@ -10,7 +10,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fchmod, statat, unlinkat};
+use rustix::event::Timespec;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, Timestamps, UTIME_NOW, fchmod, statat, unlinkat, utimensat,
+};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -86,6 +89,37 @@ impl Listening {
     /// `EMFILE`.
     pub fn listener(&self) -> io::Result<OwnedFd> {
         self.listener.try_clone()
+    }
+
+    /// Looks whether the file at the path is this socket, and makes a new one if it is not: a tmp cleaner, for instance, has
+    /// removed it. Clients find no other way in. The new listening end is returned.
+    ///
+    /// # Errors
+    /// As [`Listening::at`]: a file of another one is in its place, and stays there.
+    pub fn keep_up(&mut self) -> Result<Option<OwnedFd>, String> {
+        let shown = self.path.display();
+        match statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
+            // No other file gets the number while this socket is bound to it.
+            Ok(there) if (there.st_dev, there.st_ino) == self.inode => return Ok(None),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => return Err(format!("{shown}: {}", words(errno))),
+        }
+        let new = Listening::at(&self.path)?;
+        let listener = new.listener().map_err(|error| format!("{shown}: {}", words(error)))?;
+        *self = new;
+        Ok(Some(listener))
+    }
+
+    /// Keeps tmp cleaners from the file, if it still is this one.
+    pub fn touch(&self) {
+        const NOW: Timestamps = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+            last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        };
+        let Place { directory, name } = &self.place;
+        if self.place.look().is_ok_and(|found| (found.st_dev, found.st_ino) == self.inode) {
+            let _ = utimensat(directory, name, &NOW, AtFlags::SYMLINK_NOFOLLOW);
+        }
     }
 
     /// Its device and inode.
@@ -241,6 +275,27 @@ mod tests {
     fn a_path_that_no_socket_can_have_is_refused() {
         let error = Listening::at(Path::new(&format!("/tmp/{}", "x".repeat(120)))).unwrap_err();
         assert!(error.contains("107 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_that_was_removed_is_made_again_and_not_over_another_ones_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        let mut listening = Listening::at(&path).unwrap();
+        assert!(listening.keep_up().unwrap().is_none());
+        std::fs::remove_file(&path).unwrap();
+        let again = listening.keep_up().unwrap().expect("a new one");
+        assert!(UnixStream::connect(&path).is_ok());
+        assert!(listening.keep_up().unwrap().is_none());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert!(listening.keep_up().unwrap_err().contains("no socket"));
+        std::fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        assert!(listening.keep_up().unwrap_err().contains("another process listens there"));
+        drop((listening, again));
+        assert!(path.exists(), "another one's");
+        drop(other);
     }
 
     #[test]

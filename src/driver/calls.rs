@@ -196,6 +196,18 @@ impl Driver {
         }
     }
 
+    /// The socket was made again: clients come in at `listener` from now on.
+    pub(super) fn listen_at(&mut self, listener: OwnedFd) {
+        if let Some(server) = &self.calls.server {
+            return server.listen_at(listener);
+        }
+        let added = self.watch.add(&listener, EventFlags::IN, Key::listener());
+        self.calls.look_again = added.is_err().then(|| self.clock.now() + SERVER_PAUSE);
+        if let Some(old) = self.calls.listener.replace(listener) {
+            self.watch.remove(&old);
+        }
+    }
+
     /// Makes the threads that serve the first client, if there can be one.
     pub(super) fn stand_by(&mut self) {
         if self.calls.listener.is_some() {
@@ -218,7 +230,7 @@ impl Driver {
     pub(super) fn on_control(&mut self, message: control::Message) {
         match message {
             control::Message::Call(call) => {
-                self.keep_record_at_a_call();
+                self.keep_files_at_a_call();
                 self.on_call(call);
             }
             control::Message::Left(client) => self.on_client_left(client),

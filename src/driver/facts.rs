@@ -38,6 +38,8 @@ impl Driver {
                 if signal == libc::SIGCONT {
                     // A background process gets no SIGWINCH.
                     self.fit_terminals();
+                    // Clients that find no socket tell people to send this.
+                    self.keep_files();
                 }
                 self.hand_in(Event::Signal(Signal(signal)));
             }

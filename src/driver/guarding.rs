@@ -1,10 +1,13 @@
 //! What must last as long as the stack, although any process of the same user can remove it: the guardian, the freezer of
-//! its tree, and the record by which a second start is refused.
+//! its tree, the record by which a second start is refused, and the control socket.
 //!
 //! A guardian that dies is replaced, however often: at once the first time, then after a delay that grows, and that is
 //! forgotten after a quiet time. One that is stopped is continued, and replaced if that does not help. A tree of lpm's own
 //! that is frozen from outside is thawed, for the guardian is in it. Each trouble is logged once, and again only after
 //! [`QUIET`] without it.
+//!
+//! Nothing tells that the record or the socket was removed: closing an inotify descriptor takes the kernel longer than
+//! ending a stack does. They are looked at whenever the loop is awake, at most once in [`BETWEEN_LOOKS`], and once a day.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -26,17 +29,27 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(300);
 /// How long a guardian may take to go on after SIGCONT.
 const TO_GO_ON: Duration = Duration::from_secs(1);
-/// How often the record is looked at while clients call.
-const BETWEEN_CALLS: Duration = Duration::from_secs(1);
-/// When a record that cannot be put back is tried again.
+/// How often record and socket are looked at while the loop is awake, and because of calls.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// When a record or a socket that cannot be put back is tried again.
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What keeps the record and the socket of the stack in their place.
 pub struct Keeper {
-    /// How long both may go without a look while no client calls.
+    /// How long both may go without being touched.
     pub every: Duration,
-    /// Looks, and puts back what is missing. Returns whether anything was.
-    pub check: Box<dyn FnMut() -> Result<bool, String>>,
+    /// Touches both, so that no tmp cleaner takes them for old.
+    pub touch: Box<dyn FnMut()>,
+    /// Looks, and puts back what is missing.
+    pub check: Box<dyn FnMut() -> Checked>,
+}
+
+/// What a keeper has found.
+pub struct Checked {
+    /// Whether the record was missing and is back, or why it is not.
+    pub record: Result<bool, String>,
+    /// The new listening end, if the socket was missing and is back, or why it is not.
+    pub socket: Result<Option<OwnedFd>, String>,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -82,6 +95,7 @@ pub(super) struct Guarding {
     stops: Episode,
     freezes: Episode,
     removals: Episode,
+    socket_removals: Episode,
     /// When the next guardian is started.
     replace_at: Option<Duration>,
     /// When one that was continued must have gone on.
@@ -89,8 +103,14 @@ pub(super) struct Guarding {
     /// `cgroup.events` of `supervisor`: whether the guardian is frozen.
     frozen: Option<OwnedFd>,
     keeper: Option<Keeper>,
-    check_at: Option<Duration>,
-    checked: Option<Duration>,
+    /// When both are touched next.
+    touch_at: Option<Duration>,
+    /// When what could not be put back is tried again.
+    put_back_at: Option<Duration>,
+    /// When a look is due, should the loop be awake.
+    look_from: Duration,
+    /// When a look is due, should a client call.
+    look_for_client_from: Duration,
 }
 
 impl Guarding {
@@ -98,13 +118,15 @@ impl Guarding {
     pub(super) fn new(watch: &Watch, now: Duration, tree: Option<&Tree>, keeper: Option<Keeper>) -> Guarding {
         let events = tree.and_then(|tree| tree.supervisor().watch("cgroup.events").ok());
         let frozen = events.filter(|fd| watch.add(fd, EventFlags::PRI, Key::frozen()).is_ok());
-        let check_at = keeper.as_ref().map(|keeper| now + keeper.every);
-        Guarding { frozen, keeper, check_at, ..Guarding::default() }
+        let touch_at = keeper.as_ref().map(|keeper| now + keeper.every);
+        let look_from = now + BETWEEN_LOOKS;
+        Guarding { frozen, keeper, touch_at, look_from, ..Guarding::default() }
     }
 
     /// When something is to be done next.
     pub(super) fn due(&self) -> Option<Duration> {
-        [self.replace_at, self.going_on_by, self.check_at].into_iter().flatten().min()
+        let all = [self.replace_at, self.going_on_by, self.touch_at, self.put_back_at];
+        all.into_iter().flatten().min()
     }
 }
 
@@ -187,33 +209,48 @@ impl Driver {
     }
 
     /// A client calls, and may be one that did not find the record.
-    pub(super) fn keep_record_at_a_call(&mut self) {
+    pub(super) fn keep_files_at_a_call(&mut self) {
         let now = self.clock.now();
-        if self.guarding.checked.is_none_or(|last| last + BETWEEN_CALLS <= now) {
-            self.keep_record();
+        if self.guarding.look_for_client_from <= now {
+            self.guarding.look_for_client_from = now + BETWEEN_LOOKS;
+            self.keep_files();
         }
     }
 
-    /// The record may have been removed. There is no notification of that: closing an inotify descriptor takes the
-    /// kernel longer than ending a stack does.
-    fn keep_record(&mut self) {
+    /// The loop is awake, whatever has woken it.
+    pub(super) fn keep_files_while_awake(&mut self) {
+        if self.guarding.look_from <= self.clock.now() {
+            self.keep_files();
+        }
+    }
+
+    /// The record or the socket may have been removed.
+    pub(super) fn keep_files(&mut self) {
         let now = self.clock.now();
         let Some(keeper) = &mut self.guarding.keeper else { return };
-        self.guarding.checked = Some(now);
-        self.guarding.check_at = Some(now + keeper.every);
-        match (keeper.check)() {
-            Ok(false) => {}
-            Ok(true) => {
-                if self.guarding.removals.begins(now) {
-                    self.log.say(&self.system, "the record of this run was removed and is put back");
-                }
+        let Checked { record, socket } = (keeper.check)();
+        self.guarding.put_back_at = (record.is_err() || socket.is_err()).then_some(now + PUT_BACK_AGAIN);
+        self.guarding.look_from = self.guarding.put_back_at.unwrap_or(now + BETWEEN_LOOKS);
+        let told = match record {
+            Ok(false) => None,
+            Ok(true) => Some("the record of this run was removed and is put back".to_owned()),
+            Err(why) => Some(format!("warning: {why}")),
+        };
+        if let Some(text) = told.filter(|_| self.guarding.removals.begins(now)) {
+            self.log.say(&self.system, text);
+        }
+        let told = match socket {
+            Ok(None) => None,
+            Ok(Some(listener)) => {
+                self.listen_at(listener);
+                Some("the control socket was removed and is made again".to_owned())
             }
             Err(why) => {
-                self.guarding.check_at = Some(now + PUT_BACK_AGAIN);
-                if self.guarding.removals.begins(now) {
-                    self.log.say(&self.system, format!("warning: {why}"));
-                }
+                Some(format!("warning: the control socket was removed and cannot be made again: {why}"))
             }
+        };
+        if let Some(text) = told.filter(|_| self.guarding.socket_removals.begins(now)) {
+            self.log.say(&self.system, text);
         }
     }
 
@@ -230,8 +267,14 @@ impl Driver {
             // Its death is seen, and another one takes its place.
             let _ = guardian.pidfd().send(libc::SIGKILL);
         }
-        if self.guarding.check_at.is_some_and(|time| time <= now) {
-            self.keep_record();
+        if passed(&mut self.guarding.touch_at)
+            && let Some(keeper) = &mut self.guarding.keeper
+        {
+            (keeper.touch)();
+            self.guarding.touch_at = Some(now + keeper.every);
+        }
+        if passed(&mut self.guarding.put_back_at) {
+            self.keep_files();
         }
     }
 }

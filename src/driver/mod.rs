@@ -70,7 +70,7 @@ use worker::{Nursery, Report, Worker};
 
 pub use calls::{About, Control};
 pub use crashes::{Failed, Found};
-pub use guarding::Keeper;
+pub use guarding::{Checked, Keeper};
 pub use launcher::{Launcher, News, VARIABLE as LAUNCHER_VARIABLE};
 pub use texts::{Read, Texts};
 pub use worker::Streams;
@@ -153,7 +153,7 @@ pub struct Ground {
     pub tree: Option<Arc<Tree>>,
     /// The one who cleans up after us if we cannot.
     pub guardian: Option<Guardian>,
-    /// What keeps the record of this run in its place.
+    /// What keeps the record and the socket of this run in their place.
     pub keeper: Option<Keeper>,
 }
 
@@ -436,6 +436,7 @@ impl Driver {
             Woken::Ready(keys) => keys.into_iter().for_each(|key| self.on_ready(key)),
             Woken::Timer => self.on_timer(),
         }
+        self.keep_files_while_awake();
     }
 
     /// When the loop is next to wake by itself.

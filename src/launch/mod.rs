@@ -28,8 +28,8 @@ pub use sinks::has_journal;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{Timespec, poll};
@@ -205,7 +205,10 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         }
         Voice::OneOff => None,
     };
-    let socket = listening.as_ref().map(Listening::path);
+    let socket = listening.as_ref().map(|listening| listening.path().to_owned());
+    let socket = socket.as_deref();
+    let listener = listening.as_ref().map(Listening::listener).transpose();
+    let listening = listening.map(|listening| Arc::new(Mutex::new(listening)));
     if plan.launcher.is_some() && plan.voice == Voice::Stack && socket.is_none() {
         return Err(detach::uncontrollable(preface.out_of_reach()));
     }
@@ -242,12 +245,11 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     let record = owner::record(&identity, plan.voice, socket, &run);
     let ground = match grow(&place, &identity.slug(), plan.voice, record, claim.as_ref(), &mut preface)? {
         Some(tree) => {
-            let keeper =
-                claim.as_ref().map(|claim| claim.keeper(listening.as_ref(), Some(Arc::clone(&tree))));
+            let keeper = owner::keeper(claim.as_ref(), listening.as_ref(), Some(Arc::clone(&tree)));
             Ground { keeper, ..raise(&stack, tree, claim.as_ref(), lacks, &mut preface)? }
         }
         None => {
-            let keeper = claim.as_ref().map(|claim| claim.keeper(listening.as_ref(), None));
+            let keeper = owner::keeper(claim.as_ref(), listening.as_ref(), None);
             Ground { keeper, ..Ground::default() }
         }
     };
@@ -258,8 +260,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         socket: socket.map(Path::to_path_buf),
         tier: tier.to_string(),
     };
-    let control = listening.as_ref().map(Listening::listener).transpose().map_err(cannot)?;
-    let control = control.map(|listener| Control { listener, most_clients });
+    let control = listener.map_err(cannot)?.map(|listener| Control { listener, most_clients });
     // Whoever may control the stack may also come later.
     sources.socket = socket.map(Path::to_path_buf);
     if stack.instances.iter().any(|instance| instance.control) {

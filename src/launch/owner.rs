@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::claim::{self, Claim, Found, Identity, Record, Runtime, TOUCHED_EVERY, Upkeep};
 use crate::control::socket::{self, Listening};
-use crate::driver::{Keeper, Voice};
+use crate::driver::{Checked, Keeper, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
 use crate::launch::preface::Preface;
@@ -120,48 +120,68 @@ impl Owned {
     pub fn stay(&self) {
         self.claim().stay();
     }
+}
 
-    /// What keeps the record and the socket in their place while the stack runs.
-    pub fn keeper(&self, listening: Option<&Listening>, tree: Option<Arc<Tree>>) -> Keeper {
-        let claim = Arc::clone(&self.claim);
-        let socket = listening.map(|listening| (listening.path().to_owned(), listening.inode()));
-        if let Some(tree) = &tree {
-            tree.ends_with(files(&self.claim(), socket.as_ref()));
+/// What keeps the record and the socket in their place while the stack runs; `None` if there is neither.
+pub fn keeper(
+    owned: Option<&Owned>,
+    listening: Option<&Arc<Mutex<Listening>>>,
+    tree: Option<Arc<Tree>>,
+) -> Option<Keeper> {
+    if owned.is_none() && listening.is_none() {
+        return None;
+    }
+    let (claim, listening) = (owned.map(|owned| Arc::clone(&owned.claim)), listening.map(Arc::clone));
+    let name_files = {
+        let (claim, listening) = (claim.clone(), listening.clone());
+        move || {
+            if let (Some(tree), Some(claim)) = (&tree, &claim) {
+                tree.ends_with(files(&lock(claim), listening.as_deref()));
+            }
         }
-        let check = move || {
-            let mut claim = lock(&claim);
-            if let Some((path, inode)) = &socket {
-                touch(path, *inode);
-            }
-            match claim.keep_up() {
-                Ok(Upkeep::There) => Ok(false),
-                Ok(Upkeep::PutBack) => {
-                    if let Some(tree) = &tree {
-                        tree.ends_with(files(&claim, socket.as_ref()));
-                    }
-                    Ok(true)
-                }
-                Ok(Upkeep::Taken) => {
-                    Err("another lpm runs this stack, too: the record of this run was removed, \
-                                          and the other one's is in its place"
-                        .to_owned())
-                }
-                Err(error) => Err(format!(
-                    "the record of this run was removed and cannot be put back: {}",
-                    words(error)
-                )),
-            }
-        };
-        Keeper { every: TOUCHED_EVERY, check: Box::new(check) }
+    };
+    name_files();
+    let touch = {
+        let (claim, listening) = (claim.clone(), listening.clone());
+        move || {
+            claim.iter().for_each(|claim| lock(claim).touch());
+            listening.iter().for_each(|listening| lock(listening).touch());
+        }
+    };
+    let check = move || {
+        let record = claim.as_ref().map_or(Ok(false), |claim| put_back(&mut lock(claim)));
+        let socket = listening.as_ref().map_or(Ok(None), |listening| lock(listening).keep_up());
+        if matches!(record, Ok(true)) || matches!(socket, Ok(Some(_))) {
+            name_files();
+        }
+        Checked { record, socket }
+    };
+    Some(Keeper { every: TOUCHED_EVERY, touch: Box::new(touch), check: Box::new(check) })
+}
+
+/// Whether the record was missing and is back.
+fn put_back(claim: &mut Claim) -> Result<bool, String> {
+    match claim.keep_up() {
+        Ok(Upkeep::There) => Ok(false),
+        Ok(Upkeep::PutBack) => Ok(true),
+        Ok(Upkeep::Taken) => {
+            Err("another lpm runs this stack, too: the record of this run was removed, and the other \
+                                  one's is in its place"
+                .to_owned())
+        }
+        Err(error) => {
+            Err(format!("the record of this run was removed and cannot be put back: {}", words(error)))
+        }
     }
 }
 
-fn lock(claim: &Mutex<Claim>) -> MutexGuard<'_, Claim> {
-    claim.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks what only one thread uses, and no other waits for.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The files that end with the run, for the guardian. Where descriptors are short, the next start removes them.
-fn files(claim: &Claim, socket: Option<&(PathBuf, (u64, u64))>) -> Files {
+fn files(claim: &Claim, listening: Option<&Mutex<Listening>>) -> Files {
     let mut files = Files::default();
     if let Ok((directory, name, record)) = claim.handles()
         && let Ok(there) = rustix::fs::fstat(&record)
@@ -169,9 +189,10 @@ fn files(claim: &Claim, socket: Option<&(PathBuf, (u64, u64))>) -> Files {
         files.list.push(RunFile { directory, name, id: (there.st_dev, there.st_ino) });
         files.lock = Some(record);
     }
-    let socket = socket.and_then(|(path, id)| {
-        let name = path.file_name()?.to_str()?.to_owned();
-        Some(RunFile { directory: open_directory(path.parent()?)?, name, id: *id })
+    let socket = listening.and_then(|listening| {
+        let listening = lock(listening);
+        let name = listening.path().file_name()?.to_str()?.to_owned();
+        Some(RunFile { directory: open_directory(listening.path().parent()?)?, name, id: listening.inode() })
     });
     // The socket goes first: where the record is gone, nothing of the run is left.
     files.list.splice(0..0, socket);
@@ -181,15 +202,6 @@ fn files(claim: &Claim, socket: Option<&(PathBuf, (u64, u64))>) -> Files {
 fn open_directory(path: &Path) -> Option<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
-}
-
-/// Keeps tmp cleaners from a socket, if it still is this one.
-fn touch(path: &Path, inode: (u64, u64)) {
-    use rustix::fs::{AtFlags, CWD};
-    let there = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW);
-    if there.is_ok_and(|there| (there.st_dev, there.st_ino) == inode) {
-        let _ = rustix::fs::utimensat(CWD, path, &claim::NOW, AtFlags::SYMLINK_NOFOLLOW);
-    }
 }
 
 /// Listens on the control socket: where it was asked for, or beside the claim. Without either, or where the default

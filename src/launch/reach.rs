@@ -42,8 +42,12 @@ pub fn reach_if_up(
     };
     let client = Client::connect(&path).map(|client| client.served_by(owner)).map_err(|error| {
         let shown = path.display();
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+        match (error.kind(), owner) {
+            (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, Some(pid)) => Error::new(format!(
+                "{shown}: lpm (pid {pid}) does not listen there now: it is ending, or its control socket was \
+                 removed (kill -CONT {pid} has it made again)"
+            )),
+            (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, None) => {
                 Error::new(format!("{shown}: no stack listens there (lpm list shows what runs)"))
             }
             _ => Error::new(format!("{shown}: {}", words(error))),

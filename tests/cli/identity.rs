@@ -288,6 +288,58 @@ fn a_record_that_is_removed_comes_back_and_a_second_start_is_refused() {
     run.stops();
 }
 
+/// Whether it was called before it was removed, or not.
+#[test]
+fn a_control_socket_that_is_removed_is_made_again() {
+    let stack = Stack::with("socket-removed", &format!("a: {STAYS}\n"));
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for(" | up");
+    let socket = stack.socket();
+    for _ in 0..2 {
+        std::fs::remove_file(&socket).expect("it is ours");
+        let refused = stack.tells(&["status"]).with_code(1).err;
+        let pid = run.pid().as_raw_pid();
+        assert!(refused.contains(&format!("(kill -CONT {pid} has it made again)")), "{refused}");
+        run.signal(Signal::CONT);
+        until("made again", || socket.exists());
+        assert_eq!(stack.status(&["a"])["instances"][0]["state"], "running");
+    }
+    let out = run.stops().out;
+    // Once, not for each time.
+    assert_eq!(out.matches("the control socket was removed and is made again").count(), 1, "{out}");
+    assert!(!socket.exists(), "the new one goes with the run");
+}
+
+/// Any work that lpm has is an occasion to look.
+#[test]
+fn a_control_socket_is_made_again_when_lpm_wakes() {
+    let stack = Stack::with("socket-wakes", &format!("a: {STAYS}\nb: exec sleep 2.5\n"));
+    let mut run = stack.lpm(&["start", "--can-die", "b"]).pipes();
+    run.wait_for(" | up");
+    let socket = stack.socket();
+    std::fs::remove_file(&socket).expect("it is ours");
+    run.wait_for("exited with code 0");
+    until("made again", || socket.exists());
+    run.stops();
+}
+
+#[test]
+fn what_is_in_the_place_of_the_control_socket_stays() {
+    let stack = Stack::with("socket-taken", &format!("a: {STAYS}\n"));
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for(" | up");
+    let socket = stack.socket();
+    std::fs::remove_file(&socket).expect("it is ours");
+    std::fs::write(&socket, "precious").expect("ours");
+    run.signal(Signal::CONT);
+    run.wait_for("the control socket was removed and cannot be made again: ").wait_for("no socket");
+    assert_eq!(std::fs::read(&socket).expect("it is there"), b"precious");
+    std::fs::remove_file(&socket).expect("it is ours");
+    run.signal(Signal::CONT);
+    until("made again", || socket.exists());
+    run.stops();
+}
+
 /// However fast the second one is.
 #[test]
 fn a_second_start_is_refused_while_the_first_one_cannot_put_its_record_back() {
