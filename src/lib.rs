@@ -23,3 +23,4 @@ pub mod output;
 pub mod report;
 pub mod supervisor;
 pub mod view;
+mod vocabulary;

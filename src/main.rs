@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use lpm::cli::{self, Command};
-use lpm::commands::order::{Verb, order};
+use lpm::commands::order::order;
 use lpm::commands::{
     attach, check, completions, doctor, down, events, list, logs, man, metrics, reload, run, scale, schema,
     set, signal, start, status, top, version,
 };
+use lpm::control::Verb;
 use lpm::error::{Error, tell, words};
 use lpm::launch::gather::Surroundings;
 use lpm::launch::{detached, print};

@@ -48,11 +48,12 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "control",
-        may: &["config", "supervisor", "output", "meaning", "error"],
+        may: &["config", "supervisor", "output", "meaning", "error", "vocabulary"],
         never: &["clap"],
     },
     Layer { module: "meaning", may: &[], never: MACHINE },
     Layer { module: "escape", may: &[], never: MACHINE },
+    Layer { module: "vocabulary", may: &[], never: MACHINE },
     Layer { module: "report", may: &["config", "control"], never: MACHINE },
     Layer { module: "view", may: &["config", "supervisor", "control", "meaning", "escape"], never: MACHINE },
     Layer {

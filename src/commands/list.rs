@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::launch::gather::Surroundings;
 use crate::launch::{look, print, print_json, reach};
 use crate::supervisor::Ending;
-use crate::view::{self, StackLine};
+use crate::view::{self, StackAnswer, StackLine};
 
 /// How long a stack may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,9 +39,10 @@ pub fn list(around: &Surroundings, arguments: &List) -> Result<Ending, Error> {
                 pid: one.pid,
                 since: Some(one.since * 1_000_000),
                 root: one.root,
-                state: match &status {
-                    Some(status) => Some(status.stack.state.clone()),
-                    None => stopped.then(|| "stopped".to_owned()),
+                answer: match &status {
+                    Some(status) => StackAnswer::State(status.stack.state.clone()),
+                    None if stopped => StackAnswer::Stopped,
+                    None => StackAnswer::None,
                 },
                 running: status.map(|status| {
                     let runs = status.instances.iter().filter(|instance| instance.pid.is_some()).count();

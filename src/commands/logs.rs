@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::{Logs, Origins};
 use crate::config::Selection;
 use crate::control::client::{Client, Trouble};
-use crate::control::interface::{self, LogsParameters, LogsReply, Status, StatusParameters};
+use crate::control::interface::{self, LineStream, LogsParameters, LogsReply, Status, StatusParameters};
 use crate::control::sieve::Sieve;
 use crate::error::{Error, tell, words};
 use crate::escape;
@@ -36,7 +36,7 @@ pub fn logs(around: &Surroundings, arguments: Logs, origins: &Origins) -> Result
         lines: arguments.lines.filter(|_| pattern.is_none()),
         since: moment("--since", &arguments.since)?,
         until: moment("--until", &arguments.until)?,
-        stream: arguments.stream.clone(),
+        stream: arguments.stream.as_deref().map(LineStream::from),
         level: arguments.level.clone(),
         follow: Some(arguments.follow),
     };
@@ -294,7 +294,7 @@ impl Page {
             last,
         };
         let is_wanted = |line: &interface::Line| {
-            line.time < limit || line.stream != "lpm" && direct.contains(&line.instance)
+            line.time < limit || line.stream != LineStream::Lpm && direct.contains(&line.instance)
         };
         let enough = direct.is_empty() && last.is_some_and(|last| kept.len() >= last);
         let mut older: Vec<interface::Line> = Vec::new();

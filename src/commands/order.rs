@@ -3,40 +3,12 @@
 use serde_json::Value;
 
 use crate::cli::{Order, Origins};
-use crate::control::interface::{Named, Restarted};
+use crate::control::interface::{ChangeKind, Named, Restarted, Verb};
 use crate::error::{Error, tell};
 use crate::launch::gather::Surroundings;
 use crate::launch::{look, print, print_json, reach};
 use crate::supervisor::Ending;
 use crate::view;
-
-/// What is done to the instances that are named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// `lpm stop`.
-    Stop,
-    /// `lpm restart`.
-    Restart,
-    /// `lpm kill`.
-    Kill,
-    /// `lpm freeze`.
-    Freeze,
-    /// `lpm thaw`.
-    Thaw,
-}
-
-impl Verb {
-    /// The method, and what has been done once it answered.
-    fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Verb::Stop => ("Stop", "stopped"),
-            Verb::Restart => ("Restart", "restarted"),
-            Verb::Kill => ("Kill", "killed"),
-            Verb::Freeze => ("Freeze", "frozen"),
-            Verb::Thaw => ("Thaw", "thawed"),
-        }
-    }
-}
 
 /// Has it done, and says to whom.
 ///
@@ -50,9 +22,8 @@ pub fn order(
 ) -> Result<Ending, Error> {
     let Order { names, target, no_wait, json } = arguments;
     let mut client = reach::reach(around, &target, origins)?;
-    let (method, done) = verb.words();
     let parameters = Named { names: Some(names), wait: Some(!no_wait) };
-    let reply: Value = client.call(method, &parameters).map_err(reach::told)?;
+    let reply: Value = client.call(verb.method(), &parameters).map_err(reach::told)?;
     if json {
         return print_json(&reply);
     }
@@ -60,12 +31,12 @@ pub fn order(
     let Restarted { instances, mut changes, notes } = reach::understood(reply)?;
     if !no_wait {
         // They had it, and are not to be told that they need it.
-        changes.iter_mut().filter(|change| change.kind == "restart").for_each(|change| {
-            "live".clone_into(&mut change.kind);
+        changes.iter_mut().filter(|change| change.kind == ChangeKind::Restart).for_each(|change| {
+            change.kind = ChangeKind::Live;
         });
     }
     notes.iter().for_each(|note| tell(format_args!("lpm: {note}")));
-    let done = if no_wait { "under way for" } else { done };
+    let done = if no_wait { "under way for" } else { verb.past() };
     let look = look::of_terminal(around);
     let changes = if changes.is_empty() { String::new() } else { view::changes(&changes, &look) };
     print(&format!("{done} {}\n{changes}", instances.join(", ")))

@@ -23,7 +23,7 @@ use crate::cli::{Origins, Top as Arguments};
 use crate::config::quantity;
 use crate::control::client::{Client, Trouble};
 use crate::control::interface::{
-    Instances, Line, LogsParameters, LogsReply, Named, Status, StatusParameters,
+    Instances, Line, LogsParameters, LogsReply, Named, Status, StatusParameters, Verb,
 };
 use crate::error::{Error, tell, words};
 use crate::escape;
@@ -34,7 +34,7 @@ use crate::linux::terminal::{self, Lent};
 use crate::supervisor::Ending;
 use crate::view::top::keys::keys;
 use crate::view::top::paint::paint;
-use crate::view::top::{Deed, Rates, Top, Wish};
+use crate::view::top::{Rates, Top, Wish};
 
 /// So many of the newest lines of an instance are asked for.
 const LINES: u64 = 200;
@@ -352,19 +352,19 @@ impl Screen {
                 Wish::Quit => return Ok(Some(Left::Quit)),
                 Wish::Suspend => self.suspend()?,
                 Wish::Read(whom) => drop(self.ask.send(Ask::Read(whom))),
-                Wish::Do(deed, name) => self.have_done(deed, name),
+                Wish::Do(verb, name) => self.have_done(verb, name),
                 Wish::Attach(name) => self.attach(&name)?,
             }
         }
         Ok(None)
     }
 
-    fn have_done(&mut self, deed: Deed, name: String) {
+    fn have_done(&mut self, verb: Verb, name: String) {
         let (socket, outbox, ask) = (self.socket.clone(), self.outbox.clone(), self.ask.clone());
-        let deed_done = move || {
+        let do_it = move || {
             let done = Client::connect(&socket).map_err(words).and_then(|mut client| {
                 let parameters = Named { names: Some(vec![name.clone()]), wait: Some(true) };
-                let done = client.call::<Value>(deed.method(), &parameters);
+                let done = client.call::<Value>(verb.method(), &parameters);
                 done.map_err(|trouble| reach::told(trouble).to_string())
             });
             let text = match done {
@@ -372,7 +372,7 @@ impl Screen {
                     let instances = serde_json::from_value::<Instances>(reply).map(|reply| reply.instances);
                     match instances {
                         Ok(instances) if instances.is_empty() => format!("{name}: nothing to do"),
-                        _ => format!("{name}: {}", deed.done()),
+                        _ => format!("{name}: {}", verb.past()),
                     }
                 }
                 Err(why) => why,
@@ -380,7 +380,7 @@ impl Screen {
             outbox.tell(News::Done(text));
             let _ = ask.send(Ask::Now);
         };
-        if let Err(error) = thread::Builder::new().spawn(deed_done) {
+        if let Err(error) = thread::Builder::new().spawn(do_it) {
             self.top.say(words(error));
         }
     }

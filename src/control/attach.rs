@@ -190,7 +190,7 @@ impl Attached<'_> {
                 let told = message.to_owned();
                 let settled = self.settled().await?;
                 self.show_the_rest().await?;
-                let goes_on = settled.is_some_and(|one| !matches!(one.state.as_str(), "inactive" | "failed"));
+                let goes_on = settled.is_some_and(|one| !one.state.is_over());
                 let told = format!("{} {told}", self.instance);
                 self.send(&[if goes_on { Frame::Told(told) } else { Frame::Ended(told) }]).await?;
                 Ok(!goes_on)
@@ -209,7 +209,7 @@ impl Attached<'_> {
                 Err(trouble) => return Err(trouble),
             };
             match instance {
-                Some(instance) if instance.state.starts_with("stop-") => tokio::time::sleep(LOOK_AGAIN).await,
+                Some(instance) if instance.state.is_stopping() => tokio::time::sleep(LOOK_AGAIN).await,
                 instance => return Ok(instance),
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::words::{ChangeKind, InstanceState, LifeResult, LineStream, NextStep, StackState, Tier, Verb};
 use crate::config::{self, Ceiling};
 
 /// The interface's name.
@@ -30,10 +31,10 @@ pub struct Stack {
     pub since: u64,
     /// lpm's version.
     pub version: String,
-    /// `up`, `frozen`, `tear-down`.
-    pub state: String,
-    /// `full`, `tracking`, `none`.
-    pub tier: String,
+    /// What it does.
+    pub state: StackState,
+    /// How much of cgroups there is.
+    pub tier: Tier,
     /// The cgroup of all instances, absolute in the file system.
     pub cgroup: Option<String>,
     /// Where this was asked.
@@ -133,9 +134,8 @@ pub struct Instance {
     pub process: String,
     /// 1-based.
     pub number: u32,
-    /// `inactive`, `starting`, `running`, `freezing`, `frozen`, `stop-sigterm`, `stop-sigkill`, `stuck`,
-    /// `restart-wait`, `failed`.
-    pub state: String,
+    /// What it does.
+    pub state: InstanceState,
     /// When it came to that, µs since the epoch.
     pub since: u64,
     /// When its present or last life was ordered, µs since the epoch.
@@ -144,8 +144,8 @@ pub struct Instance {
     pub ended: Option<u64>,
     /// The main process, while there is one.
     pub pid: Option<u32>,
-    /// Why its last life ended, in systemd's words.
-    pub result: Option<String>,
+    /// Why its last life ended.
+    pub result: Option<LifeResult>,
     /// The last main process's exit code.
     pub exit_code: Option<u8>,
     /// The signal that ended it otherwise.
@@ -195,8 +195,8 @@ pub struct Failure {
     pub time: u64,
     /// Its main process, if it had one.
     pub pid: Option<u32>,
-    /// Why, in systemd's words.
-    pub result: String,
+    /// Why.
+    pub result: LifeResult,
     /// The main process's exit code.
     pub exit_code: Option<u8>,
     /// The signal that ended it otherwise.
@@ -211,8 +211,8 @@ pub struct Failure {
     pub restarts: u32,
     /// Processes that outlived its main process.
     pub leftovers: u32,
-    /// What was to come next: `restart`, `rest`, `stack-ends`.
-    pub next: String,
+    /// What was to come next.
+    pub next: NextStep,
     /// After how long, if that is a restart, µs.
     pub restart_delay: Option<u64>,
     /// The command that was not found.
@@ -252,8 +252,8 @@ pub struct Process {
 pub struct Change {
     /// Whose; `None`: the stack's.
     pub instance: Option<String>,
-    /// `added`, `removed`, `live`, `restart`, `stack`.
-    pub kind: String,
+    /// What it is to what runs.
+    pub kind: ChangeKind,
     /// In words.
     pub details: Vec<String>,
 }
@@ -267,8 +267,8 @@ pub struct Line {
     pub time: u64,
     /// `web.1`, or `system`.
     pub instance: String,
-    /// `out`, `err`, `lpm`.
-    pub stream: String,
+    /// Where it was said.
+    pub stream: LineStream,
     /// The line.
     pub text: String,
     /// The line in base64, where it is not UTF-8.
@@ -296,8 +296,8 @@ pub struct Event {
     pub exit_code: Option<u8>,
     /// How it ended otherwise.
     pub signal: Option<String>,
-    /// Why, in systemd's words.
-    pub result: Option<String>,
+    /// Why.
+    pub result: Option<LifeResult>,
     /// What the life used.
     pub usage: Option<Usage>,
     /// What it was held to.
@@ -406,9 +406,9 @@ pub struct LogsParameters {
     /// Not newer than this, µs since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// Only of this stream: `out`, `err`, `lpm`.
+    /// Only of this stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stream: Option<String>,
+    pub stream: Option<LineStream>,
     /// Only those that say they are as bad as this: `err`, `warning`, …, or 0 to 7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
@@ -565,8 +565,8 @@ pub enum Refusal {
     InstanceFailed {
         /// Which.
         instance: String,
-        /// Why, in systemd's words.
-        result: Option<String>,
+        /// Why.
+        result: Option<LifeResult>,
         /// Its last exit code.
         exit_code: Option<u8>,
     },

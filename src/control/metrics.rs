@@ -11,17 +11,28 @@ use super::interface::{Instance, Status, Usage};
 struct Family {
     /// Without the prefix, and without `_total` of a counter.
     name: &'static str,
-    kind: &'static str,
+    kind: Kind,
     /// The last word of the name, if it is one.
     unit: &'static str,
     help: &'static str,
     value: fn(&Instance) -> Option<f64>,
 }
 
+/// What the values of a family are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An amount that goes up and down.
+    Gauge,
+    /// An amount that only grows.
+    Counter,
+    /// Labels; the value is 1.
+    Info,
+}
+
 const FAMILIES: &[Family] = &[
-    gauge("up", "", "Whether it runs.", |one| Some(f64::from(u8::from(is_up(one))))),
+    gauge("up", "", "Whether it runs.", |one| Some(f64::from(u8::from(one.state.is_up())))),
     gauge("start_time_seconds", "seconds", "When its present life was ordered, since 1970.", |one| {
-        one.started.filter(|_| is_up(one)).map(seconds)
+        one.started.filter(|_| one.state.is_up()).map(seconds)
     }),
     counter("restarts", "", "Restarts by its restart rule.", |one| Some(f64::from(one.restarts))),
     counter("leftovers", "", "Processes that outlived their main process.", |one| {
@@ -77,7 +88,7 @@ const fn gauge(
     help: &'static str,
     value: fn(&Instance) -> Option<f64>,
 ) -> Family {
-    Family { name, kind: "gauge", unit, help, value }
+    Family { name, kind: Kind::Gauge, unit, help, value }
 }
 
 const fn counter(
@@ -86,7 +97,7 @@ const fn counter(
     help: &'static str,
     value: fn(&Instance) -> Option<f64>,
 ) -> Family {
-    Family { name, kind: "counter", unit, help, value }
+    Family { name, kind: Kind::Counter, unit, help, value }
 }
 
 /// How a text is laid out.
@@ -112,11 +123,11 @@ impl Format {
 pub fn metrics(status: &Status, format: Format) -> String {
     let mut text = String::new();
     let stack = quoted(&status.stack.name);
-    head(&mut text, format, "lpm_stack", "info", "", "The stack.");
-    let (version, tier) = (quoted(&status.stack.version), quoted(&status.stack.tier));
+    head(&mut text, format, "lpm_stack", Kind::Info, "", "The stack.");
+    let (version, tier) = (quoted(&status.stack.version), quoted(status.stack.tier.as_str()));
     line(&mut text, &format!("lpm_stack_info{{stack={stack},version={version},tier={tier}}}"), 1.0);
     const STARTED: &str = "lpm_stack_start_time_seconds";
-    head(&mut text, format, STARTED, "gauge", "seconds", "When lpm started it, since 1970.");
+    head(&mut text, format, STARTED, Kind::Gauge, "seconds", "When lpm started it, since 1970.");
     line(&mut text, &format!("{STARTED}{{stack={stack}}}"), seconds(status.stack.since));
     for Family { name, kind, unit, help, value } in FAMILIES {
         let values: Vec<(&Instance, f64)> =
@@ -124,8 +135,11 @@ pub fn metrics(status: &Status, format: Format) -> String {
         if values.is_empty() {
             continue;
         }
-        head(&mut text, format, &format!("lpm_instance_{name}"), kind, unit, help);
-        let total = if *kind == "counter" { "_total" } else { "" };
+        head(&mut text, format, &format!("lpm_instance_{name}"), *kind, unit, help);
+        let total = match kind {
+            Kind::Counter => "_total",
+            Kind::Gauge | Kind::Info => "",
+        };
         for (one, value) in values {
             let (process, instance) = (quoted(&one.process), quoted(&one.name));
             let labels = format!("stack={stack},process={process},instance={instance}");
@@ -139,11 +153,13 @@ pub fn metrics(status: &Status, format: Format) -> String {
 }
 
 /// OpenMetrics names the family, Prometheus the samples, and has neither units nor a kind for information.
-fn head(text: &mut String, format: Format, name: &str, kind: &str, unit: &str, help: &str) {
+fn head(text: &mut String, format: Format, name: &str, kind: Kind, unit: &str, help: &str) {
     let (name, kind) = match (format, kind) {
-        (Format::Prometheus, "counter") => (format!("{name}_total"), kind),
-        (Format::Prometheus, "info") => (format!("{name}_info"), "gauge"),
-        (Format::Prometheus | Format::OpenMetrics, _) => (name.to_owned(), kind),
+        (Format::Prometheus, Kind::Counter) => (format!("{name}_total"), "counter"),
+        (Format::Prometheus, Kind::Info) => (format!("{name}_info"), "gauge"),
+        (Format::OpenMetrics, Kind::Counter) => (name.to_owned(), "counter"),
+        (Format::OpenMetrics, Kind::Info) => (name.to_owned(), "info"),
+        (Format::Prometheus | Format::OpenMetrics, Kind::Gauge) => (name.to_owned(), "gauge"),
     };
     let _ = writeln!(text, "# HELP {name} {help}");
     let _ = writeln!(text, "# TYPE {name} {kind}");
@@ -161,13 +177,9 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-fn is_up(instance: &Instance) -> bool {
-    matches!(instance.state.as_str(), "running" | "freezing" | "frozen")
-}
-
 /// What its present life has used.
 fn now(instance: &Instance) -> Option<&Usage> {
-    is_up(instance).then_some(&instance.usage)
+    instance.state.is_up().then_some(&instance.usage)
 }
 
 fn seconds(usec: u64) -> f64 {
@@ -227,8 +239,14 @@ mod tests {
             }))
             .expect("an instance")
         };
-        // What a life has used that is over would make the next one's counters run backwards.
-        Status { stack, instances: vec![instance("web.1", "running"), instance("worker.1", "failed")] }
+        // What a life has used that is over would make the next one's counters run backwards. What is not known to be
+        // up is not up.
+        let instances = vec![
+            instance("web.1", "running"),
+            instance("worker.1", "failed"),
+            instance("clock.1", "in-a-way-not-known-here"),
+        ];
+        Status { stack, instances }
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod sieve;
 pub mod socket;
 pub mod standby;
 pub mod wire;
+pub mod words;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +43,7 @@ use crate::config::Signal;
 use crate::supervisor::Client;
 use attach::Seat;
 use interface::{Change, Refusal, Status};
+pub use words::Verb;
 
 /// What the server tells the loop.
 #[derive(Debug)]
@@ -142,23 +144,6 @@ pub enum Ask {
         /// Answer only when it is done.
         wait: bool,
     },
-}
-
-/// What is done to instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Have them run.
-    Start,
-    /// Have them down.
-    Stop,
-    /// Stop and start again.
-    Restart,
-    /// Have them down at once.
-    Kill,
-    /// Stop every process where it stands.
-    Freeze,
-    /// Let them go on.
-    Thaw,
 }
 
 /// What the loop answers.

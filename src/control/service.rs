@@ -21,7 +21,7 @@ use super::sieve::Sieve;
 use super::wire::{Call, Failure, put, put_reply};
 use super::{Answer, Ask, Depth, Survey, Verb};
 use crate::config::{self, Selection, Signal};
-use crate::output::history::{self, Origin};
+use crate::output::history;
 use crate::output::json as line_json;
 
 const SERVICE: &str = "org.varlink.service";
@@ -128,16 +128,7 @@ async fn ours(
     desk: &Counter,
     out: &mut Vec<u8>,
 ) -> Result<(), Trouble> {
-    let verb = match method {
-        "Start" => Some(Verb::Start),
-        "Stop" => Some(Verb::Stop),
-        "Restart" => Some(Verb::Restart),
-        "Kill" => Some(Verb::Kill),
-        "Freeze" => Some(Verb::Freeze),
-        "Thaw" => Some(Verb::Thaw),
-        _ => None,
-    };
-    let ask = match (method, verb) {
+    let ask = match (method, Verb::of_method(method)) {
         (_, Some(verb)) => {
             let Named { names, wait } = call.parameters()?;
             Ask::Do { verb, names: bounded(names)?, wait: wait.unwrap_or(true) }
@@ -338,15 +329,11 @@ impl From<history::Line> for Line {
                 (text, Some(line_json::base64(error.as_bytes())))
             }
         };
-        let stream = match line.origin {
-            Origin::Lpm { .. } => "lpm",
-            Origin::Instance(stream) => line_json::stream(stream),
-        };
         Line {
             sequence: line.sequence,
             time: line.time_usec,
             instance: line.instance.to_string(),
-            stream: stream.to_owned(),
+            stream: line.origin.into(),
             text,
             bytes,
             part: line.continues,

@@ -3,10 +3,9 @@
 //! Each condition costs the same for every line. Which words a line has is for the client to look at: a regular
 //! expression costs what its author likes, and this runs in the supervisor (docs/decisions/grep-in-the-client.md).
 
-use super::interface::LogsParameters;
+use super::interface::{LineStream, LogsParameters};
 use crate::meaning::level;
 use crate::output::history::{Line, Origin};
-use crate::output::json;
 
 /// What a line must be to be told.
 #[derive(Debug, Default)]
@@ -14,7 +13,7 @@ pub struct Sieve {
     /// µs since the epoch, both ends included.
     since: Option<u64>,
     until: Option<u64>,
-    stream: Option<String>,
+    stream: Option<LineStream>,
     /// The least bad priority.
     level: Option<u8>,
 }
@@ -24,10 +23,8 @@ impl Sieve {
     /// What makes no sense, and what to write instead.
     pub fn new(parameters: &LogsParameters) -> Result<Sieve, String> {
         let LogsParameters { since, until, stream, level, .. } = parameters;
-        if let Some(stream) = stream
-            && !["out", "err", "lpm"].contains(&stream.as_str())
-        {
-            return Err(format!("{stream:?} is no stream (write out, err or lpm)"));
+        if let Some(LineStream::Unknown(word)) = stream {
+            return Err(format!("{word:?} is no stream (write out, err or lpm)"));
         }
         let least = |word: &String| {
             level::priority(word).ok_or_else(|| {
@@ -55,18 +52,15 @@ impl Sieve {
 
     /// Whether it is wanted. `known`: its priority, where that is not to be read from the line.
     pub fn passes(&self, line: &Line, known: Option<u8>) -> bool {
-        let (stream, priority) = match line.origin {
-            Origin::Lpm { .. } => ("lpm", level::INFO),
+        let priority = match line.origin {
             // Not looked for unless somebody asks.
-            Origin::Instance(of) => (
-                json::stream(of),
-                if self.level.is_some() { level::level(&line.text).0 } else { level::INFO },
-            ),
+            Origin::Instance(_) if self.level.is_some() => level::level(&line.text).0,
+            Origin::Instance(_) | Origin::Lpm { .. } => level::INFO,
         };
         let priority = known.unwrap_or(priority);
         self.since.is_none_or(|since| line.time_usec >= since)
             && self.until.is_none_or(|until| line.time_usec <= until)
-            && self.stream.as_ref().is_none_or(|wanted| wanted == stream)
+            && self.stream.as_ref().is_none_or(|wanted| *wanted == LineStream::from(line.origin))
             && self.level.is_none_or(|least| priority <= least)
     }
 }
@@ -100,11 +94,11 @@ mod tests {
         };
         assert_eq!(passing(Sieve::default()), [1, 2, 3, 4]);
         assert_eq!(passing(sieve(|p| (p.since, p.until) = (Some(2), Some(3)))), [2, 3]);
-        assert_eq!(passing(sieve(|p| p.stream = Some("err".into()))), [2]);
-        assert_eq!(passing(sieve(|p| p.stream = Some("lpm".into()))), [3]);
+        assert_eq!(passing(sieve(|p| p.stream = Some(LineStream::Err))), [2]);
+        assert_eq!(passing(sieve(|p| p.stream = Some(LineStream::Lpm))), [3]);
         assert_eq!(passing(sieve(|p| p.level = Some("warning".into()))), [2, 4]);
         assert_eq!(passing(sieve(|p| p.level = Some("3".into()))), [2]);
-        let both = sieve(|p| (p.stream, p.level) = (Some("err".into()), Some("warning".into())));
+        let both = sieve(|p| (p.stream, p.level) = (Some(LineStream::Err), Some("warning".into())));
         assert_eq!(passing(both), [2]);
     }
 

@@ -32,7 +32,7 @@ use crate::config::{self, Ceilings, Stack};
 use crate::control::attach::Seat;
 use crate::control::chronicle::Chronicle;
 use crate::control::desk::Desk;
-use crate::control::interface::{self, Refusal};
+use crate::control::interface::{self, LifeResult, Refusal, Tier};
 use crate::control::server::Server;
 use crate::control::standby::Standby;
 use crate::control::{self, Answer, Ask, Call, Verb};
@@ -48,7 +48,7 @@ pub struct Control {
 }
 
 /// What is told about the stack that only whoever started it knows.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct About {
     /// Absolute, or `-`.
     pub procfile: PathBuf,
@@ -56,8 +56,8 @@ pub struct About {
     pub manifest: PathBuf,
     /// The control socket, if there is one.
     pub socket: Option<PathBuf>,
-    /// `full`, `tracking`, `none`.
-    pub tier: String,
+    /// How much of cgroups there is.
+    pub tier: Tier,
 }
 
 /// The calls that are under way, and what they need.
@@ -400,7 +400,7 @@ impl Driver {
                 let instance = &self.core.instances()[id.0 as usize];
                 Some(Refusal::InstanceFailed {
                     instance: self.name(id),
-                    result: instance.outcome.map(terms::outcome),
+                    result: instance.outcome.map(LifeResult::from),
                     exit_code: terms::exit_code(instance.exit),
                 })
             }

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Driver;
-use super::terms::{Wall, exit_code, outcome, signal, usec};
+use super::terms::{Wall, exit_code, signal, usec};
 use crate::config::Stack;
 use crate::config::error::nearness;
 use crate::control::interface;
@@ -274,17 +274,16 @@ impl Driver {
             Broken::Exited(exit) => Some(exit),
             Broken::NotStarted(_) | Broken::NotStopped | Broken::NotKilled => None,
         };
-        let (next, delay) = match crash.next {
-            Next::Restart { delay } => ("restart", Some(delay)),
-            Next::Rest => ("rest", None),
-            Next::StackEnds => ("stack-ends", None),
+        let delay = match crash.next {
+            Next::Restart { delay } => Some(delay),
+            Next::Rest | Next::StackEnds => None,
         };
         let failure = interface::Failure {
             invocation: crash.invocation,
             started: wall.of(crash.started),
             time: wall.of(crash.at),
             pid: crash.pid,
-            result: outcome(crash.outcome),
+            result: crash.outcome.into(),
             exit_code: exit_code(exit),
             signal: signal(exit),
             core_dumped: matches!(exit, Some(Exit::Signal { core: true, .. })),
@@ -292,7 +291,7 @@ impl Driver {
             notes: record.cause.notes.clone(),
             restarts: crash.restarts,
             leftovers: crash.left,
-            next: next.to_owned(),
+            next: crash.next.into(),
             restart_delay: delay.map(usec),
             missing: record.cause.missing.clone(),
             nearest: Vec::new(),

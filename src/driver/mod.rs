@@ -609,7 +609,7 @@ mod tests {
     use super::*;
     use crate::config::{Machine, Options, Signal, Sources, Text, load};
     use crate::control::desk::FIRST_CLIENT;
-    use crate::control::interface::Refusal;
+    use crate::control::interface::{Refusal, Tier};
     use crate::control::{Ask, Call};
     use crate::linux::cgroup::tests::Place;
     use crate::linux::signals;
@@ -659,7 +659,12 @@ mod tests {
             control: None,
             meet: Box::new(|_| Ok(())),
             run: "0".repeat(32),
-            about: About::default(),
+            about: About {
+                procfile: PathBuf::new(),
+                manifest: PathBuf::new(),
+                socket: None,
+                tier: Tier::None,
+            },
             texts: None,
             inherited: Vec::new(),
             held: signals::block_all(),

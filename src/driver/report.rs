@@ -7,9 +7,10 @@ use rustix::process::Pid;
 
 use super::crashes::Found;
 use super::life::Leaf;
-use super::terms::{Wall, exit_code, now_usec, outcome, signal};
+use super::terms::{Wall, exit_code, now_usec, signal};
 use super::{Driver, words};
-use crate::config::{self, ChangeKind, RestartWhen};
+use crate::config::{self, RestartWhen};
+use crate::control::interface::{ChangeKind, InstanceState, LifeResult, StackState};
 use crate::control::{Depth, Survey, interface};
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::descendants::{self, Mark};
@@ -93,9 +94,9 @@ impl Driver {
 
     fn stack_status(&self, wall: Wall) -> interface::Stack {
         let state = match (self.core.is_tearing_down(), self.core.is_suspended()) {
-            (true, _) => "tear-down",
-            (false, true) => "frozen",
-            (false, false) => "up",
+            (true, _) => StackState::TearDown,
+            (false, true) => StackState::Frozen,
+            (false, false) => StackState::Up,
         };
         let about = &self.calls.about;
         let counts = config::counts(&self.stack, &|place| self.is_wanted(place));
@@ -117,7 +118,7 @@ impl Driver {
             pid: std::process::id(),
             since: wall.of(Time::ZERO),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: state.to_owned(),
+            state,
             tier: about.tier.clone(),
             cgroup: self.ground.tree.as_ref().map(|tree| tree.path().join("app").display().to_string()),
             socket: about.socket.as_ref().map_or(String::new(), |path| path.display().to_string()),
@@ -143,12 +144,12 @@ impl Driver {
             name: spec.name.clone(),
             process: process.name.clone(),
             number: spec.number,
-            state: state.to_owned(),
+            state,
             since: wall.of(instance.since),
             started: instance.started.map(|time| wall.of(time)),
             ended: instance.ended.map(|time| wall.of(time)),
             pid: instance.pid(),
-            result: instance.outcome.map(outcome),
+            result: instance.outcome.map(LifeResult::from),
             exit_code: exit_code(instance.exit),
             signal: signal(instance.exit),
             invocation: instance.invocations,
@@ -198,7 +199,7 @@ impl Driver {
             Announcement::Ended { exit, outcome: why, usage, .. } => {
                 event.exit_code = exit_code(Some(*exit));
                 event.signal = signal(Some(*exit));
-                event.result = Some(outcome(*why));
+                event.result = Some((*why).into());
                 event.usage = Some(used(usage));
                 event.ceilings = announce::subject(announcement)
                     .map(|id| (&self.stack.instances[id.0 as usize].ceilings).into());
@@ -206,7 +207,7 @@ impl Driver {
             Announcement::OnRequest { what: Intervention::Signal(sent), .. } => {
                 event.signal = Some(sent.to_string())
             }
-            Announcement::StartLimitHit { .. } => event.result = Some(outcome(Outcome::StartLimitHit)),
+            Announcement::StartLimitHit { .. } => event.result = Some(LifeResult::StartLimitHit),
             _ => {}
         }
         // One that was never begun has said nothing.
@@ -218,7 +219,7 @@ impl Driver {
     pub(super) fn chronicle_change(&mut self, changes: &[interface::Change]) {
         for change in changes {
             let message = match change.details.is_empty() {
-                true => change.kind.clone(),
+                true => change.kind.to_string(),
                 false => change.details.join(", "),
             };
             let event = interface::Event {
@@ -305,19 +306,19 @@ fn used(usage: &Usage) -> interface::Usage {
     }
 }
 
-/// A state's name, and when it ends by itself, if that is a restart.
-fn state(instance: &Instance) -> (&'static str, Option<Time>) {
+/// A state, and when it ends by itself, if that is a restart.
+fn state(instance: &Instance) -> (InstanceState, Option<Time>) {
     match instance.state {
-        State::Inactive => ("inactive", None),
-        State::Failed => ("failed", None),
-        State::Starting { .. } => ("starting", None),
-        State::Running { freezer: Freezer::Thawed, .. } => ("running", None),
-        State::Running { freezer: Freezer::Freezing, .. } => ("freezing", None),
-        State::Running { freezer: Freezer::Frozen, .. } => ("frozen", None),
-        State::StopSigterm { .. } => ("stop-sigterm", None),
-        State::StopSigkill { .. } => ("stop-sigkill", None),
-        State::Stuck { .. } => ("stuck", None),
-        State::RestartWait { until } => ("restart-wait", Some(until)),
+        State::Inactive => (InstanceState::Inactive, None),
+        State::Failed => (InstanceState::Failed, None),
+        State::Starting { .. } => (InstanceState::Starting, None),
+        State::Running { freezer: Freezer::Thawed, .. } => (InstanceState::Running, None),
+        State::Running { freezer: Freezer::Freezing, .. } => (InstanceState::Freezing, None),
+        State::Running { freezer: Freezer::Frozen, .. } => (InstanceState::Frozen, None),
+        State::StopSigterm { .. } => (InstanceState::StopSigterm, None),
+        State::StopSigkill { .. } => (InstanceState::StopSigkill, None),
+        State::Stuck { .. } => (InstanceState::Stuck, None),
+        State::RestartWait { until } => (InstanceState::RestartWait, Some(until)),
     }
 }
 
@@ -327,9 +328,9 @@ fn reason(why: RestartReason) -> String {
         RestartReason::NotStarted => "cannot start".to_owned(),
         RestartReason::Ended { exit, outcome: why } => match (exit, why) {
             (Exit::Code(code), Outcome::Success | Outcome::ExitCode) => format!("exit code {code}"),
-            (Exit::Code(code), why) => format!("exit code {code} ({})", outcome(why)),
+            (Exit::Code(code), why) => format!("exit code {code} ({})", why.name()),
             (Exit::Signal { signal, .. }, Outcome::Success | Outcome::Signal) => signal.to_string(),
-            (Exit::Signal { signal, .. }, why) => format!("{signal} ({})", outcome(why)),
+            (Exit::Signal { signal, .. }, why) => format!("{signal} ({})", why.name()),
         },
     }
 }
@@ -345,16 +346,12 @@ fn restart(when: RestartWhen) -> &'static str {
 /// A change of one instance, as it is told.
 pub(super) fn change(change: &config::Change) -> interface::Change {
     let kind = match change.kind {
-        ChangeKind::Added => "added",
-        ChangeKind::Removed => "removed",
-        ChangeKind::Live => "live",
-        ChangeKind::Restart => "restart",
+        config::ChangeKind::Added => ChangeKind::Added,
+        config::ChangeKind::Removed => ChangeKind::Removed,
+        config::ChangeKind::Live => ChangeKind::Live,
+        config::ChangeKind::Restart => ChangeKind::Restart,
     };
-    interface::Change {
-        instance: Some(change.instance.clone()),
-        kind: kind.to_owned(),
-        details: change.details.clone(),
-    }
+    interface::Change { instance: Some(change.instance.clone()), kind, details: change.details.clone() }
 }
 
 /// What can not change while it runs is a note to people.
@@ -365,7 +362,7 @@ pub(super) fn kept(change: &config::StackChange) -> impl Iterator<Item = String>
 /// A change of the stack as a whole, as it is told.
 pub(super) fn stack_change(change: &config::StackChange) -> Option<interface::Change> {
     let details = change.details.clone();
-    (!details.is_empty()).then(|| interface::Change { instance: None, kind: "stack".to_owned(), details })
+    (!details.is_empty()).then_some(interface::Change { instance: None, kind: ChangeKind::Stack, details })
 }
 
 fn kind(announcement: &Announcement) -> &'static str {

@@ -5,7 +5,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::supervisor::{Exit, Outcome, Time};
+use crate::supervisor::{Exit, Time};
 
 /// From the core's time to µs since the epoch.
 #[derive(Clone, Copy)]
@@ -33,11 +33,6 @@ pub(super) fn usec(time: Time) -> u64 {
 pub(super) fn now_usec() -> u64 {
     let now = clock_gettime(ClockId::Realtime);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
-}
-
-/// An outcome's name, systemd's.
-pub(super) fn outcome(outcome: Outcome) -> String {
-    outcome.name().to_owned()
 }
 
 pub(super) fn exit_code(exit: Option<Exit>) -> Option<u8> {

@@ -3,11 +3,11 @@
 //! Every kind of event that people look for has a fixed `MESSAGE_ID`, which `units/lpm.catalog` explains to
 //! `journalctl -x`.
 
-use crate::control::interface::Event;
+use crate::control::interface::{Event, LifeResult, LineStream};
 use crate::linux::journal::put_field;
 use crate::meaning::level::{INFO, level};
+use crate::output::Stream;
 use crate::output::history::{Line, Origin};
-use crate::output::{Stream, json};
 
 /// The `MESSAGE_ID` of each kind of event.
 const IDS: &[(&str, &str)] = &[
@@ -56,10 +56,11 @@ pub fn line(entry: &mut Vec<u8>, identity: &Identity, line: &Line, invocation: O
     put(entry, identity, &line.instance, priority, text);
     put_field(entry, "LPM_TIME", line.time_usec.to_string().as_bytes());
     match line.origin {
-        Origin::Lpm { .. } => put_field(entry, "LPM_STREAM", b"lpm"),
         // One that both streams share says nothing about either.
         Origin::Instance(Stream::Merged) => {}
-        Origin::Instance(stream) => put_field(entry, "LPM_STREAM", json::stream(stream).as_bytes()),
+        Origin::Instance(Stream::Out | Stream::Err) | Origin::Lpm { .. } => {
+            put_field(entry, "LPM_STREAM", LineStream::from(line.origin).as_str().as_bytes());
+        }
     }
     if line.continues {
         put_field(entry, "LPM_PART", b"1");
@@ -73,12 +74,12 @@ pub fn line(entry: &mut Vec<u8>, identity: &Identity, line: &Line, invocation: O
 pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, time: u64, invocation: Option<u64>) {
     let instance = event.instance.as_deref().unwrap_or(LPM);
     put(entry, identity, instance, priority(event), event.message.as_bytes());
-    put_field(entry, "LPM_STREAM", b"lpm");
+    put_field(entry, "LPM_STREAM", LineStream::Lpm.as_str().as_bytes());
     put_field(entry, "LPM_TIME", time.to_string().as_bytes());
     put_field(entry, "LPM_EVENT", event.event.as_bytes());
     // That the kernel killed is told by itself only where the instance lives on.
-    let kind = match event.result.as_deref() {
-        Some("oom-kill") => "oom-kill",
+    let kind = match event.result {
+        Some(LifeResult::OomKill) => "oom-kill",
         _ => event.event.as_str(),
     };
     if let Some((_, id)) = IDS.iter().find(|(known, _)| *known == kind) {
@@ -91,7 +92,7 @@ pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, time: u64,
         ("LPM_PID", number(event.pid.map(u64::from))),
         ("LPM_EXIT_CODE", number(event.exit_code.map(u64::from))),
         ("LPM_SIGNAL", event.signal.clone()),
-        ("LPM_RESULT", event.result.clone()),
+        ("LPM_RESULT", event.result.as_ref().map(LifeResult::to_string)),
         ("LPM_CAUSE", event.cause.clone()),
         ("LPM_MEMORY_PEAK", number(usage.and_then(|usage| usage.memory_peak))),
         ("LPM_MEMORY_MAX", number(event.ceilings.as_ref().and_then(|ceilings| ceilings.memory_max))),
@@ -139,9 +140,9 @@ fn priority(event: &Event) -> u8 {
     match event.event.as_str() {
         "cannot-start" | "given-up" | "oom-kill" | "start-limit-hit" => ERROR,
         "left-behind" | "killing" | "killing-all" | "tasks-refused" => WARNING,
-        "ended" => match event.result.as_deref() {
-            Some("success") | None => INFO,
-            Some(_) => WARNING,
+        "ended" => match event.result.as_ref().is_some_and(LifeResult::is_failure) {
+            true => WARNING,
+            false => INFO,
         },
         "restart-in" | "interrupted" | "stopping-all" => NOTICE,
         _ => INFO,
@@ -218,7 +219,7 @@ mod tests {
             pid: None,
             exit_code: None,
             signal: Some("SIGKILL".into()),
-            result: Some("oom-kill".into()),
+            result: Some(LifeResult::OomKill),
             cause: Some("killed at its memory ceiling".into()),
             trace: None,
             ceilings: Some(Ceilings { memory_max: Some(64), ..Ceilings::default() }),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::late::shell_word;
+use crate::control::interface::LineStream;
 use crate::output::Stream;
 use crate::output::history::{Line, Origin};
 
@@ -165,7 +166,7 @@ struct Entry {
     #[serde(rename = "LPM_INSTANCE")]
     instance: Option<String>,
     #[serde(rename = "LPM_STREAM")]
-    stream: Option<String>,
+    stream: Option<LineStream>,
     #[serde(rename = "LPM_PART")]
     part: Option<String>,
     #[serde(rename = "LPM_TIME")]
@@ -184,10 +185,10 @@ impl Entry {
             (None, Some(identifier)) if itself => identifier,
             (None, _) => "system".to_owned(),
         };
-        let origin = match self.stream.as_deref() {
-            Some("lpm") => Origin::Lpm { event: None },
-            Some("err") => Origin::Instance(Stream::Err),
-            _ => Origin::Instance(Stream::Merged),
+        let origin = match self.stream {
+            Some(LineStream::Lpm) => Origin::Lpm { event: None },
+            Some(LineStream::Err) => Origin::Instance(Stream::Err),
+            Some(LineStream::Out | LineStream::Unknown(_)) | None => Origin::Instance(Stream::Merged),
         };
         let time = self.time.or(self.received)?;
         let line = Line {

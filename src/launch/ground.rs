@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::quantity::{format_cpu, format_memory, format_tasks};
 use crate::config::{Ceilings, Limits, Stack};
+use crate::control::interface::Tier;
 use crate::driver::ceilings::{Setting, settings};
 use crate::error::{Error, words};
 use crate::launch::gather::Surroundings;
@@ -97,6 +98,15 @@ pub fn as_asked(around: &Surroundings, decision: &Decision) -> Result<(), Error>
             ]))
         }
         _ => Ok(()),
+    }
+}
+
+/// The tier, as clients are told.
+pub fn told(tier: tier::Tier) -> Tier {
+    match tier {
+        tier::Tier::Full => Tier::Full,
+        tier::Tier::Tracking => Tier::Tracking,
+        tier::Tier::None => Tier::None,
     }
 }
 

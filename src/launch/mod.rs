@@ -258,7 +258,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         procfile: procfile.clone(),
         manifest: files.manifest().to_owned(),
         socket: socket.map(Path::to_path_buf),
-        tier: tier.to_string(),
+        tier: ground::told(tier),
     };
     let control = listener.map_err(cannot)?.map(|listener| Control { listener, most_clients });
     // Whoever may control the stack may also come later.
@@ -366,7 +366,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
         Ending::Signal(signal) => policy::signal_code(signal),
     };
     if let (Some(recorder), Some(file)) = (recorder, report_file) {
-        let ended = recorder::Ended { stack: &run.stack, tier: &tier.to_string(), exit_code, rows: &rows };
+        let ended = recorder::Ended { stack: &run.stack, tier: &ground::told(tier), exit_code, rows: &rows };
         let as_data = file.path.extension().is_some_and(|end| end == "json");
         match recorder.finish(&ended) {
             Some(report) if as_data => file.write(escape::json(&report::json(&report)).into_owned()),

@@ -16,7 +16,7 @@ use super::look::now_usec;
 use crate::config::Stack;
 use crate::control::chronicle::{Chronicle, News};
 use crate::control::inside::Inside;
-use crate::control::interface::{Event, Status, Usage};
+use crate::control::interface::{Event, LifeResult, Status, Tier, Usage};
 use crate::output::history::{History, Said};
 use crate::output::summary::Row;
 use crate::report::{self, Report, Series, Summary};
@@ -57,7 +57,7 @@ struct Record {
 /// What is told about the run that only its end knows.
 pub(super) struct Ended<'a> {
     pub stack: &'a Stack,
-    pub tier: &'a str,
+    pub tier: &'a Tier,
     pub exit_code: u8,
     pub rows: &'a [Row<'a>],
 }
@@ -197,7 +197,7 @@ impl Record {
                 ceilings: spec.map(|spec| (&spec.ceilings).into()).unwrap_or_default(),
                 series: series.unwrap_or_default(),
                 summary: Summary {
-                    result: row.outcome.map(|outcome| outcome.name().to_owned()),
+                    result: row.outcome.map(LifeResult::from),
                     ended: row.ended.clone(),
                     failure: row.failure.clone(),
                     starts: row.starts,
@@ -215,7 +215,7 @@ impl Record {
             version: 1,
             stack: ended.stack.name.clone(),
             lpm: env!("CARGO_PKG_VERSION").to_owned(),
-            tier: ended.tier.to_owned(),
+            tier: ended.tier.clone(),
             began: self.began,
             ended: now.max(self.began),
             exit_code: ended.exit_code,
@@ -314,7 +314,7 @@ mod tests {
             socket: None,
         };
         let stack = load(&sources).expect("a stack").stack;
-        let ended = Ended { stack: &stack, tier: "full", exit_code: 0, rows: &[] };
+        let ended = Ended { stack: &stack, tier: &Tier::Full, exit_code: 0, rows: &[] };
         let report = record.report(&ended, now_usec());
         assert_eq!(report.events.iter().map(|event| event.event.as_str()).collect::<Vec<_>>(), ["ended"]);
     }

@@ -9,7 +9,7 @@ pub use page::html;
 
 use serde::Serialize;
 
-use crate::control::interface::{Ceilings, Event};
+use crate::control::interface::{Ceilings, Event, LifeResult, Tier};
 
 /// A whole run. Its fields, in JSON, are documented in `docs/report.md`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,8 +20,8 @@ pub struct Report {
     pub stack: String,
     /// lpm's own version.
     pub lpm: String,
-    /// `full`, `tracking`, `none`.
-    pub tier: String,
+    /// How much of cgroups there was.
+    pub tier: Tier,
     /// When lpm started the stack, µs since the epoch.
     pub began: u64,
     /// When its last leaf was empty, µs since the epoch.
@@ -80,8 +80,8 @@ pub struct Series {
 /// What one instance came to; amounts are over all its lives.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// Why its last life ended, in systemd's words; `None`: it was never started.
-    pub result: Option<String>,
+    /// Why its last life ended; `None`: it was never started.
+    pub result: Option<LifeResult>,
     /// In words, as the table at the end of a run has it: `exit code 3`.
     pub ended: String,
     /// Why, in words, if its last life failed.

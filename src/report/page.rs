@@ -11,7 +11,7 @@ use super::chart::{Bar, Chart, Lane, Mark, Span, elapsed, escaped, lanes};
 use super::{Instance, Report, Series};
 use crate::config::Ceiling;
 use crate::config::quantity::{format_cpu, format_cpu_time, format_memory, format_size};
-use crate::control::interface::{Ceilings, Event};
+use crate::control::interface::{Ceilings, Event, LifeResult};
 
 /// The newest events that are listed.
 const MOST_EVENTS: usize = 500;
@@ -58,7 +58,7 @@ fn head(page: &mut String, report: &Report, span: Span, zone: &TimeZone) {
         long(span.length()),
         counted(report.instances.len(), "instance"),
         escaped(&report.lpm),
-        escaped(&report.tier),
+        escaped(report.tier.as_str()),
     );
 }
 
@@ -106,7 +106,7 @@ fn summary(page: &mut String, report: &Report) {
 }
 
 fn is_bad(one: &Instance) -> bool {
-    one.summary.result.as_deref().is_some_and(|result| result != "success")
+    one.summary.result.as_ref().is_some_and(LifeResult::is_failure)
 }
 
 fn time_line(page: &mut String, report: &Report, span: Span) {
@@ -137,7 +137,7 @@ fn time_line(page: &mut String, report: &Report, span: Span) {
                 born.insert(row, event.time);
             }
             "ended" => {
-                let failed = event.result.as_deref().is_some_and(|result| result != "success");
+                let failed = event.result.as_ref().is_some_and(LifeResult::is_failure);
                 let from = born.remove(&row).unwrap_or(span.from);
                 let title = match &event.cause {
                     Some(cause) => format!("{title}: {cause}"),
@@ -146,8 +146,8 @@ fn time_line(page: &mut String, report: &Report, span: Span) {
                 let life =
                     format!("{} ran {}, {}", lane.name, long(event.time.saturating_sub(from)), event.message);
                 lane.bars.push(Bar { from, to: event.time, failed, title: life });
-                let mark = match (event.result.as_deref(), failed) {
-                    (Some("oom-kill"), _) => Mark::OutOfMemory,
+                let mark = match (&event.result, failed) {
+                    (Some(LifeResult::OomKill), _) => Mark::OutOfMemory,
                     (_, true) => Mark::Failed,
                     (_, false) => Mark::Clean,
                 };

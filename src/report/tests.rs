@@ -23,7 +23,7 @@ fn event(at: u64, kind: &str, instance: Option<&str>, message: &str, result: Opt
         pid: None,
         exit_code: None,
         signal: None,
-        result: result.map(str::to_owned),
+        result: result.map(Into::into),
         usage: None,
         ceilings: None,
         cause: result

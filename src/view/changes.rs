@@ -2,7 +2,7 @@
 
 use super::Look;
 use super::text::{Ink, Text, wrapped};
-use crate::control::interface::Change;
+use crate::control::interface::{Change, ChangeKind};
 
 /// The changes, a newline after each line; `nothing changed` for none. What is the same for neighbours is said
 /// once: `+ web.2 to web.30`.
@@ -16,17 +16,16 @@ pub fn changes(changes: &[Change], look: &Look) -> String {
     let width = groups.iter().map(|(who, _)| who.chars().count()).max().unwrap_or(0).min(look.width() / 2);
     let room = look.width() - width - 4;
     for (who, change) in groups {
-        let (sign, ink) = match change.kind.as_str() {
-            "added" => ("+", Ink::Green),
-            "removed" => ("-", Ink::Red),
-            _ => ("~", Ink::Yellow),
+        let (sign, ink, remark) = match &change.kind {
+            ChangeKind::Added => ("+", Ink::Green, None),
+            ChangeKind::Removed => ("-", Ink::Red, None),
+            ChangeKind::Live | ChangeKind::Stack => ("~", Ink::Yellow, None),
+            ChangeKind::Restart => ("~", Ink::Yellow, Some("takes a restart")),
+            ChangeKind::Unknown(kind) => ("~", Ink::Yellow, Some(kind.as_str())),
         };
         let mut label = Text::of(ink, sign).and(Ink::Plain, " ").and(Ink::Bold, &who).cut(width + 2);
-        let mut details: Vec<String> = change.details.clone();
-        if change.kind == "restart" {
-            details.push("takes a restart".to_owned());
-        }
-        let lines: Vec<String> = details.iter().flat_map(|detail| wrapped(detail, room)).collect();
+        let details = change.details.iter().map(String::as_str).chain(remark);
+        let lines: Vec<String> = details.flat_map(|detail| wrapped(detail, room)).collect();
         if lines.is_empty() {
             label.write(look, &mut page);
             continue;

@@ -13,7 +13,7 @@ use super::text::{Ink, LABELS, Text, counted, fill};
 use super::{Look, failure, moment, state};
 use crate::config::Ceiling;
 use crate::config::quantity::{format_cpu, format_cpu_time, format_memory, format_size};
-use crate::control::interface::{Instance, Line, Process, Stack};
+use crate::control::interface::{Instance, InstanceState, LifeResult, Line, LineStream, Process, Stack};
 
 /// More processes than this are counted instead of shown: a tree is there to be looked at.
 const MOST_PROCESSES: usize = 64;
@@ -80,7 +80,7 @@ pub fn detail(
 
 fn write_lines(lines: &[Line], zone: &TimeZone, look: &Look, page: &mut String) {
     for line in lines {
-        let bar = if line.stream == lines::ERR { "!" } else { "|" };
+        let bar = if line.stream == LineStream::Err { "!" } else { "|" };
         let prefix = format!("{} {bar} ", moment::short_stamp(line.time, zone));
         let room = look.width().saturating_sub(prefix.chars().count());
         page.push_str(&prefix);
@@ -102,22 +102,29 @@ fn active(instance: &Instance, now_usec: u64, zone: &TimeZone) -> Vec<Text> {
     }
     let since = moment::stamp(instance.since, zone);
     let ago = moment::ago(instance.since, now_usec);
-    let word = if instance.state == "restart-wait" { ", waiting since" } else { " since" };
+    let word = if instance.state == InstanceState::RestartWait { ", waiting since" } else { " since" };
     vec![words.and(Ink::Plain, &format!("{word} {since};")), Text::plain(&format!("{ago} ago"))]
 }
 
 /// Of the life before, if this one still goes on.
 fn result(instance: &Instance, now_usec: u64) -> Vec<Text> {
-    let Some(result) = instance.result.as_deref().filter(|&result| result != "success") else {
+    let Some(result) = instance.result.as_ref().filter(|result| result.is_failure()) else {
         return Vec::new();
     };
     let over = !state::lives(instance);
     let mut words = match result {
-        "resources" => "could not be started".to_owned(),
-        _ => state::exit(instance).unwrap_or_default(),
+        LifeResult::Resources => "could not be started".to_owned(),
+        LifeResult::Success
+        | LifeResult::ExitCode
+        | LifeResult::Signal
+        | LifeResult::CoreDump
+        | LifeResult::Timeout
+        | LifeResult::OomKill
+        | LifeResult::StartLimitHit
+        | LifeResult::Unknown(_) => state::exit(instance).unwrap_or_default(),
     };
     let life = instance.started.zip(instance.ended).and_then(|(from, to)| to.checked_sub(from));
-    if let Some(life) = life.filter(|_| over && result != "resources") {
+    if let Some(life) = life.filter(|_| over && *result != LifeResult::Resources) {
         words.push_str(&format!(" after {}", moment::span(life)));
     }
     let ended = instance.ended.map(|ended| format!("{} ago", moment::ago(ended, now_usec)));
@@ -126,7 +133,7 @@ fn result(instance: &Instance, now_usec: u64) -> Vec<Text> {
         first.insert_str(0, "the life before: ");
     }
     let facts = facts.iter().map(|fact| Text::plain(fact)).collect();
-    bracketed(Text::of(Ink::Red, result), facts)
+    bracketed(Text::of(Ink::Red, result.as_str()), facts)
 }
 
 fn restart(instance: &Instance) -> Vec<Text> {

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use super::lines::Names;
 use super::text::{Ink, Text};
 use super::{Look, moment};
-use crate::control::interface::Event;
+use crate::control::interface::{Event, LifeResult};
 
 /// The length of `start-limit-hit`, the longest kind.
 const KIND: usize = 15;
@@ -31,7 +31,7 @@ fn ink(event: &Event) -> Ink {
     match event.event.as_str() {
         "started" | "resumed" => Ink::Green,
         "cannot-start" | "given-up" | "oom-kill" | "start-limit-hit" => Ink::Red,
-        "ended" if event.result.as_deref().is_some_and(|result| result != "success") => Ink::Red,
+        "ended" if event.result.as_ref().is_some_and(LifeResult::is_failure) => Ink::Red,
         "left-behind" | "killing" | "killing-all" | "tasks-refused" | "restart-in" => Ink::Yellow,
         "suspended" => Ink::Cyan,
         _ => Ink::Plain,

@@ -18,23 +18,28 @@ use super::lines::{self, content};
 use super::text::{Ink, LABELS, Text, counted, fill, wrapped};
 use super::{Look, moment};
 use crate::config::quantity::format_duration;
-use crate::control::interface::{Failure, Instance};
+use crate::control::interface::{Failure, Instance, InstanceState, LineStream, NextStep};
+
+const NOT_AGAIN: &str = "not started again";
+const ENDED_THE_STACK: &str = "it ended the stack";
 
 /// An instance whose last life failed, as the end of a run tells of it; a newline after each line.
 pub fn failure(name: &str, command: &str, failure: &Failure, look: &Look) -> String {
     let mut page = String::new();
     let head = Text::of(Ink::Red, "×").and(Ink::Plain, " ").and(Ink::Bold, name);
     head.and(Ink::Plain, " - ").and(Ink::Plain, command).write(look, &mut page);
-    let next = match failure.next.as_str() {
-        "restart" => &["not restarted;", "the stack ended first"][..],
-        next => &[of_the_stack(next)],
+    let next = match &failure.next {
+        NextStep::Restart => &["not restarted;", "the stack ended first"][..],
+        NextStep::Rest => &[NOT_AGAIN],
+        NextStep::StackEnds => &[ENDED_THE_STACK],
+        NextStep::Unknown(next) => &[next.as_str()],
     };
     rows(failure, None, next, look).into_iter().for_each(|row| row.write(look, &mut page));
     if !failure.lines.is_empty() {
         page.push('\n');
     }
     for line in &failure.lines {
-        let prefix = if line.stream == lines::ERR { "    ! " } else { "    | " };
+        let prefix = if line.stream == LineStream::Err { "    ! " } else { "    | " };
         let room = if look.terminal { look.width().saturating_sub(prefix.len()) } else { usize::MAX };
         page.push_str(prefix);
         page.push_str(&lines::on_one_line(&content(line), room, look.colour));
@@ -48,24 +53,17 @@ pub fn failure(name: &str, command: &str, failure: &Failure, look: &Look) -> Str
 pub(super) fn of_instance(instance: &Instance, now_usec: u64, look: &Look) -> Vec<Text> {
     let Some(failure) = &instance.failure else { return Vec::new() };
     let goes_on = instance.invocation > failure.invocation;
-    let waits = matches!(instance.state.as_str(), "restart-wait" | "stop-sigterm" | "stop-sigkill");
-    let next = match failure.next.as_str() {
-        "restart" if goes_on => "restarted since",
-        "restart" if waits => "to be restarted",
-        "restart" => "not restarted",
-        "rest" if goes_on => "started again on request",
-        next => of_the_stack(next),
+    let waits = instance.state == InstanceState::RestartWait || instance.state.is_stopping();
+    let next = match &failure.next {
+        NextStep::Restart if goes_on => "restarted since",
+        NextStep::Restart if waits => "to be restarted",
+        NextStep::Restart => "not restarted",
+        NextStep::Rest if goes_on => "started again on request",
+        NextStep::Rest => NOT_AGAIN,
+        NextStep::StackEnds => ENDED_THE_STACK,
+        NextStep::Unknown(next) => next,
     };
     rows(failure, Some(now_usec), &[next], look)
-}
-
-fn of_the_stack(next: &str) -> &str {
-    match next {
-        "stack-ends" => "it ended the stack",
-        "rest" => "not started again",
-        // Of a later lpm.
-        next => next,
-    }
 }
 
 /// `next`: what came of it, in parts between which a line may end.

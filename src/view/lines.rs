@@ -11,15 +11,9 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZone;
 
 use super::{Look, moment};
-use crate::control::interface::{Line, Status};
+use crate::control::interface::{Line, LineStream, Status};
 use crate::escape::escape;
 use crate::meaning::structured::pretty;
-
-/// [`Line::stream`] of a line that went to standard error alone.
-pub(super) const ERR: &str = "err";
-
-/// [`Line::stream`] of lpm's own.
-const OWN: &str = "lpm";
 
 /// In whose name lpm speaks when it speaks of the stack.
 const SYSTEM: &str = "system";
@@ -119,16 +113,16 @@ impl Lines {
     /// The line with its newline, never cut.
     pub fn line(&mut self, line: &Line) -> Vec<u8> {
         self.names.meet(&line.instance);
-        let own = line.stream == OWN;
+        let own = line.stream == LineStream::Lpm;
         // What lpm says may come in between, and is never broken itself.
         let continued = !own && self.broken.remove(&line.instance);
         if line.part && !own {
             self.broken.insert(line.instance.clone());
         }
-        let bar = match (continued, line.stream.as_str()) {
+        let bar = match (continued, &line.stream) {
             (true, _) => '+',
-            (false, ERR) => '!',
-            (false, _) => '|',
+            (false, LineStream::Err) => '!',
+            (false, LineStream::Out | LineStream::Lpm | LineStream::Unknown(_)) => '|',
         };
         let prefix = self.prefix(line.time, &line.instance, bar);
         let text = content(line);

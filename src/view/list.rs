@@ -8,7 +8,7 @@ use super::text::{Ink, Text, fill};
 use super::{Look, moment, state};
 use crate::config::Ceiling;
 use crate::config::quantity::{format_cpu, format_cpu_time, format_memory, format_size};
-use crate::control::interface::{Ceilings, Instance, Stack, Status, Usage};
+use crate::control::interface::{Ceilings, Instance, Stack, StackState, Status, Usage};
 
 /// The whole of it, a newline after each line. `now_usec` is µs since the epoch.
 pub fn list(status: &Status, now_usec: u64, zone: &TimeZone, look: &Look) -> String {
@@ -31,11 +31,14 @@ pub fn list(status: &Status, now_usec: u64, zone: &TimeZone, look: &Look) -> Str
 }
 
 fn head(stack: &Stack, now_usec: u64, zone: &TimeZone, look: &Look, page: &mut String) {
-    let (dot, ink) = state::dot(&stack.state);
+    let (dot, ink) = state::dot_of_the_stack(&stack.state);
     let name = Text::of(ink, dot).and(Ink::Plain, " ").and(Ink::Bold, &stack.name).and(Ink::Plain, " - ");
     let room = look.width().saturating_sub(name.width());
     name.then(Text::plain(&stack.root).cut_before(room, room)).write(look, page);
-    let up = if stack.state == "up" { "" } else { ", up" };
+    let up = match stack.state {
+        StackState::Up => "",
+        StackState::Frozen | StackState::TearDown | StackState::Unknown(_) => ", up",
+    };
     let since = format!("{up} since {};", moment::stamp(stack.since, zone));
     let facts = vec![
         Text::of(ink, state::of_the_stack(&stack.state)).and(Ink::Plain, &since),
@@ -111,7 +114,7 @@ fn columns(instances: &[Instance], now_usec: u64) -> Vec<Column> {
 fn foot(status: &Status, look: &Look, page: &mut String) {
     let off: Vec<&str> =
         status.stack.processes.iter().filter(|p| p.instances == 0).map(|p| p.name.as_str()).collect();
-    let failed = status.instances.iter().find(|i| matches!(i.state.as_str(), "failed" | "stuck"));
+    let failed = status.instances.iter().find(|i| state::is_bad(&i.state));
     if !off.is_empty() || failed.is_some() {
         page.push('\n');
     }

@@ -46,7 +46,7 @@ pub use detail::detail;
 pub use events::event;
 pub use failure::failure;
 pub use list::list;
-pub use stacks::{StackLine, stacks};
+pub use stacks::{StackAnswer, StackLine, stacks};
 
 /// What it is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! `lpm list`: the stacks that run, a line for each.
 
+use super::state::Dot;
 use super::table::{Column, Side, Worth, lay};
 use super::text::{Ink, Text};
 use super::{Look, moment, state};
+use crate::control::interface::StackState;
 
 /// A stack that runs, as far as is known without or after asking it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,12 +17,41 @@ pub struct StackLine {
     pub since: Option<u64>,
     /// Where its processes run.
     pub root: String,
-    /// `up`, `frozen`, `tear-down`, `stopped` of an lpm that can say nothing; `None`: it did not say.
-    pub state: Option<String>,
+    /// What it said of itself.
+    pub answer: StackAnswer,
     /// How many of its instances run, and how many there are.
     pub running: Option<(usize, usize)>,
     /// Where it can be asked; `None`: it has no socket.
     pub socket: Option<String>,
+}
+
+/// What a stack said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StackAnswer {
+    /// Its state.
+    State(StackState),
+    /// Nothing: lpm itself is stopped.
+    Stopped,
+    /// Nothing.
+    None,
+}
+
+impl StackAnswer {
+    fn dot(&self) -> Dot {
+        match self {
+            StackAnswer::State(state) => state::dot_of_the_stack(state),
+            StackAnswer::Stopped => state::STANDS_STILL,
+            StackAnswer::None => state::NOTHING,
+        }
+    }
+
+    fn words(&self) -> &str {
+        match self {
+            StackAnswer::State(state) => state::of_the_stack(state),
+            StackAnswer::Stopped => "stopped",
+            StackAnswer::None => "does not answer",
+        }
+    }
 }
 
 /// The stacks, heading first, a newline after each line; `no stack runs` for none.
@@ -35,10 +66,7 @@ pub fn stacks(stacks: &[StackLine], now_usec: u64, look: &Look) -> String {
     let known = |text: Option<String>| Text::plain(text.as_deref().unwrap_or("-"));
     let column = |heading, side, worth, cells| Some(Column { heading, side, worth, cells });
     let name = |stack: &StackLine| Text::of(Ink::Bold, &stack.name);
-    let words = |stack: &StackLine| match &stack.state {
-        Some(name) => Text::of(state::dot(name).1, state::of_the_stack(name)),
-        None => Text::plain("does not answer"),
-    };
+    let words = |stack: &StackLine| Text::of(stack.answer.dot().1, stack.answer.words());
     let running = |stack: &StackLine| known(stack.running.map(|(running, all)| format!("{running}/{all}")));
     let since = |stack: &StackLine| known(stack.since.map(|since| moment::ago(since, now_usec)));
     let pid = |stack: &StackLine| Text::plain(&stack.pid.to_string());
@@ -55,7 +83,7 @@ pub fn stacks(stacks: &[StackLine], now_usec: u64, look: &Look) -> String {
         column("ROOT", Side::Left, Worth::Stays { tail: usize::MAX, least: 20 }, cells(&root)),
         column("SOCKET", Side::Left, Worth::Rank(0), cells(&socket)).filter(|_| any(&|s| s.socket.is_some())),
     ];
-    let dots = stacks.iter().map(|stack| state::dot(stack.state.as_deref().unwrap_or_default()));
+    let dots = stacks.iter().map(|stack| stack.answer.dot());
     let dots = dots.map(|(dot, ink)| Text::of(ink, dot).and(Ink::Plain, " "));
     let rows = lay(columns.into_iter().flatten().collect(), look.width() - 2);
     for (dot, row) in std::iter::once(Text::blanks(2)).chain(dots).zip(rows) {

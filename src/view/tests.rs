@@ -9,9 +9,10 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::lines::{Lines, Names};
-use super::{Look, StackLine, changes, detail, event, failure, list, stacks};
+use super::{Look, StackAnswer, StackLine, changes, detail, event, failure, list, stacks};
 use crate::control::interface::{
-    Ceilings, Change, Event, Failure, Instance, Line, Process, ProcessType, Stack, Status, Trace, Usage,
+    Ceilings, Change, Event, Failure, Instance, Line, Process, ProcessType, Stack, StackState, Status, Trace,
+    Usage,
 };
 
 /// `Wed 2026-11-25 01:02:03 UTC`, when the stacks here were started.
@@ -168,7 +169,7 @@ fn web(number: u32) -> Instance {
 /// One that is not there.
 fn gone(mut instance: Instance, state: &str, result: Option<&str>) -> Instance {
     instance.state = state.into();
-    instance.result = result.map(str::to_owned);
+    instance.result = result.map(Into::into);
     instance.pid = None;
     instance.cgroup = None;
     instance.since = NOW - 303 * SECOND;
@@ -215,6 +216,19 @@ fn never(name: &str) -> Instance {
     (never.invocation, never.started, never.ended, never.since) = (0, None, None, START);
     never.usage = Usage::default();
     never
+}
+
+/// Words that are not known here, as a newer lpm might say them.
+fn newer() -> Status {
+    let mut status = healthy();
+    (status.stack.state, status.stack.tier) = ("degraded".into(), "partial".into());
+    status.instances[0].state = "ready".into();
+    status.instances[1] = gone(web(2), "skipped\x1b[2J", Some("watchdog"));
+    (status.instances[1].invocation, status.instances[1].exit_code) = (1, Some(0));
+    let mut failed = failed(1);
+    (failed.result, failed.next) = ("watchdog".into(), "parked".into());
+    status.instances[1].failure = Some(failed);
+    status
 }
 
 fn uncounted() -> Status {
@@ -275,6 +289,7 @@ fn lists() {
     let mut many = healthy();
     many.instances = (1..=30).map(web).collect();
     add("thirty of them", &many, LOOK);
+    add("of a newer lpm", &newer(), LOOK);
     add("none", &Status { instances: Vec::new(), ..healthy() }, LOOK);
     kept.assert();
 }
@@ -365,6 +380,9 @@ fn details() {
     add("waits for its restart", &troubled[1], &[], LOOK);
     add("out of memory", &troubled[2], &[], LOOK);
     add("frozen", &troubled[3], &[], LOOK);
+    let newer = newer().instances;
+    add("ready, as a newer lpm says", &newer[0], &[said(START, "audit", "who knows")], LOOK);
+    add("skipped, as a newer lpm says", &newer[1], &[], LOOK);
     let mut again = instance("worker.1");
     (again.invocation, again.restarts, again.failure) = (3, 2, Some(traceback()));
     add("runs again after it failed", &again, &lines[..1], LOOK);
@@ -582,7 +600,7 @@ fn events() {
         pid: None,
         exit_code: None,
         signal: None,
-        result: result.map(str::to_owned),
+        result: result.map(Into::into),
         usage: None,
         ceilings: None,
         cause: None,
@@ -606,6 +624,7 @@ fn events() {
         happened("cannot-start", Some("urgent.1"), None, "cannot start: bin/\x1b[2J: command not found"),
         happened("suspended", None, None, "frozen; continue with fg or SIGCONT"),
         happened("stopping-all", None, None, "sending SIGTERM to all processes"),
+        happened("health-\x1b[2Jlost", Some("web.1"), Some("watchdog"), "of a newer lpm"),
     ];
     let mut kept = Snapshot::new("events.txt");
     for look in [LOOK, colour()] {
@@ -641,6 +660,7 @@ fn differences() {
         change(Some("urgent.2"), "removed", &[]),
         change(Some("urgent.1"), "removed", &[]),
         change(None, "stack", &["memory-max 1G -> 2G"]),
+        change(Some("web.1"), "postponed", &["memory-max 64M -> 128M"]),
     ];
     let mut kept = Snapshot::new("changes.txt");
     for look in [LOOK, wide(60), wide(120), colour()] {
@@ -659,7 +679,7 @@ fn lists_of_stacks() {
             pid: 4700,
             since: Some(START),
             root: "/srv/shop".into(),
-            state: Some("up".into()),
+            answer: StackAnswer::State(StackState::Up),
             running: Some((7, 8)),
             socket: Some("/run/user/1000/lpm/shop.sock".into()),
         },
@@ -668,7 +688,7 @@ fn lists_of_stacks() {
             pid: 123_456,
             since: Some(NOW - 42 * SECOND),
             root: "/home/someone/projects/of-the-year/somewhere/deep/inside/of/a/tree/with/a/blog".into(),
-            state: Some("frozen".into()),
+            answer: StackAnswer::State(StackState::Frozen),
             running: Some((2, 2)),
             socket: Some("/run/user/1000/lpm/blog.sock".into()),
         },
@@ -677,7 +697,7 @@ fn lists_of_stacks() {
             pid: 99,
             since: None,
             root: "/srv/old".into(),
-            state: None,
+            answer: StackAnswer::None,
             running: None,
             socket: None,
         },
@@ -741,7 +761,7 @@ fn fails() -> impl Strategy<Value = Failure> {
             leftovers: numbers[3],
             trace: given[1].then(|| Trace { language: cause.clone(), message, location: Some(next.clone()) }),
             cause,
-            next,
+            next: next.into(),
             lines: texts.iter().map(|text| said(START, "out", text)).collect(),
             nearest: texts.clone(),
             notes: texts,
@@ -775,12 +795,12 @@ fn instances() -> impl Strategy<Value = Instance> {
             name: texts.0.clone(),
             process: texts.0,
             number: 1,
-            state,
+            state: state.into(),
             since: moments[0].unwrap_or(START),
             started: moments[1],
             ended: moments[2],
             pid: numbers.1.map(|_| numbers.0[0]),
-            result,
+            result: result.map(Into::into),
             exit_code: numbers.2,
             signal: texts.4.clone(),
             invocation: numbers.0[1],
@@ -814,7 +834,7 @@ proptest! {
         (columns, colour, now_usec) in (Look::NARROWEST..200, any::<bool>(), prop_oneof![Just(NOW), any::<u64>()]),
     ) {
         let look = Look { columns, colour, terminal: true };
-        let stack = Stack { usage, ceilings, state, root, ..stack() };
+        let stack = Stack { usage, ceilings, state: state.into(), root, ..stack() };
         let status = Status { stack, instances };
         holds(&list(&status, now_usec, &TimeZone::UTC, &look), &look);
         let lines: Vec<Line> = texts
@@ -840,7 +860,7 @@ proptest! {
                 pid: instance.invocation,
                 since: instance.started,
                 root: instance.working_directory.clone(),
-                state: instance.result.clone(),
+                answer: StackAnswer::State(instance.command.as_str().into()),
                 running: instance.port.map(|port| (port.into(), 3)),
                 socket: instance.cgroup.clone(),
             })

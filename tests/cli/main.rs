@@ -25,6 +25,7 @@ mod lines;
 mod logging;
 mod logs;
 mod metrics;
+mod newer_peer;
 mod one_off;
 mod pty;
 mod replaced;

@@ -29,7 +29,7 @@ use ratatui_core::text::{Line, Span};
 use super::Look;
 use super::lines::{content, on_one_line};
 use super::text::{Ink, Text};
-use crate::control::interface::{self, Instance, Status};
+use crate::control::interface::{self, Instance, LineStream, Status, Verb};
 use keys::Key;
 pub use rates::Rates;
 use rates::Seen;
@@ -66,49 +66,6 @@ impl Sort {
     }
 }
 
-/// What can be done to an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
-    /// Start it.
-    Start,
-    /// Stop it.
-    Stop,
-    /// Stop it and start it again.
-    Restart,
-    /// Stop every process of it where it stands.
-    Freeze,
-    /// Let it go on.
-    Thaw,
-    /// End it at once.
-    Kill,
-}
-
-impl Deed {
-    /// The control interface's method.
-    pub fn method(self) -> &'static str {
-        match self {
-            Deed::Start => "Start",
-            Deed::Stop => "Stop",
-            Deed::Restart => "Restart",
-            Deed::Freeze => "Freeze",
-            Deed::Thaw => "Thaw",
-            Deed::Kill => "Kill",
-        }
-    }
-
-    /// What is said when it was done.
-    pub fn done(self) -> &'static str {
-        match self {
-            Deed::Start => "started",
-            Deed::Stop => "stopped",
-            Deed::Restart => "restarted",
-            Deed::Freeze => "frozen",
-            Deed::Thaw => "thawed",
-            Deed::Kill => "killed",
-        }
-    }
-}
-
 /// What a key asks of whoever has the terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
@@ -119,7 +76,7 @@ pub enum Wish {
     /// To stop ourselves, as a shell's job.
     Suspend,
     /// To have something done to an instance.
-    Do(Deed, String),
+    Do(Verb, String),
     /// To see what this one says, or nobody.
     Read(Option<String>),
     /// To lend the terminal to this one.
@@ -133,7 +90,7 @@ enum Mode {
     Filter,
     Help,
     /// Whether this is meant.
-    Sure(Deed, String),
+    Sure(Verb, String),
 }
 
 /// What one has said.
@@ -228,7 +185,9 @@ impl Top {
     /// Those that are shown, in their order.
     fn shown(&self) -> Vec<&Instance> {
         let wanted = |one: &&Instance| {
-            self.filter.is_empty() || one.name.contains(&self.filter) || one.state.contains(&self.filter)
+            self.filter.is_empty()
+                || one.name.contains(&self.filter)
+                || one.state.as_str().contains(&self.filter)
         };
         let mut shown: Vec<&Instance> = self.status.instances.iter().filter(wanted).collect();
         let number = |one: &Instance| match self.sort {
@@ -278,8 +237,8 @@ impl Top {
             Mode::Table => self.table_key(key),
             // Any key leaves it.
             Mode::Help => Wish::Draw,
-            Mode::Sure(deed, name) => match key {
-                Key::Char('y' | 'Y') => self.have_done(deed, name),
+            Mode::Sure(verb, name) => match key {
+                Key::Char('y' | 'Y') => self.have_done(verb, name),
                 _ => {
                     self.said = None;
                     Wish::Draw
@@ -330,14 +289,14 @@ impl Top {
             Key::Char('l') | Key::Enter => return self.open_pane(),
             Key::Char(c) => {
                 let Some(one) = self.selected() else { return Wish::Draw };
-                let (name, frozen) = (one.name.clone(), matches!(one.state.as_str(), "frozen" | "freezing"));
+                let (name, frozen) = (one.name.clone(), one.state.is_frozen());
                 return match c {
-                    'r' => self.have_done(Deed::Restart, name),
-                    'x' => self.have_done(Deed::Stop, name),
-                    'u' => self.have_done(Deed::Start, name),
-                    'f' => self.have_done(if frozen { Deed::Thaw } else { Deed::Freeze }, name),
+                    'r' => self.have_done(Verb::Restart, name),
+                    'x' => self.have_done(Verb::Stop, name),
+                    'u' => self.have_done(Verb::Start, name),
+                    'f' => self.have_done(if frozen { Verb::Thaw } else { Verb::Freeze }, name),
                     'K' => {
-                        self.mode = Mode::Sure(Deed::Kill, name);
+                        self.mode = Mode::Sure(Verb::Kill, name);
                         Wish::Draw
                     }
                     'a' if one.pty => Wish::Attach(name),
@@ -372,9 +331,9 @@ impl Top {
         Wish::Read(Some(instance))
     }
 
-    fn have_done(&mut self, deed: Deed, name: String) -> Wish {
-        self.say(format!("{name}: {} …", deed.method().to_lowercase()));
-        Wish::Do(deed, name)
+    fn have_done(&mut self, verb: Verb, name: String) -> Wish {
+        self.say(format!("{name}: {} …", verb.word()));
+        Wish::Do(verb, name)
     }
 
     /// The rows without the terminal's doing, for a pipe: each a line, at most as wide as `look` says.
@@ -458,7 +417,10 @@ fn draw_pane(picture: &mut Buffer, pane: &Pane, from: u16, foot: u16, width: usi
     let room = usize::from(foot - from).saturating_sub(1);
     let lines = &pane.lines[pane.lines.len().saturating_sub(room)..];
     for (y, line) in (from + 1..foot).zip(lines) {
-        let ink = if line.stream == "lpm" { Ink::Bold } else { Ink::Plain };
+        let ink = match line.stream {
+            LineStream::Lpm => Ink::Bold,
+            LineStream::Out | LineStream::Err | LineStream::Unknown(_) => Ink::Plain,
+        };
         put(picture, y, Text::of(ink, &on_one_line(&content(line), width, false)));
     }
 }

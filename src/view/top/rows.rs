@@ -5,19 +5,23 @@ use super::super::table::{Column, Side, Worth, lay};
 use super::super::text::{Ink, Text};
 use super::super::{moment, state};
 use super::rates::sparkline;
-use super::{Deed, Mode, Sort, Top};
+use super::{Mode, Sort, Top};
 use crate::config::Ceiling;
 use crate::config::quantity::{format_memory, format_size};
-use crate::control::interface::{Ceilings, Instance, Usage};
+use crate::control::interface::{Ceilings, Instance, StackState, Usage};
 
 /// The stack, in lines that are at most `width` wide.
 pub(super) fn head(top: &Top, width: usize) -> Vec<Text> {
     let stack = &top.status.stack;
-    let (dot, ink) = state::dot(&stack.state);
-    let up = top.status.instances.iter().filter(|one| state::lives(one)).count();
+    let (dot, ink) = state::dot_of_the_stack(&stack.state);
+    let up = top.status.instances.iter().filter(|one| one.state.has_life()).count();
     let name = Text::of(ink, dot).and(Ink::Plain, " ").and(Ink::Bold, &stack.name);
-    let state =
-        if stack.state == "up" { String::new() } else { format!("{}, ", state::of_the_stack(&stack.state)) };
+    let state = match &stack.state {
+        StackState::Up => String::new(),
+        state @ (StackState::Frozen | StackState::TearDown | StackState::Unknown(_)) => {
+            format!("{}, ", state::of_the_stack(state))
+        }
+    };
     let facts = format!(
         "{state}up for {}  {up} of {} running  tier {}",
         moment::ago(stack.since, top.now),
@@ -215,9 +219,8 @@ pub(super) fn foot(top: &Top) -> Text {
     match (&top.mode, &top.said) {
         (Mode::Filter, _) => Text::of(Ink::Bold, &format!("/{}", top.filter))
             .and(Ink::Plain, "█  (enter keeps it, esc clears it)"),
-        (Mode::Sure(deed, name), _) => {
-            Text::of(Ink::Red, &format!("{} {name}? ", Deed::method(*deed).to_lowercase()))
-                .and(Ink::Plain, "(y or n)")
+        (Mode::Sure(verb, name), _) => {
+            Text::of(Ink::Red, &format!("{} {name}? ", verb.word())).and(Ink::Plain, "(y or n)")
         }
         (_, Some(said)) => Text::of(Ink::Bold, said),
         _ => {

@@ -107,11 +107,11 @@ fn pictures() {
 #[test]
 fn keys_become_wishes() {
     let mut top = top(3, true);
-    assert_eq!(top.key(Key::Char('r')), Wish::Do(Deed::Restart, "web.1".into()));
+    assert_eq!(top.key(Key::Char('r')), Wish::Do(Verb::Restart, "web.1".into()));
     assert_eq!(top.key(Key::End), Wish::Draw);
-    assert_eq!(top.key(Key::Char('u')), Wish::Do(Deed::Start, "urgent.1".into()));
+    assert_eq!(top.key(Key::Char('u')), Wish::Do(Verb::Start, "urgent.1".into()));
     top.key(Key::Up);
-    assert_eq!(top.key(Key::Char('f')), Wish::Do(Deed::Thaw, "clock.1".into()), "it is frozen");
+    assert_eq!(top.key(Key::Char('f')), Wish::Do(Verb::Thaw, "clock.1".into()), "it is frozen");
     assert_eq!(top.key(Key::Char('a')), Wish::Attach("clock.1".into()));
     top.key(Key::Home);
     assert_eq!(top.key(Key::Char('a')), Wish::Draw, "it has no terminal");
@@ -122,7 +122,7 @@ fn keys_become_wishes() {
     assert_eq!(top.key(Key::Down), Wish::Read(Some("worker.1".into())), "the pane goes along");
     assert_eq!(top.key(Key::Escape), Wish::Read(None));
     top.key(Key::Char('K'));
-    assert_eq!(top.key(Key::Char('y')), Wish::Do(Deed::Kill, "worker.1".into()));
+    assert_eq!(top.key(Key::Char('y')), Wish::Do(Verb::Kill, "worker.1".into()));
     assert_eq!((top.key(Key::Control('z')), top.key(Key::Char('q'))), (Wish::Suspend, Wish::Quit));
 }
 

@@ -153,7 +153,7 @@ pub fn view(bytes: &[u8]) {
             sequence: 0,
             time: 7,
             instance: "web.1".to_owned(),
-            stream: "out".to_owned(),
+            stream: interface::LineStream::Out,
             text: String::from_utf8_lossy(text).into_owned(),
             bytes: None,
             part: false,
