@@ -24,3 +24,4 @@ pub mod report;
 pub mod supervisor;
 pub mod view;
 mod vocabulary;
+pub mod wording;

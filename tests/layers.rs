@@ -43,7 +43,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "linux", may: &[], never: &["tokio", "clap"] },
     Layer {
         module: "output",
-        may: &["config", "supervisor", "meaning", "escape"],
+        may: &["config", "supervisor", "meaning", "escape", "wording"],
         never: &["tokio", "clap"],
     },
     Layer {
@@ -51,6 +51,7 @@ const LAYERS: &[Layer] = &[
         may: &["config", "supervisor", "output", "meaning", "error", "vocabulary"],
         never: &["clap"],
     },
+    Layer { module: "wording", may: &["config", "supervisor"], never: MACHINE },
     Layer { module: "meaning", may: &[], never: MACHINE },
     Layer { module: "escape", may: &[], never: MACHINE },
     Layer { module: "vocabulary", may: &[], never: MACHINE },
@@ -66,7 +67,7 @@ const LAYERS: &[Layer] = &[
     Layer { module: "cli", may: &["config"], never: &["tokio", "rustix", "libc", "std::fs"] },
     Layer {
         module: "driver",
-        may: &["config", "supervisor", "linux", "output", "control", "meaning", "error"],
+        may: &["config", "supervisor", "linux", "output", "control", "meaning", "error", "wording"],
         never: &["clap"],
     },
     Layer {
@@ -86,6 +87,7 @@ const LAYERS: &[Layer] = &[
             "cli",
             "error",
             "escape",
+            "wording",
         ],
         never: &["tokio"],
     },
@@ -105,6 +107,7 @@ const LAYERS: &[Layer] = &[
             "cli",
             "error",
             "escape",
+            "wording",
             "launch",
         ],
         never: &["tokio"],

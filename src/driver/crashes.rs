@@ -37,9 +37,9 @@ use crate::config::Stack;
 use crate::config::error::nearness;
 use crate::control::interface;
 use crate::meaning::trace::{self, LONGEST, Trace};
-use crate::output::cause::{self, Cause};
 use crate::output::history::{EventId, Line};
 use crate::supervisor::{Announcement, Broken, Crash, Exit, InstanceId, Life, Next};
+use crate::wording::cause::{self, Cause};
 
 /// How many of its last lines are kept of a life that failed.
 const LINES: usize = 20;

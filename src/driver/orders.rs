@@ -19,8 +19,9 @@ use crate::error::words;
 use crate::linux::round::{self, AndContinue, Round};
 use crate::linux::{descendants, signals};
 use crate::output::screen::Screen;
-use crate::output::{Route, Source, SourceId, Stream, Treatment, announce};
+use crate::output::{Route, Source, SourceId, Stream, Treatment};
 use crate::supervisor::{Action, Announcement, Event, Instance, Life, Recipients, State};
+use crate::wording::announce;
 
 /// How long a leaf may take to stand still for a signal. It takes much less than a millisecond, unless a process of it
 /// waits in the kernel, or for a CPU that its limit does not give it; the signal goes out then as well, and only what is

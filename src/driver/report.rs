@@ -15,12 +15,12 @@ use crate::control::{Depth, Survey, interface};
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::descendants::{self, Mark};
 use crate::linux::gauge;
-use crate::output::announce;
 use crate::output::history::EventId;
 use crate::supervisor::{
     Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Life, Outcome, RestartReason, State,
     Time, Usage,
 };
+use crate::wording::announce;
 
 /// A leaf to be looked at, off the loop.
 enum Place {

@@ -21,7 +21,7 @@ use crate::launch::preface::Preface;
 use crate::linux::guardian::{Files, RunFile};
 use crate::linux::remains::{self, Holder, Kept, Trace};
 use crate::linux::tree::{self, Tree};
-use crate::output::announce;
+use crate::wording::announce;
 
 /// What it means to run without a record.
 const UNCLAIMED: &str =

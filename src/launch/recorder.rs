@@ -18,8 +18,8 @@ use crate::control::chronicle::{Chronicle, News};
 use crate::control::inside::Inside;
 use crate::control::interface::{Event, LifeResult, Status, Tier, Usage};
 use crate::output::history::{History, Said};
-use crate::output::summary::Row;
 use crate::report::{self, Report, Series, Summary};
+use crate::wording::summary::Row;
 
 /// Between two looks, at the beginning.
 const FIRST: Duration = Duration::from_millis(200);

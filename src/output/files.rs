@@ -26,8 +26,9 @@ use rustix::io::Errno;
 use super::lines::Piece;
 use super::outlet::{Outlet, Turn, reason};
 use super::terminal::Label;
-use super::{SourceId, Stream, announce, json, zone};
+use super::{SourceId, Stream, json, zone};
 use crate::config::{Form, LogFile, Rotation};
+use crate::wording::announce;
 
 /// Read and written by the user, read by the group, less what the umask takes.
 const FILE: Mode = Mode::from_raw_mode(0o640);

@@ -45,8 +45,6 @@
 //! This module refuses to know which process wrote a line, or why it ended; and what it means, unless records are
 //! to be written for people (`--pretty`).
 
-pub mod announce;
-pub mod cause;
 mod emulator;
 pub mod files;
 pub mod history;
@@ -60,7 +58,6 @@ mod pump;
 pub mod screen;
 #[doc(hidden)]
 pub mod sequence;
-pub mod summary;
 pub mod terminal;
 #[cfg(test)]
 mod tests;

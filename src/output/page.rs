@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use super::lines::Piece;
 use super::outlet::{Outlet, Turn, reason};
 use super::terminal::{Clock, Escaper, Label, Layout, Prefix};
-use super::{Notice, Shown, SourceId, Stream, announce, json};
+use super::{Notice, Shown, SourceId, Stream, json};
 use crate::meaning::structured::pretty;
+use crate::wording::announce;
 
 /// The batch is written at the end of every turn and whenever it would become larger than this.
 const BATCH: usize = 256 * 1024;

@@ -45,9 +45,8 @@ use super::page::{Page, Voice};
 use super::screen::Screen;
 use super::sequence::Plain;
 use super::terminal::Label;
-use super::{
-    CHUNK, Notice, Order, Orders, Route, Source, SourceId, Stream, Treatment, announce, set_nonblocking,
-};
+use super::{CHUNK, Notice, Order, Orders, Route, Source, SourceId, Stream, Treatment, set_nonblocking};
+use crate::wording::announce;
 
 /// What epoll says for the bell and for standard output; no source has these numbers.
 const BELL: u64 = u64::MAX;

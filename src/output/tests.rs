@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::*;
+use crate::wording::announce;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const PLAIN: Layout =

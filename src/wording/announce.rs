@@ -2,7 +2,7 @@
 //!
 //! foreman's wording, because scripts look for it (`started with pid`, `exited with code`, `terminated by`,
 //! `sending SIGTERM to all processes`); what only lpm knows follows in parentheses. Pure: values in, text
-//! without a newline out. How a line looks is [`super::terminal`]'s business.
+//! without a newline out. How a line looks is `output::terminal`'s business.
 
 use std::fmt::Write;
 
