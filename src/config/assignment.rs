@@ -98,7 +98,7 @@ mod tests {
                 "unknown key \"\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, \
                 cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, \
                 restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, pretty, \
-                control, pty)",
+                control, pty, no-new-privileges)",
             ),
             (
                 &["tasks=4", "environment=A"],

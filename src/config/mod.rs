@@ -10,6 +10,7 @@ pub mod difference;
 pub mod dotenv;
 pub mod environment;
 pub mod error;
+pub mod execution;
 pub mod formation;
 pub mod logging;
 mod manifest;
@@ -315,6 +316,7 @@ impl<'a> Assembly<'a> {
         let Resolved {
             ceilings,
             policy,
+            execution,
             quiet,
             pretty,
             control,
@@ -358,6 +360,7 @@ impl<'a> Assembly<'a> {
             port,
             ceilings,
             policy,
+            execution,
             quiet,
             pretty,
             route,

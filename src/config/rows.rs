@@ -581,6 +581,15 @@ table! {
         field: Field::Instance(|instance| Value::Bool(instance.pty)),
         ..ROW
     };
+    NO_NEW_PRIVILEGES = Row {
+        key: "no-new-privileges",
+        change: Change::Restart,
+        default: Default::Value("no"),
+        systemd: Some("NoNewPrivileges="),
+        means: "no program that it executes gives it more privileges: set-user-ID and file capabilities have no effect",
+        field: Field::Instance(|instance| Value::Bool(instance.execution.no_new_privileges)),
+        ..ROW
+    };
     LOG = Row {
         key: "log",
         kind: Kind::Sinks,

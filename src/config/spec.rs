@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{Diagnostic, Place};
+use super::execution::Execution;
 use super::logging::Sink;
 use super::options::{Assignment, Given, Options, Target};
 use super::procfile::Entry;
@@ -192,6 +193,7 @@ pub(super) struct View<'a> {
 pub(super) struct Resolved {
     pub ceilings: Ceilings,
     pub policy: Policy,
+    pub execution: Execution,
     pub quiet: bool,
     pub pretty: bool,
     pub control: bool,
@@ -217,7 +219,7 @@ impl View<'_> {
         }
     }
 
-    fn yes(&self, row: &Row) -> bool {
+    pub(super) fn yes(&self, row: &Row) -> bool {
         match self.value(row) {
             Value::Bool(yes) => yes,
             other => unreachable!("{row:?} is {other:?}, neither yes nor no"),
@@ -232,9 +234,15 @@ impl View<'_> {
     }
 
     fn number<T: TryFrom<i64>>(&self, row: &Row) -> T {
+        self.number_if_said(row).expect("the row has a default")
+    }
+
+    /// A number that has no default.
+    pub(super) fn number_if_said<T: TryFrom<i64>>(&self, row: &Row) -> Option<T> {
         match self.value(row) {
+            Value::None => None,
             Value::Number(number) => {
-                T::try_from(number).ok().expect("the bounds of the row are those of this type")
+                Some(T::try_from(number).ok().expect("the bounds of the row are those of this type"))
             }
             other => unreachable!("{row:?} is {other:?}, no number"),
         }
@@ -264,6 +272,7 @@ impl View<'_> {
         Ok(Resolved {
             ceilings: limits(|row| self.value(row), machine),
             policy,
+            execution: Execution::of(&self),
             quiet: self.yes(&rows::QUIET),
             pretty: self.yes(&rows::PRETTY),
             control: self.yes(&rows::CONTROL),

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::execution::Execution;
+
 /// The most instances one stack may have; what is above is a slip of the finger.
 pub const MOST_INSTANCES: u32 = 10_000;
 
@@ -193,6 +195,8 @@ pub struct Instance {
     pub ceilings: Ceilings,
     /// When it is stopped, killed, started again.
     pub policy: Policy,
+    /// What its processes are born with.
+    pub execution: Execution,
     /// Its lines are not shown (`--quiet web`); lpm's own lines about it are.
     pub quiet: bool,
     /// Its JSON and logfmt lines are shown for people (`--pretty`).

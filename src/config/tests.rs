@@ -773,7 +773,7 @@ fn mistakes_in_the_file_are_located() {
         ("[proces.web]", "1: unknown key \"proces\" (write process)"),
         (
             "[defaults]\n\ncolour = 1",
-            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, pretty, control, pty, log, working-directory, environment)",
+            "3: unknown key \"colour\" (known here: memory-max, memory-high, memory-swap-max, cpu-quota, cpu-weight, tasks-max, stop-signal, timeout-stop, kill-mode, can-die, oneshot, restart, restart-sec, restart-max-delay-sec, start-limit-burst, start-limit-interval, quiet, pretty, control, pty, no-new-privileges, log, working-directory, environment)",
         ),
         ("[process.wbe]", "1: unknown process type \"wbe\" (the Procfile has web, worker)"),
         ("[process.worker.2]", "1: unknown key \"2\" (an instance is written [process.\"web.2\"])"),

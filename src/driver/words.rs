@@ -21,7 +21,7 @@ pub(super) fn stage(stage: steps::Stage) -> Stage {
         steps::Stage::Terminal => Stage::ControllingTerminal,
         steps::Stage::Stdio => Stage::Stdio,
         steps::Stage::Directory => Stage::Directory,
-        steps::Stage::Limits => Stage::OpenFiles,
+        steps::Stage::Attribute(name) => Stage::Attribute(name.to_owned()),
         steps::Stage::Signals => Stage::Signals,
         steps::Stage::Exec => Stage::Program,
         steps::Stage::Killed => Stage::Killed,

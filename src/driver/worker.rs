@@ -20,8 +20,9 @@ use rustix::process::Pid;
 use super::ceilings::{self, Setting};
 use super::interpreter;
 use super::life::RUN_VARIABLE;
-use crate::config::{Command, Instance, Limits, Stack};
+use crate::config::{Command, Execution, Instance, Limits, Stack};
 use crate::error::words;
+use crate::linux::attributes::Attributes;
 use crate::linux::birth::{Birth, Environment, Session};
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::descendants;
@@ -330,7 +331,7 @@ impl Births {
             script: script.as_deref(),
             directory: Some(&directory),
             session,
-            open_files: self.nursery.open_files,
+            attributes: Attributes { open_files: self.nursery.open_files, ..attributes(&instance.execution) },
             // Better than nothing where no guardian could find it: it ends with this thread, which lives as long
             // as lpm.
             parent_death_signal: leaf.is_none().then_some(libc::SIGKILL),
@@ -437,6 +438,12 @@ fn birth_failure(
         },
         (_, errno) => setup_failure(stage, errno),
     }
+}
+
+/// Settings of the execution as the kernel takes them.
+fn attributes(execution: &Execution) -> Attributes {
+    let Execution { no_new_privileges } = *execution;
+    Attributes { no_new_privileges, ..Attributes::default() }
 }
 
 fn setup_failure(stage: Stage, errno: Errno) -> Failure {

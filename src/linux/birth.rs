@@ -8,6 +8,8 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use super::attributes::Attributes;
+
 /// Everything about a process that is to be born: plain values, nothing done yet.
 ///
 /// Descriptors may have any numbers, also those they are to have in the child; everything else the
@@ -33,13 +35,11 @@ pub struct Birth<'a> {
     pub passed: &'a [BorrowedFd<'a>],
     /// Session, terminal and process group.
     pub session: Session<'a>,
-    /// `RLIMIT_NOFILE`, soft and hard, if it is to differ from ours.
-    pub open_files: Option<(u64, u64)>,
+    /// What else it has otherwise than we have.
+    pub attributes: Attributes,
     /// Signals it ignores from its first instruction on; all others have their default action, also
     /// those we ignore. nohup(1) is kept by naming SIGHUP here.
     pub ignored: &'a [i32],
-    /// The file mode creation mask, if it is to differ from ours.
-    pub umask: Option<u32>,
     /// Sent to it when the thread that spawned it ends (`PR_SET_PDEATHSIG`). Any fork escapes it, so it is
     /// no more than better than nothing where there is no cgroup.
     pub parent_death_signal: Option<i32>,
@@ -57,9 +57,8 @@ impl<'a> Birth<'a> {
             stdio,
             passed: &[],
             session: Session::New,
-            open_files: None,
+            attributes: Attributes::default(),
             ignored: &[],
-            umask: None,
             parent_death_signal: None,
         }
     }

@@ -4,6 +4,7 @@
 //! where one needs the other's handle. A thing that went away (a process, a cgroup) is an answer, not an
 //! error. `unsafe` lives in `spawn`, `pidfd` and `signals` alone.
 
+pub mod attributes;
 pub mod birth;
 pub mod cgroup;
 pub mod descendants;

@@ -120,7 +120,7 @@ pub fn spawn_by(method: Method, birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>
     let mut killed = false;
     if method == Method::Clone3 || (auto && !REFUSED.load(Relaxed)) {
         let mut plan = scratch.lay_out(birth, None);
-        match deliver(&mut plan, Call::Clone3 { cgroup }, &scratch.stack) {
+        match deliver(&mut plan, Call::Clone3 { cgroup }, scratch) {
             // ENOSYS and EPERM are what seccomp filters answer, E2BIG a kernel without the cgroup field
             // (5.3 to 5.6), EINVAL one without a flag. EBUSY, ENOENT, EACCES, … are about this cgroup.
             Err(Failure {
@@ -137,7 +137,7 @@ pub fn spawn_by(method: Method, birth: &Birth<'_>, cgroup: Option<BorrowedFd<'_>
     }
     let procs = cgroup.map(open_procs).transpose().map_err(Failure::at(Stage::Cgroup))?;
     let mut plan = scratch.lay_out(birth, procs.as_ref().map(AsFd::as_fd));
-    let result = deliver(&mut plan, Call::Clone, &scratch.stack);
+    let result = deliver(&mut plan, Call::Clone, scratch);
     let works = match killed {
         true => result.is_ok(),
         false => !matches!(result, Err(Failure { stage: Stage::Clone, .. })),
@@ -167,15 +167,15 @@ enum Call<'a> {
 }
 
 /// Run `plan` in a child, and tell what became of it.
-fn deliver(plan: &mut Plan, call: Call<'_>, stack: &Stack) -> Result<Child, Failure> {
-    *plan.stage.get_mut() = Stage::Clone as u32;
+fn deliver(plan: &mut Plan, call: Call<'_>, scratch: &Scratch) -> Result<Child, Failure> {
+    *plan.at.get_mut() = 0;
     *plan.errno.get_mut() = 0;
     let mut pidfd: c_int = -1;
     let blocked = super::signals::block_all();
     // SAFETY: all signals are blocked, `stack` is ours alone (the caller holds the lock of the scratch)
     // and everything `plan` points to was laid out for this call and outlives it, because the kernel does
     // not let us go on before the child has left our memory (CLONE_VFORK, clone(2)).
-    let result = unsafe { clone_into(plan, &call, stack, &mut pidfd) };
+    let result = unsafe { clone_into(plan, &call, &scratch.stack, &mut pidfd) };
     drop(blocked);
     if result < 0 {
         return Err(Failure { stage: Stage::Clone, errno: Errno::from_raw_os_error(-result as i32) });
@@ -189,7 +189,7 @@ fn deliver(plan: &mut Plan, call: Call<'_>, stack: &Stack) -> Result<Child, Fail
         // SAFETY: the kernel made this descriptor for us just now, close-on-exec (clone(2), CLONE_PIDFD).
         pidfd => unsafe { OwnedFd::from_raw_fd(pidfd) },
     };
-    let stage = Stage::ALL[*plan.stage.get_mut() as usize % Stage::ALL.len()];
+    let stage = scratch.steps.stage_at(*plan.at.get_mut() as usize);
     let failure = match *plan.errno.get_mut() {
         0 if stage == Stage::Exec => return Ok(Child { pid, pidfd }),
         // Left our memory without a word and without execve: SIGKILL, since nothing else can reach it.
@@ -280,7 +280,7 @@ impl Scratch {
             shell: self.shell.as_mut_ptr(),
             shell_wants_file: birth.script.is_none(),
             environment: self.environment.as_ptr(),
-            stage: AtomicU32::new(0),
+            at: AtomicU32::new(0),
             errno: AtomicI32::new(0),
         }
     }
@@ -363,15 +363,15 @@ struct Plan {
     shell: *mut *const c_char,
     shell_wants_file: bool,
     environment: *const *const c_char,
-    /// The step it is at.
-    stage: AtomicU32,
+    /// The step it is at, counted from 1; one more than there are: the program.
+    at: AtomicU32,
     /// What made that step fail, or 0.
     errno: AtomicI32,
 }
 
 impl Plan {
-    fn enter(&self, stage: Stage) {
-        self.stage.store(stage as u32, Relaxed);
+    fn enter(&self, step: usize) {
+        self.at.store(step as u32, Relaxed);
     }
 }
 
@@ -568,7 +568,7 @@ unsafe fn become_program(plan: &Plan) -> Result<std::convert::Infallible, c_int>
         }
         for at in 0..plan.step_count {
             let step = &*plan.steps.add(at);
-            plan.enter(step.stage);
+            plan.enter(at + 1);
             match (syscall(step.number, step.args), step.accepts) {
                 (Ok(_), Accepts::Success | Accepts::Anything) | (Err(_), Accepts::Anything) => {}
                 (Ok(result), Accepts::Only(expected)) if result == expected => {}
@@ -576,7 +576,7 @@ unsafe fn become_program(plan: &Plan) -> Result<std::convert::Infallible, c_int>
                 (Err(errno), Accepts::Success | Accepts::Only(_)) => return Err(errno),
             }
         }
-        plan.enter(Stage::Exec);
+        plan.enter(plan.step_count + 1);
         Err(execute(plan))
     }
 }
@@ -695,6 +695,7 @@ unsafe fn syscall(number: libc::c_long, args: [usize; 5]) -> Result<usize, c_int
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::linux::attributes::Attributes;
     use crate::linux::birth::{Environment, Session};
     use crate::linux::pidfd::{Exit, PidFd};
     use crate::linux::signals;
@@ -967,8 +968,11 @@ pub(crate) mod tests {
     #[test]
     fn limits_umask_and_directory_are_its_own() {
         let (text, _) = run("ulimit -Sn; ulimit -Hn; umask; pwd", |birth| Birth {
-            open_files: Some((123, 456)),
-            umask: Some(0o27),
+            attributes: Attributes {
+                open_files: Some((123, 456)),
+                umask: Some(0o27),
+                ..Attributes::default()
+            },
             directory: Some(c"/usr"),
             ..birth
         });

@@ -17,7 +17,6 @@ use super::birth::{Birth, Session};
 
 /// The steps between the call and the program's first instruction, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
 pub enum Stage {
     /// Making the process: `EAGAIN` and `ENOMEM` are limits (clone(2)), `ENOENT` or `ENODEV` a leaf that
     /// is gone, `EBUSY` one that has leaves of its own.
@@ -32,8 +31,8 @@ pub enum Stage {
     Stdio,
     /// chdir(2).
     Directory,
-    /// setrlimit(2).
-    Limits,
+    /// One of the [`Attributes`](super::attributes::Attributes), by this name.
+    Attribute(&'static str),
     /// Dispositions, mask, parent death signal.
     Signals,
     /// execve(2).
@@ -42,21 +41,6 @@ pub enum Stage {
     /// ceiling leaves no room for a process. The errno is `ENOMEM` then. (Where it comes inside `execve`
     /// there is a child, and `PidFd::never_began` tells.)
     Killed,
-}
-
-impl Stage {
-    pub(super) const ALL: [Stage; 10] = [
-        Stage::Clone,
-        Stage::Cgroup,
-        Stage::Session,
-        Stage::Terminal,
-        Stage::Stdio,
-        Stage::Directory,
-        Stage::Limits,
-        Stage::Signals,
-        Stage::Exec,
-        Stage::Killed,
-    ];
 }
 
 impl fmt::Display for Stage {
@@ -68,7 +52,7 @@ impl fmt::Display for Stage {
             Stage::Terminal => "controlling terminal",
             Stage::Stdio => "standard input and output",
             Stage::Directory => "working directory",
-            Stage::Limits => "limit of open files",
+            Stage::Attribute(name) => name,
             Stage::Signals => "signals",
             Stage::Exec => "program",
             Stage::Killed => "killed before it began",
@@ -109,10 +93,13 @@ pub(super) struct Steps {
     list: Vec<Step>,
     /// The child's pid, written by the kernel.
     pid: AtomicI32,
-    /// `struct rlimit64`: soft, hard.
-    open_files: [u64; 2],
+    /// `struct rlimit64` of each limit: soft, hard. By the number of the limit, so that none moves.
+    limits: [[u64; 2]; LIMITS],
     descriptors: Vec<RawFd>,
 }
+
+/// The kernel's resource limits are numbered from 0 (getrlimit(2)).
+const LIMITS: usize = 16;
 
 /// The kernel's `struct sigaction`: handler, flags, restorer, mask.
 static DEFAULT_ACTION: [usize; 4] = [libc::SIG_DFL, 0, 0, 0];
@@ -125,6 +112,14 @@ impl Steps {
     /// The steps, in the order of [`Stage`].
     pub fn list(&self) -> &[Step] {
         &self.list
+    }
+
+    /// The stage of a child that is at this step, counted from 1; it begins at 0 and ends behind the last one.
+    pub fn stage_at(&self, step: usize) -> Stage {
+        match step.checked_sub(1) {
+            None => Stage::Clone,
+            Some(index) => self.list.get(index).map_or(Stage::Exec, |step| step.stage),
+        }
     }
 
     /// The place for the child's pid.
@@ -145,22 +140,23 @@ impl Steps {
         if let Some(directory) = birth.directory {
             self.add(Stage::Directory, libc::SYS_chdir, [address(CStr::as_ptr(directory))]);
         }
-        if let Some(umask) = birth.umask {
-            self.add(Stage::Directory, libc::SYS_umask, [umask as usize]);
-        }
-        if let Some((soft, hard)) = birth.open_files {
-            self.open_files = [soft, hard];
-            let limit = address(&raw const self.open_files);
-            self.add(Stage::Limits, libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit, 0]);
-        }
+        birth.attributes.lay_out(self);
         if let Some(signal) = birth.parent_death_signal {
             self.parent_death(signal, parent);
         }
         self.signals(birth.ignored);
     }
 
+    /// Adds setting a resource limit, soft and hard.
+    pub fn add_limit(&mut self, stage: Stage, resource: u32, (soft, hard): (u64, u64)) {
+        let place = &mut self.limits[resource as usize];
+        *place = [soft, hard];
+        let limit = address(&raw const *place);
+        self.add(stage, libc::SYS_prlimit64, [0, resource as usize, limit, 0]);
+    }
+
     /// Adds a call that must succeed; the arguments that are left out are 0.
-    fn add<const N: usize>(&mut self, stage: Stage, number: c_long, args: [usize; N]) {
+    pub fn add<const N: usize>(&mut self, stage: Stage, number: c_long, args: [usize; N]) {
         self.add_accepting(stage, number, args, Accepts::Success);
     }
 
@@ -268,6 +264,7 @@ fn address<T>(value: *const T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::attributes::Attributes;
     use crate::linux::birth::Environment;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -315,17 +312,18 @@ mod tests {
         let (argv, environment): (Vec<CString>, _) = (vec![c"true".into()], Environment::default());
         let birth = Birth {
             directory: Some(c"/"),
-            umask: Some(0o22),
-            open_files: Some((1, 2)),
+            attributes: Attributes { umask: Some(0o22), open_files: Some((1, 2)), no_new_privileges: true },
             parent_death_signal: Some(libc::SIGKILL),
             session: Session::Terminal,
             ..Birth::new(&argv, &environment, [null.as_fd(); 3])
         };
         let mut steps = Steps::default();
         steps.lay_out(&birth, Some(null.as_fd()), 1);
-        let stages: Vec<u32> = steps.list().iter().map(|step| step.stage as u32).collect();
-        assert!(stages.is_sorted(), "{stages:?}");
-        assert_eq!(steps.list().last().map(|step| step.stage), Some(Stage::Exec));
+        let mut stages: Vec<Stage> = steps.list().iter().map(|step| step.stage).collect();
+        stages.dedup();
+        let attributes = ["umask", "limit of open files", "no-new-privileges"].map(Stage::Attribute);
+        let before = [Stage::Cgroup, Stage::Session, Stage::Terminal, Stage::Stdio, Stage::Directory];
+        assert_eq!(stages, [&before[..], &attributes, &[Stage::Signals, Stage::Exec]].concat());
         // A second birth begins anew.
         let before = steps.list().len();
         steps.lay_out(&birth, Some(null.as_fd()), 1);

@@ -191,8 +191,8 @@ pub enum Stage {
     Stdio,
     /// Entering the working directory.
     Directory,
-    /// Setting the limit of open files.
-    OpenFiles,
+    /// Setting the attribute of this name.
+    Attribute(String),
     /// Setting dispositions, mask and parent death signal.
     Signals,
     /// Executing the program.

@@ -267,7 +267,7 @@ fn stage_name(stage: &Stage) -> &str {
     match stage {
         Stage::Order => "start",
         Stage::Cgroup => "cgroup",
-        Stage::Limit(file) => file,
+        Stage::Limit(name) | Stage::Attribute(name) => name,
         Stage::Environment => "environment",
         Stage::NullDevice => "/dev/null",
         Stage::Pty => "terminal",
@@ -278,7 +278,6 @@ fn stage_name(stage: &Stage) -> &str {
         Stage::ControllingTerminal => "controlling terminal",
         Stage::Stdio => "standard input and output",
         Stage::Directory => "working directory",
-        Stage::OpenFiles => "limit of open files",
         Stage::Signals => "signals",
         Stage::Program => "program",
         Stage::Killed => "killed before it began",

@@ -19,6 +19,7 @@ mod detached;
 mod edges;
 mod ending;
 mod escapes;
+mod execution;
 mod identity;
 mod journal;
 mod lines;

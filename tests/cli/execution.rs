@@ -1,0 +1,31 @@
+//! Settings that a process is born with, as the process itself sees them.
+
+use rustix::process::Signal;
+
+use crate::stack::Stack;
+
+/// The lines that `a` prints, a Procfile entry under these settings.
+fn prints(name: &str, command: &str, settings: &str) -> Vec<String> {
+    let stack = Stack::with(name, &format!("a: {command}\n"));
+    let stack = stack.file("lpm.toml", &format!("[process.a]\n{settings}\n"));
+    let out = stack.runs(&["start", "--no-prefix", "-q"]).with_code(0).out;
+    out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn no_new_privileges() {
+    let command = "sed -n 's/^NoNewPrivs:.//p' /proc/self/status";
+    assert!(prints("nnp-default", command, "").contains(&"0".to_owned()));
+    assert!(prints("nnp", command, "no-new-privileges = true").contains(&"1".to_owned()));
+}
+
+#[test]
+fn what_is_changed_while_it_runs_takes_a_restart() {
+    let stack = Stack::with("execution-set", "a: exec sleep 1000\n");
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for("started with pid");
+    let said = stack.tells(&["set", "a", "no-new-privileges=yes"]).with_code(0).out;
+    assert!(said.contains("no-new-privileges no → yes"), "{said}");
+    assert!(said.contains("restart"), "{said}");
+    run.signal(Signal::TERM).ends().by(Signal::TERM);
+}
