@@ -78,7 +78,7 @@ pub fn each_handler_runs_to_its_end_on_a_hundredth_of_a_cpu() {
              else trap 'echo >saved.$1; exit 0' TERM; fi\n\
              echo up\nwhile [ ! -e go ]; do sleep 0.2; done\nwhile :; do :; done\n",
         )
-        .file("lpm.toml", "[process.web]\ntimeout-stop = \"15s\"\n");
+        .file("lpm.toml", "[process.web]\ntimeout-stop = \"60s\"\n");
     rustix::fs::chmod(stack.folder().join("one"), rustix::fs::Mode::from(0o755)).expect("ours");
     let running = throttled(&stack, 4);
     let began = Instant::now();
