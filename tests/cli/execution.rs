@@ -7,7 +7,7 @@ use crate::stack::Stack;
 /// The lines that `a` prints, a Procfile entry under these settings.
 fn prints(name: &str, command: &str, settings: &str) -> Vec<String> {
     let stack = Stack::with(name, &format!("a: {command}\n"));
-    let stack = stack.file("lpm.toml", &format!("[process.a]\n{settings}\n"));
+    let stack = stack.file("lpm.toml", format!("[process.a]\n{settings}\n"));
     let out = stack.runs(&["start", "--no-prefix", "-q"]).with_code(0).out;
     out.lines().map(str::to_owned).collect()
 }

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// How long anything may take that is expected to happen. Generous: guests are emulated.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Tries `look` until it finds something; panics with `what` when `within` is over.
 #[track_caller]
