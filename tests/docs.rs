@@ -456,6 +456,8 @@ fn every_field_for_machines_is_documented() {
     let missing: Vec<_> = found
         .iter()
         .filter(|field| !text.contains(&format!("`{field}`")) && !text.contains(&format!("\"{field}\"")))
+        // A setting is documented with all settings.
+        .filter(|field| table::row(&field.replace('_', "-")).is_none())
         .collect();
     assert!(missing.is_empty(), "not in docs/summary.md: {missing:?}");
 }
