@@ -13,7 +13,8 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::table::{self, Group, Opt, Takes};
+use crate::config::table::{self, Group, Opt, Row, Takes};
+use crate::config::value::Kind;
 
 const ABOUT: &str = "Run a Procfile stack: every process in its own cgroup, and nothing outlives it";
 
@@ -622,14 +623,14 @@ impl<const GROUPS: u8> SettingArgs<GROUPS> {
         &self.0
     }
 
-    fn options() -> impl Iterator<Item = &'static Opt> {
-        table::options().map(|(option, _)| option).filter(|option| option.group as u8 & GROUPS != 0)
+    fn options() -> impl Iterator<Item = (&'static Opt, &'static Row)> {
+        table::options().filter(|(option, _)| option.group as u8 & GROUPS != 0)
     }
 }
 
 impl<const GROUPS: u8> Args for SettingArgs<GROUPS> {
     fn augment_args(command: clap::Command) -> clap::Command {
-        Self::options().fold(command, |command, option| command.arg(argument(option)))
+        Self::options().fold(command, |command, (option, row)| command.arg(argument(option, row)))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -640,7 +641,7 @@ impl<const GROUPS: u8> Args for SettingArgs<GROUPS> {
 impl<const GROUPS: u8> FromArgMatches for SettingArgs<GROUPS> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut typed = Typed::new();
-        for option in Self::options() {
+        for (option, _) in Self::options() {
             let values: Vec<String> = match option.takes {
                 Takes::Nothing => {
                     matches.get_flag(option.long).then(|| "yes".to_owned()).into_iter().collect()
@@ -663,12 +664,13 @@ impl<const GROUPS: u8> FromArgMatches for SettingArgs<GROUPS> {
 }
 
 /// The option as clap wants it.
-fn argument(option: &'static Opt) -> clap::Arg {
+fn argument(option: &'static Opt, row: &Row) -> clap::Arg {
     let argument = clap::Arg::new(option.long)
         .long(option.long)
         .env(option.variable)
         .hide_env_values(true)
         .help(option.help)
+        .allow_negative_numbers(matches!(row.kind, Kind::Number { least: ..0, .. }))
         .help_heading(option.group.heading());
     let argument = match option.short {
         Some(short) => argument.short(short),
