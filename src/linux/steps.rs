@@ -312,7 +312,7 @@ mod tests {
         let (argv, environment): (Vec<CString>, _) = (vec![c"true".into()], Environment::default());
         let birth = Birth {
             directory: Some(c"/"),
-            attributes: Attributes { umask: Some(0o22), open_files: Some((1, 2)), no_new_privileges: true },
+            attributes: Attributes { umask: Some(0o22), no_new_privileges: true, ..Attributes::default() },
             parent_death_signal: Some(libc::SIGKILL),
             session: Session::Terminal,
             ..Birth::new(&argv, &environment, [null.as_fd(); 3])
@@ -321,7 +321,7 @@ mod tests {
         steps.lay_out(&birth, Some(null.as_fd()), 1);
         let mut stages: Vec<Stage> = steps.list().iter().map(|step| step.stage).collect();
         stages.dedup();
-        let attributes = ["umask", "limit of open files", "no-new-privileges"].map(Stage::Attribute);
+        let attributes = ["umask", "no-new-privileges"].map(Stage::Attribute);
         let before = [Stage::Cgroup, Stage::Session, Stage::Terminal, Stage::Stdio, Stage::Directory];
         assert_eq!(stages, [&before[..], &attributes, &[Stage::Signals, Stage::Exec]].concat());
         // A second birth begins anew.
