@@ -6,6 +6,8 @@ use super::spec::View;
 /// Attributes of the processes of an instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Execution {
+    /// From -20, the most favourable, to 19 (setpriority(2)); `None`: as lpm.
+    pub nice: Option<i32>,
     /// No program that is executed gives them more privileges (prctl(2), `PR_SET_NO_NEW_PRIVS`).
     pub no_new_privileges: bool,
 }
@@ -13,6 +15,6 @@ pub struct Execution {
 impl Execution {
     /// From what was said of an instance.
     pub(super) fn of(view: &View<'_>) -> Self {
-        Self { no_new_privileges: view.yes(&rows::NO_NEW_PRIVILEGES) }
+        Self { nice: view.number_if_said(&rows::NICE), no_new_privileges: view.yes(&rows::NO_NEW_PRIVILEGES) }
     }
 }

@@ -581,6 +581,25 @@ table! {
         field: Field::Instance(|instance| Value::Bool(instance.pty)),
         ..ROW
     };
+    NICE = Row {
+        key: "nice",
+        kind: Kind::Number { what: "a nice value", least: -20, most: 19 },
+        change: Change::Restart,
+        default: Default::None("that of lpm"),
+        systemd: Some("Nice="),
+        means: "scheduling priority among processes, -20 (most favourable) to 19; less than lpm's own takes privileges",
+        option: Some(Opt {
+            long: "nice",
+            variable: "LPM_NICE",
+            value_name: "N",
+            help: "Nice value, -20 to 19, e.g. 10, worker=5; less than lpm's own takes privileges",
+            ..OPT
+        }),
+        field: Field::Instance(|instance| {
+            instance.execution.nice.map_or(Value::None, |nice| Value::Number(nice.into()))
+        }),
+        ..ROW
+    };
     NO_NEW_PRIVILEGES = Row {
         key: "no-new-privileges",
         change: Change::Restart,

@@ -442,8 +442,8 @@ fn birth_failure(
 
 /// Settings of the execution as the kernel takes them.
 fn attributes(execution: &Execution) -> Attributes {
-    let Execution { no_new_privileges } = *execution;
-    Attributes { no_new_privileges, ..Attributes::default() }
+    let Execution { nice, no_new_privileges } = *execution;
+    Attributes { nice, no_new_privileges, ..Attributes::default() }
 }
 
 fn setup_failure(stage: Stage, errno: Errno) -> Failure {

@@ -9,6 +9,8 @@ pub struct Attributes {
     pub umask: Option<u32>,
     /// `RLIMIT_NOFILE`, soft and hard.
     pub open_files: Option<(u64, u64)>,
+    /// The nice value (setpriority(2)).
+    pub nice: Option<i32>,
     /// `PR_SET_NO_NEW_PRIVS` (prctl(2)).
     pub no_new_privileges: bool,
 }
@@ -21,6 +23,11 @@ impl Attributes {
         }
         if let Some(limit) = self.open_files {
             steps.add_limit(Stage::Attribute("limit of open files"), libc::RLIMIT_NOFILE, limit);
+        }
+        if let Some(nice) = self.nice {
+            // Of the calling process, which is number 0.
+            let args = [libc::PRIO_PROCESS as usize, 0, nice as usize];
+            steps.add(Stage::Attribute("nice"), libc::SYS_setpriority, args);
         }
         if self.no_new_privileges {
             let request = [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0];
