@@ -238,8 +238,11 @@ pub fn to_set(name: &str) -> Result<&'static Row, String> {
         options.any(|option| option.long == name || option.alias == Some(name))
     };
     let found = row(name).or_else(|| rows().find(by_option));
-    let Some(row) = found.filter(|row| row.is_of_processes()) else { return Err(unknown(name)) };
+    let Some(row) = found else { return Err(unknown(name)) };
     match row.change {
+        Change::Live | Change::Restart | Change::Reload if !row.is_of_processes() => {
+            Err(format!("{name} is a setting of the stack (write it below [stack] in lpm.toml and reload)"))
+        }
         Change::Live | Change::Restart => Ok(row),
         Change::Reload => {
             Err(format!("{name} cannot be set in a running stack (write it into lpm.toml and reload)"))

@@ -285,7 +285,7 @@ fn what_is_asked_for_wrongly_is_refused_in_plain_words() {
         &["set", "web", "restart"],
         &["set", "web", "restart=sometimes"],
         &["set", "web", "timeout-stop=soon"],
-        &["set", "web", "nope=1"],
+        &["set", "web", "zzzzz=1"],
         &["set", "web", "memory-max=lots"],
         &["set", "all", "name=x"],
     ] {
