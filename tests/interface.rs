@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lpm::control::interface::{
-    AttachParameters, Attached, Ceilings, Change, Changed, DESCRIPTION, DownParameters, Event,
-    EventsParameters, EventsReply, Failure, INTERFACE, Instance, Instances, Line, LogsParameters, LogsReply,
-    MetricsParameters, MetricsReply, Named, Process, Refusal, ReloadParameters, Reloaded, Restarted,
-    ScaleParameters, SetParameters, SignalParameters, Stack, Status, StatusParameters, Trace, Usage,
+    AttachParameters, Attached, Ceilings, Change, ChangeKind, Changed, DESCRIPTION, DownParameters, Event,
+    EventKind, EventsParameters, EventsReply, Failure, INTERFACE, Instance, InstanceState, Instances,
+    LifeResult, Line, LineStream, LogsParameters, LogsReply, MetricsParameters, MetricsReply, Named,
+    NextStep, Process, Refusal, ReloadParameters, Reloaded, Restarted, ScaleParameters, SetParameters,
+    SignalParameters, Stack, StackState, Status, StatusParameters, Tier, Trace, Usage,
 };
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
@@ -224,4 +225,50 @@ fn refusals_are_what_the_interface_says() {
     let known: BTreeSet<String> =
         known.to_string().split('`').filter(|word| word.starts_with(INTERFACE)).map(str::to_owned).collect();
     assert_eq!(known, defined);
+}
+
+/// Takes out what stands in parentheses.
+fn without_remarks(text: &str) -> String {
+    let mut depth = 0;
+    let kept = |c: &char| {
+        depth += i32::from(*c == '(');
+        let outside = depth == 0;
+        depth -= i32::from(*c == ')');
+        outside
+    };
+    text.chars().filter(kept).collect()
+}
+
+/// The words that the comment above a type lists for one of its fields: `field (a remark): a word, another (of it).`
+fn listed(of: &str, field: &str) -> Vec<String> {
+    let (before, _) = DESCRIPTION.split_once(&format!("\ntype {of} (")).expect("a type");
+    let comment = before.lines().rev().take_while(|line| line.starts_with('#')).collect::<Vec<_>>();
+    let lines = comment.into_iter().rev().map(|line| line.trim_start_matches(['#', ' ']));
+    let text = without_remarks(&lines.collect::<Vec<_>>().join(" "));
+    let sentence = text.split(". ").find_map(|sentence| {
+        let (name, words) = sentence.split_once(':')?;
+        (name.trim() == field).then(|| words.to_owned())
+    });
+    let words = sentence.unwrap_or_else(|| panic!("{of}: nothing is listed for {field}: {text}"));
+    words.trim_end_matches('.').split(',').map(|word| word.trim().to_owned()).collect()
+}
+
+#[test]
+fn the_words_of_each_field_are_listed() {
+    macro_rules! held {
+        ($($of:literal $field:literal: $words:ty,)*) => { $(
+            let words: Vec<String> = <$words>::ALL.iter().map(ToString::to_string).collect();
+            assert_eq!(listed($of, $field), words, "{} of {}", $field, $of);
+        )* };
+    }
+    held! {
+        "Stack" "state": StackState,
+        "Stack" "tier": Tier,
+        "Instance" "state": InstanceState,
+        "Instance" "result": LifeResult,
+        "Failure" "next": NextStep,
+        "Change" "kind": ChangeKind,
+        "Line" "stream": LineStream,
+        "Event" "event": EventKind,
+    }
 }

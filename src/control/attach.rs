@@ -24,6 +24,7 @@ use super::frames::Frame;
 use super::interface::Instance;
 use super::{Answer, Ask, Depth};
 use crate::output::screen::{Output, Position, Screen, Viewer};
+use crate::wording::event::Turn;
 
 /// How long after its end it is looked at again, while what it left behind is being ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -135,7 +136,7 @@ impl Attached<'_> {
                 Woken::Shown(Output::Lagged | Output::Reset) => self.repaint().await?,
                 Woken::News(News::Event(event)) => {
                     if event.instance.as_deref() == Some(self.instance.as_str())
-                        && self.on_event(&event.event, &event.message).await?
+                        && self.on_event(event.row().turn, &event.message).await?
                     {
                         return Ok(());
                     }
@@ -178,13 +179,13 @@ impl Attached<'_> {
     }
 
     /// Whether that was its end.
-    async fn on_event(&mut self, event: &str, message: &str) -> Result<bool, Trouble> {
-        match event {
-            "started" => {
+    async fn on_event(&mut self, turn: Turn, message: &str) -> Result<bool, Trouble> {
+        match turn {
+            Turn::Begins => {
                 self.sit_down_again().await?;
                 Ok(false)
             }
-            "ended" | "cannot-start" | "removed" => {
+            Turn::Ends | Turn::NeverBegins | Turn::Leaves => {
                 // A terminal that somebody holds open is not hung up.
                 self.take_keyboard(None);
                 let told = message.to_owned();
@@ -195,7 +196,7 @@ impl Attached<'_> {
                 self.send(&[if goes_on { Frame::Told(told) } else { Frame::Ended(told) }]).await?;
                 Ok(!goes_on)
             }
-            _ => Ok(false),
+            Turn::Waits | Turn::KernelKills | Turn::StackEnds | Turn::Changes | Turn::Between => Ok(false),
         }
     }
 

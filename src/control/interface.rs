@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::words::{ChangeKind, InstanceState, LifeResult, LineStream, NextStep, StackState, Tier, Verb};
 use crate::config::{self, Ceiling};
+pub use crate::wording::event::EventKind;
+use crate::wording::event::Row;
 
 /// The interface's name.
 pub const INTERFACE: &str = "dev.lpm.Supervisor";
@@ -284,8 +286,8 @@ pub struct Event {
     pub sequence: u64,
     /// µs since the epoch.
     pub time: u64,
-    /// What: `started`, `ended`, ….
-    pub event: String,
+    /// What.
+    pub event: EventKind,
     /// Whose.
     pub instance: Option<String>,
     /// What lpm's own line says.
@@ -306,6 +308,13 @@ pub struct Event {
     pub cause: Option<String>,
     /// If it failed: the error in its last lines.
     pub trace: Option<Trace>,
+}
+
+impl Event {
+    /// What is known of events of this kind.
+    pub fn row(&self) -> Row {
+        self.event.row(self.result.as_ref().is_some_and(LifeResult::is_failure))
+    }
 }
 
 /// Parameters of most methods.

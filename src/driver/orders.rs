@@ -21,7 +21,7 @@ use crate::linux::{descendants, signals};
 use crate::output::screen::Screen;
 use crate::output::{Route, Source, SourceId, Stream, Treatment};
 use crate::supervisor::{Action, Announcement, Event, Instance, Life, Recipients, State};
-use crate::wording::announce;
+use crate::wording::{announce, event};
 
 /// How long a leaf may take to stand still for a signal. It takes much less than a millisecond, unless a process of it
 /// waits in the kernel, or for a CPU that its limit does not give it; the signal goes out then as well, and only what is
@@ -341,19 +341,19 @@ impl Driver {
     }
 
     pub(super) fn announce(&mut self, announcement: &Announcement) {
-        let mut text = announce::wording(announcement, &self.stack);
+        let mut text = event::wording(announcement, &self.stack);
         if let Announcement::GivenUp { life } = announcement {
             text = format!("{text}: {}", self.survivors(life.instance.0 as usize));
         }
         let failed = self.note_crash(announcement);
         let event = self.chronicle(announcement, &text, failed);
         if self.voice == Voice::OneOff {
-            if announce::explains_a_bad_end(announcement) {
+            if event::explains_a_bad_end(announcement) {
                 self.log.say(&self.system, format!("lpm: {text}"));
             }
             return;
         }
-        match announce::subject(announcement) {
+        match event::subject(announcement) {
             Some(id) => {
                 if let Announcement::Ended { life, .. } = announcement {
                     // The obituary follows the last line.

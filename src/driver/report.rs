@@ -10,7 +10,7 @@ use super::life::Leaf;
 use super::terms::{Wall, exit_code, now_usec, signal};
 use super::{Driver, words};
 use crate::config::{self, RestartWhen};
-use crate::control::interface::{ChangeKind, InstanceState, LifeResult, StackState};
+use crate::control::interface::{ChangeKind, EventKind, InstanceState, LifeResult, StackState};
 use crate::control::{Depth, Survey, interface};
 use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::descendants::{self, Mark};
@@ -20,7 +20,7 @@ use crate::supervisor::{
     Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Life, Outcome, RestartReason, State,
     Time, Usage,
 };
-use crate::wording::announce;
+use crate::wording::event;
 
 /// A leaf to be looked at, off the loop.
 enum Place {
@@ -182,8 +182,8 @@ impl Driver {
         let mut event = interface::Event {
             sequence: 0,
             time: now_usec(),
-            event: kind(announcement).to_owned(),
-            instance: announce::subject(announcement).map(name),
+            event: EventKind::of(announcement),
+            instance: event::subject(announcement).map(name),
             message: message.to_owned(),
             pid: None,
             exit_code: None,
@@ -201,7 +201,7 @@ impl Driver {
                 event.signal = signal(Some(*exit));
                 event.result = Some((*why).into());
                 event.usage = Some(used(usage));
-                event.ceilings = announce::subject(announcement)
+                event.ceilings = event::subject(announcement)
                     .map(|id| (&self.stack.instances[id.0 as usize].ceilings).into());
             }
             Announcement::OnRequest { what: Intervention::Signal(sent), .. } => {
@@ -225,7 +225,7 @@ impl Driver {
             let event = interface::Event {
                 sequence: 0,
                 time: now_usec(),
-                event: "configured".to_owned(),
+                event: EventKind::Configured,
                 instance: change.instance.clone(),
                 message,
                 pid: None,
@@ -363,28 +363,4 @@ pub(super) fn kept(change: &config::StackChange) -> impl Iterator<Item = String>
 pub(super) fn stack_change(change: &config::StackChange) -> Option<interface::Change> {
     let details = change.details.clone();
     (!details.is_empty()).then_some(interface::Change { instance: None, kind: ChangeKind::Stack, details })
-}
-
-fn kind(announcement: &Announcement) -> &'static str {
-    match announcement {
-        Announcement::Started { .. } => "started",
-        Announcement::CannotStart { .. } => "cannot-start",
-        Announcement::Ended { .. } => "ended",
-        Announcement::LeftBehind { .. } => "left-behind",
-        Announcement::Killing { .. } => "killing",
-        Announcement::GivenUp { .. } => "given-up",
-        Announcement::OomKill { .. } => "oom-kill",
-        Announcement::TasksRefused { .. } => "tasks-refused",
-        Announcement::RestartIn { .. } => "restart-in",
-        Announcement::StartLimitHit { .. } => "start-limit-hit",
-        Announcement::OnRequest { .. } | Announcement::ShutDownRequested => "asked",
-        Announcement::Removed { .. } => "removed",
-        Announcement::Interrupted(_) => "interrupted",
-        Announcement::StoppingAll(_) => "stopping-all",
-        Announcement::KillingAll => "killing-all",
-        Announcement::Forwarding(_) => "forwarding",
-        Announcement::HangUpIgnored => "hang-up-ignored",
-        Announcement::Suspended => "suspended",
-        Announcement::Resumed => "resumed",
-    }
 }

@@ -3,35 +3,12 @@
 //! Every kind of event that people look for has a fixed `MESSAGE_ID`, which `units/lpm.catalog` explains to
 //! `journalctl -x`.
 
-use crate::control::interface::{Event, LifeResult, LineStream};
+use crate::control::interface::{Event, EventKind, LifeResult, LineStream};
 use crate::linux::journal::put_field;
 use crate::meaning::level::{INFO, level};
 use crate::output::Stream;
 use crate::output::history::{Line, Origin};
-
-/// The `MESSAGE_ID` of each kind of event.
-const IDS: &[(&str, &str)] = &[
-    ("started", "db5b42db0ff74518a242d69d81db4df2"),
-    ("cannot-start", "15bc9a2ec02e47d3a9e16d945a731788"),
-    ("ended", "9bd06228363847c294f97066a386ee9c"),
-    ("left-behind", "cd4177fe7e2e49918f832e46ac490abc"),
-    ("killing", "ad52670f1601468e9b2f44511745ae56"),
-    ("given-up", "705b5e84e556454e84605d341adf17f1"),
-    ("oom-kill", "07e6df78ed124bbb8c3fb5157c7dc349"),
-    ("tasks-refused", "23fc814d43234a8aabc8ed5c19b90edc"),
-    ("restart-in", "6a1c7105699040798a2910088ba4f84d"),
-    ("start-limit-hit", "d748868bfad847e783284c35fb6967ea"),
-    ("asked", "f803407c38bb439b8ab4c82e5a4471b7"),
-    ("removed", "b48f191bfa1e493e98ab771105262acc"),
-    ("configured", "29a9c99430b84bb787a5d9c6d08c50c7"),
-    ("stopping-all", "79b79d785c3a47aab6cd93cac5913b66"),
-    ("killing-all", "b1e4766f52104e958a2f66d058628a9d"),
-];
-
-/// Syslog's priorities that are used here besides [`INFO`].
-const ERROR: u8 = 3;
-const WARNING: u8 = 4;
-const NOTICE: u8 = 5;
+use crate::wording::event::Priority;
 
 /// Who lpm is where it speaks of no instance.
 const LPM: &str = "lpm";
@@ -73,16 +50,16 @@ pub fn line(entry: &mut Vec<u8>, identity: &Identity, line: &Line, invocation: O
 /// Something that happened. `time`: of the line that tells of it, µs since the epoch.
 pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, time: u64, invocation: Option<u64>) {
     let instance = event.instance.as_deref().unwrap_or(LPM);
-    put(entry, identity, instance, priority(event), event.message.as_bytes());
+    put(entry, identity, instance, event.row().priority as u8, event.message.as_bytes());
     put_field(entry, "LPM_STREAM", LineStream::Lpm.as_str().as_bytes());
     put_field(entry, "LPM_TIME", time.to_string().as_bytes());
-    put_field(entry, "LPM_EVENT", event.event.as_bytes());
+    put_field(entry, "LPM_EVENT", event.event.as_str().as_bytes());
     // That the kernel killed is told by itself only where the instance lives on.
-    let kind = match event.result {
-        Some(LifeResult::OomKill) => "oom-kill",
-        _ => event.event.as_str(),
+    let row = match event.result {
+        Some(LifeResult::OomKill) => EventKind::OomKill.row(true),
+        _ => event.row(),
     };
-    if let Some((_, id)) = IDS.iter().find(|(known, _)| *known == kind) {
+    if let Some(id) = row.message_id {
         put_field(entry, "MESSAGE_ID", id.as_bytes());
     }
     let usage = event.usage.as_ref();
@@ -111,7 +88,7 @@ pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, time: u64,
 pub fn missed(entry: &mut Vec<u8>, identity: &Identity, count: u64) {
     let (lines, were) = if count == 1 { ("line", "was") } else { ("lines", "were") };
     let text = format!("{count} {lines} {were} not taken in time by the journal, and {were} dropped");
-    put(entry, identity, LPM, WARNING, text.as_bytes());
+    put(entry, identity, LPM, Priority::Warning as u8, text.as_bytes());
     put_field(entry, "LPM_MISSED", count.to_string().as_bytes());
 }
 
@@ -134,19 +111,6 @@ fn put(entry: &mut Vec<u8>, identity: &Identity, instance: &str, priority: u8, t
 /// `web.1` is one, `system` is not.
 fn is_instance(name: &str) -> bool {
     name.contains('.')
-}
-
-fn priority(event: &Event) -> u8 {
-    match event.event.as_str() {
-        "cannot-start" | "given-up" | "oom-kill" | "start-limit-hit" => ERROR,
-        "left-behind" | "killing" | "killing-all" | "tasks-refused" => WARNING,
-        "ended" => match event.result.as_ref().is_some_and(LifeResult::is_failure) {
-            true => WARNING,
-            false => INFO,
-        },
-        "restart-in" | "interrupted" | "stopping-all" => NOTICE,
-        _ => INFO,
-    }
 }
 
 #[cfg(test)]
@@ -213,7 +177,7 @@ mod tests {
         let ended = Event {
             sequence: 0,
             time: 0,
-            event: "ended".into(),
+            event: EventKind::Ended,
             instance: Some("worker.2".into()),
             message: "terminated by SIGKILL".into(),
             pid: None,
@@ -253,17 +217,5 @@ mod tests {
                 "LPM_OOM_KILLS=1"
             ]
         );
-    }
-
-    #[test]
-    fn the_catalog_explains_each_kind() {
-        let catalog = include_str!("../../units/lpm.catalog");
-        let explained: Vec<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
-        let ids: Vec<&str> = IDS.iter().map(|(_, id)| *id).collect();
-        assert_eq!(explained, ids);
-        let mut unique = ids.clone();
-        unique.sort_unstable();
-        unique.dedup();
-        assert_eq!(unique.len(), ids.len());
     }
 }

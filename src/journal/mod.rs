@@ -27,6 +27,7 @@ use crate::control::chronicle::{Chronicle, News};
 use crate::control::interface::Event;
 use crate::linux::journal::Journal as Socket;
 use crate::output::history::{Cursor, EventId, History, Line, Origin, Whose};
+use crate::wording::event::Turn;
 
 /// At most so many lines are taken from the history at once.
 const AT_ONCE: usize = 1000;
@@ -163,7 +164,9 @@ impl Follower {
                     // Whose lines do not come have no place among others.
                     let alone =
                         |event: &Event| !event.instance.as_deref().is_none_or(|name| routes.is_meant(name));
-                    self.send_events(|event| event.event == "configured" || alone(event) || event.time < old);
+                    self.send_events(|event| {
+                        event.row().turn == Turn::Changes || alone(event) || event.time < old
+                    });
                     if !ended {
                         thread::park();
                     }
@@ -238,7 +241,16 @@ impl Follower {
         }
         let life = event.instance.as_ref().map(|instance| {
             let lives = self.lives.entry(instance.clone()).or_default();
-            *lives += u64::from(matches!(event.event.as_str(), "started" | "cannot-start"));
+            *lives += match event.row().turn {
+                Turn::Begins | Turn::NeverBegins => 1,
+                Turn::Ends
+                | Turn::Waits
+                | Turn::Leaves
+                | Turn::KernelKills
+                | Turn::StackEnds
+                | Turn::Changes
+                | Turn::Between => 0,
+            };
             *lives
         });
         self.entry.clear();
@@ -297,6 +309,7 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
+    use crate::control::interface::EventKind;
     use crate::output::history::BYTES_PER_INSTANCE;
     use crate::output::{Label, Layout, Log, LogFiles, Shown, Sinks};
 
@@ -304,7 +317,7 @@ mod tests {
         Event {
             sequence: 0,
             time: now_usec(),
-            event: "asked".to_owned(),
+            event: EventKind::Asked,
             instance: Some("web.1".to_owned()),
             message: message.to_owned(),
             pid: None,

@@ -250,6 +250,7 @@ fn fill(series: &mut Series, looks: usize) {
 mod tests {
     use super::*;
     use crate::config::{Machine, Options, Sources, Text, load};
+    use crate::control::interface::EventKind;
 
     fn record() -> Record {
         Record {
@@ -302,7 +303,7 @@ mod tests {
         // Its thread has nothing to look at, and is gone before anything happens.
         drop(never);
         let record = recorder.record.recv().expect("it says what it has seen");
-        chronicle.write(chronicle.number(), Event { event: "ended".to_owned(), ..event() });
+        chronicle.write(chronicle.number(), Event { event: EventKind::Ended, ..event() });
         let sources = Sources {
             procfile: Text::new("Procfile", "web: true"),
             env_files: Vec::new(),
@@ -316,14 +317,17 @@ mod tests {
         let stack = load(&sources).expect("a stack").stack;
         let ended = Ended { stack: &stack, tier: &Tier::Full, exit_code: 0, rows: &[] };
         let report = record.report(&ended, now_usec());
-        assert_eq!(report.events.iter().map(|event| event.event.as_str()).collect::<Vec<_>>(), ["ended"]);
+        assert_eq!(
+            report.events.iter().map(|event| event.event.clone()).collect::<Vec<_>>(),
+            [EventKind::Ended]
+        );
     }
 
     fn event() -> Event {
         Event {
             sequence: 0,
             time: 0,
-            event: String::new(),
+            event: EventKind::Started,
             instance: None,
             message: String::new(),
             pid: None,

@@ -232,7 +232,7 @@ impl Log {
     ///
     /// ```ignore
     /// log.settle(out);
-    /// log.say(&label, announce::wording(&ended, &stack));
+    /// log.say(&label, event::wording(&ended, &stack));
     /// ```
     pub fn settle(&self, source: SourceId) {
         self.orders.push(Order::Settle(source));

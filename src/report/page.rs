@@ -12,6 +12,7 @@ use super::{Instance, Report, Series};
 use crate::config::Ceiling;
 use crate::config::quantity::{format_cpu, format_cpu_time, format_memory, format_size};
 use crate::control::interface::{Ceilings, Event, LifeResult};
+use crate::wording::event::Turn;
 
 /// The newest events that are listed.
 const MOST_EVENTS: usize = 500;
@@ -123,20 +124,18 @@ fn time_line(page: &mut String, report: &Report, span: Span) {
     for event in &report.events {
         let title = format!("{} {}", when(event), event.message);
         let Some(&row) = event.instance.as_deref().and_then(|name| at.get(name)) else {
-            if event.instance.is_none()
-                && ["stopping-all", "killing-all", "interrupted"].contains(&event.event.as_str())
-            {
+            if event.instance.is_none() && event.row().turn == Turn::StackEnds {
                 whole.push((event.time, title));
             }
             continue;
         };
         let lane = &mut rows[row];
-        match event.event.as_str() {
-            "started" => {
+        match event.row().turn {
+            Turn::Begins => {
                 lane.waits.extend(waiting.remove(&row).map(|from| (from, event.time)));
                 born.insert(row, event.time);
             }
-            "ended" => {
+            Turn::Ends => {
                 let failed = event.result.as_ref().is_some_and(LifeResult::is_failure);
                 let from = born.remove(&row).unwrap_or(span.from);
                 let title = match &event.cause {
@@ -153,12 +152,14 @@ fn time_line(page: &mut String, report: &Report, span: Span) {
                 };
                 lane.marks.push((event.time, mark, title));
             }
-            "restart-in" => {
+            Turn::Waits => {
                 waiting.insert(row, event.time);
             }
-            "cannot-start" => lane.marks.push((event.time, Mark::Failed, title)),
-            "oom-kill" => lane.marks.push((event.time, Mark::OutOfMemory, title)),
-            _ => lane.marks.push((event.time, Mark::Other, title)),
+            Turn::NeverBegins => lane.marks.push((event.time, Mark::Failed, title)),
+            Turn::KernelKills => lane.marks.push((event.time, Mark::OutOfMemory, title)),
+            Turn::Leaves | Turn::StackEnds | Turn::Changes | Turn::Between => {
+                lane.marks.push((event.time, Mark::Other, title));
+            }
         }
     }
     for (row, from) in born {
@@ -340,7 +341,7 @@ fn events(page: &mut String, report: &Report, span: Span, zone: &TimeZone) {
     }
     page.push_str("<div class=\"scroll\"><table><thead><tr><th class=\"n\">After<th>At<th>Who<th>What</tr></thead><tbody>\n");
     for event in report.events.iter().skip(report.events.len().saturating_sub(MOST_EVENTS)) {
-        let bad = event.cause.is_some() || event.event == "oom-kill";
+        let bad = event.cause.is_some() || event.row().turn == Turn::KernelKills;
         let cause = event
             .cause
             .as_ref()

@@ -6,17 +6,15 @@ use jiff::tz::TimeZone;
 use super::lines::Names;
 use super::text::{Ink, Text};
 use super::{Look, moment};
-use crate::control::interface::{Event, LifeResult};
-
-/// The length of `start-limit-hit`, the longest kind.
-const KIND: usize = 15;
+use crate::control::interface::{Event, EventKind};
+use crate::wording::event::Tone;
 
 /// The event as a line with its newline.
 pub fn event(event: &Event, names: &Names, zone: &TimeZone, look: &Look) -> String {
     let name = names.padded(event.instance.as_deref().unwrap_or("system"));
     let line = Text::of(Ink::Faint, &moment::short_stamp(event.time, zone))
         .and(Ink::Plain, &format!(" {name}  "))
-        .and(ink(event), &format!("{:KIND$}", event.event))
+        .and(ink(event.row().tone), &format!("{:width$}", event.event, width = width()))
         .and(Ink::Plain, &format!("  {}", event.message));
     let line = match &event.trace {
         Some(trace) => line.and(Ink::Faint, &format!(" {}", trace.message)),
@@ -27,13 +25,17 @@ pub fn event(event: &Event, names: &Names, zone: &TimeZone, look: &Look) -> Stri
     written
 }
 
-fn ink(event: &Event) -> Ink {
-    match event.event.as_str() {
-        "started" | "resumed" => Ink::Green,
-        "cannot-start" | "given-up" | "oom-kill" | "start-limit-hit" => Ink::Red,
-        "ended" if event.result.as_ref().is_some_and(LifeResult::is_failure) => Ink::Red,
-        "left-behind" | "killing" | "killing-all" | "tasks-refused" | "restart-in" => Ink::Yellow,
-        "suspended" => Ink::Cyan,
-        _ => Ink::Plain,
+fn ink(tone: Tone) -> Ink {
+    match tone {
+        Tone::Plain => Ink::Plain,
+        Tone::Good => Ink::Green,
+        Tone::Uneasy => Ink::Yellow,
+        Tone::Bad => Ink::Red,
+        Tone::Still => Ink::Cyan,
     }
+}
+
+/// The length of the longest kind.
+fn width() -> usize {
+    EventKind::ALL.iter().map(|kind| kind.as_str().len()).max().unwrap_or(0)
 }

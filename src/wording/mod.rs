@@ -5,4 +5,5 @@
 
 pub mod announce;
 pub mod cause;
+pub mod event;
 pub mod summary;
