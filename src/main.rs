@@ -55,12 +55,16 @@ fn parsed(argv: Vec<std::ffi::OsString>) -> Result<Ending, Error> {
     let (cli, origins) = match cli::parse(argv.clone()) {
         Ok(parsed) => parsed,
         Err(error) => {
-            // What was typed stands in it. A closed stream is not worth another error.
-            let text = error.render().to_string();
-            if error.use_stderr() {
-                tell(text.trim_end());
-            } else {
-                let _ = print(&text);
+            use clap::error::ErrorKind;
+            match error.kind() {
+                ErrorKind::DisplayHelp => {
+                    // A closed stream is not worth another error.
+                    let _ = print(&error.render().to_string());
+                }
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    tell(error.render().to_string().trim_end());
+                }
+                _ => tell(format_args!("lpm: {}", cli::refusal(&error))),
             }
             return Ok(Ending::Code(u8::try_from(error.exit_code()).unwrap_or(2)));
         }

@@ -4,40 +4,25 @@
 //! lpm.toml are judged by the same rules, with the same words, in `config`. What clap refuses ends with
 //! exit code 2.
 
-use std::collections::{BTreeMap, HashMap};
+mod help;
+mod refusal;
+mod settings;
+
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::table::{self, Group, Opt, Row, Takes};
-use crate::config::value::Kind;
-
-const ABOUT: &str = "Run a Procfile stack: every process in its own cgroup, and nothing outlives it";
-
-const EXAMPLES: &str = "\
-Examples:
-  lpm start                         run ./Procfile until Ctrl-C
-  lpm start web worker              run only these
-  lpm start -m web=2,worker=1       how many of each
-  lpm start --mem worker=512M       with a memory ceiling
-  lpm start -D                      come back when it is up, and leave it
-  lpm run console                   one command in the same environment
-  lpm status                        from another terminal: how is it?
-  lpm restart web                   one process of the running stack
-  lpm logs -f worker                what it printed, and what it prints
-  lpm down                          tear the running stack down
-  lpm check                         what would run, and is it valid
-  lpm doctor                        what this machine can enforce, and why
-
-Every option for a new stack has a variable, shown in `lpm start --help`.";
+pub use refusal::refusal;
+pub use settings::{OF_CHECK, OF_RUN, OF_START, SettingArgs, Typed};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "lpm", about = ABOUT, after_help = EXAMPLES, disable_version_flag = true)]
+#[command(name = "lpm", about = help::ABOUT, disable_version_flag = true)]
 #[command(max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = false)]
 pub struct Cli {
     /// Print the version
@@ -55,52 +40,54 @@ pub enum Command {
     /// Run the stack until it ends or is stopped
     #[command(visible_alias = "s")]
     Start(Start),
-    /// Run one command, or one entry of the Procfile, in the stack's environment and ceilings
+    /// Run one command in the stack's environment and limits
     Run(Run),
-    /// Say whether the Procfile is valid and what it would run
+    /// Validate the Procfile and show what would run
     Check(Check),
-    /// Say what this machine can enforce, step by step
+    /// Show what this machine can enforce, step by step
     Doctor(Doctor),
-    /// Show how a running stack's instances are
+    /// Show the state of each instance
     #[command(visible_alias = "ps")]
     Status(Status),
-    /// Watch a running stack's instances, and act on them by key
+    /// Live view of a running stack; keys restart, stop, attach
     Top(Top),
-    /// Print how a running stack's instances are, for Prometheus
+    /// Print metrics in Prometheus' format
     Metrics(Metrics),
-    /// Stop instances of a running stack; the stack goes on
+    /// Stop instances; the stack keeps running
     Stop(Order),
-    /// Stop instances and start them again, with the env files as they are now
+    /// Restart instances, with the env files as they are now
     #[command(visible_alias = "r")]
     Restart(Order),
-    /// End instances at once, with SIGKILL; the stack goes on
+    /// Kill instances with SIGKILL; the stack keeps running
     Kill(Order),
     /// Send a signal to every process of instances
     Signal(Signal),
-    /// Change how many instances of a process type there are
+    /// Change the number of instances of a process type
     Scale(Scale),
-    /// Change settings of a running stack, ceilings at once
+    /// Change settings of a running stack; limits apply at once
     Set(Set),
-    /// Stop every process of instances where it stands
+    /// Pause instances (cgroup freezer)
     Freeze(Order),
-    /// Let frozen instances go on
+    /// Resume paused instances
     Thaw(Order),
-    /// Read Procfile, env files and lpm.toml again, and apply what changed
+    /// Read the files of the stack again, and apply what changed
     Reload(Reload),
-    /// Show what instances printed
+    /// Show the output of instances
     Logs(Logs),
     /// Show what happened to instances
     Events(Events),
-    /// Use the terminal of an instance that has one
+    /// Connect to the terminal of an instance that has one
     #[command(visible_alias = "connect")]
     Attach(Attach),
-    /// Show the running stacks of this user
+    /// List the running stacks of this user
     #[command(visible_alias = "ls")]
     List(List),
-    /// Tear a running stack down
+    /// Stop a running stack
     #[command(visible_alias = "quit")]
     Down(Down),
-    /// Print what a shell needs to complete lpm's words: source <(lpm completions bash)
+    /// Print the script by which a shell completes words
+    ///
+    /// For bash: source <(lpm completions bash)
     Completions(Completions),
     /// Write the manual pages
     Man(Man),
@@ -118,7 +105,7 @@ pub struct Start {
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 
-    /// Come back when the stack is up, and leave it running
+    /// Run in the background; return once everything has started
     #[arg(short = 'D', long, env = "LPM_DETACH", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub detach: bool,
 
@@ -206,46 +193,46 @@ pub struct Doctor {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct Status {
-    /// Process types, instances, or patterns such as we*; of those named, everything is shown
+    /// Process types, instances, or patterns such as we*; the named ones are shown in detail
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
-    /// So many of the last lines of each named instance
+    /// Show the last N lines of each named instance
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     pub lines: u64,
 
     /// Print everything as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm top`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct Top {
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
-    /// How often it is looked at, e.g. 500ms, 5s
+    /// Refresh interval, e.g. 500ms, 5s
     #[arg(short = 'i', long, value_name = "TIME", default_value = "1s")]
     pub interval: String,
 
-    /// Look twice, print the table, and leave
+    /// Print one sample and exit
     #[arg(long)]
     pub once: bool,
 
-    /// Print each look as a JSON object on a line
+    /// Print each sample as one line of JSON
     #[arg(long)]
     pub json: bool,
 
     /// When to colour: auto, always, never [default: auto]
     #[arg(long, visible_alias = "colour", value_name = "WHEN", env = "LPM_COLOR", hide_env_values = true)]
     pub color: Option<String>,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm metrics`.
@@ -256,13 +243,13 @@ pub struct Metrics {
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
     /// Print OpenMetrics 1.0 instead of Prometheus' own text format
     #[arg(long)]
     pub openmetrics: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm stop`, `lpm restart`, `lpm kill`, `lpm freeze`, `lpm thaw`.
@@ -273,10 +260,6 @@ pub struct Order {
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
     /// Don't wait until it is done
     #[arg(long)]
     pub no_wait: bool,
@@ -284,6 +267,10 @@ pub struct Order {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm signal`.
@@ -294,10 +281,6 @@ pub struct Signal {
     #[arg(value_names = ["NAME", "SIGNAL"], num_args = 2.., required = true)]
     pub words: Vec<String>,
 
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
     /// Only to the main process of each
     #[arg(long)]
     pub main: bool,
@@ -305,19 +288,19 @@ pub struct Signal {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm scale`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct Scale {
-    /// How many of which process type, e.g. web=3 worker=1
+    /// The number of instances of a process type, e.g. web=3 worker=1
     #[arg(value_name = "NAME=N", required = true)]
     pub counts: Vec<String>,
-
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
 
     /// Don't wait until it is done
     #[arg(long)]
@@ -330,6 +313,10 @@ pub struct Scale {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm set`.
@@ -344,10 +331,6 @@ pub struct Set {
     #[arg(value_name = "KEY=VALUE", required = true)]
     pub settings: Vec<String>,
 
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
     /// Also write it into lpm.toml, whose comments are kept
     #[arg(long)]
     pub save: bool,
@@ -355,17 +338,17 @@ pub struct Set {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm reload`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct Reload {
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
-    /// Only show what would change
+    /// Show what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
 
@@ -376,6 +359,10 @@ pub struct Reload {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm logs`.
@@ -386,15 +373,11 @@ pub struct Logs {
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
-    /// Go on with the lines that come
+    /// Follow: print new lines as they come
     #[arg(short = 'f', long)]
     pub follow: bool,
 
-    /// So many of the last lines [default: all that are kept]
+    /// Show the last N lines [default: all that are kept]
     #[arg(short = 'n', long, value_name = "N")]
     pub lines: Option<u64>,
 
@@ -406,11 +389,11 @@ pub struct Logs {
     #[arg(short = 'U', long, value_name = "WHEN")]
     pub until: Option<String>,
 
-    /// Only lines that this regular expression matches; in small letters it means capitals too
+    /// Only lines that match; a pattern in lower case ignores case
     #[arg(short = 'g', long, value_name = "REGEX")]
     pub grep: Option<String>,
 
-    /// Only lines that say they are as bad as this: err, warning, notice, info, debug
+    /// Only this level and more severe: err, warning, notice, info, debug
     #[arg(short = 'p', long, value_name = "LEVEL")]
     pub level: Option<String>,
 
@@ -418,7 +401,7 @@ pub struct Logs {
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
 
-    /// Show JSON and logfmt lines for people
+    /// Show JSON and logfmt lines as readable text
     #[arg(long)]
     pub pretty: bool,
 
@@ -437,6 +420,10 @@ pub struct Logs {
     /// Print each line as a JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm events`.
@@ -447,17 +434,17 @@ pub struct Events {
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
-    /// Go on with the events that come
+    /// Follow: print new events as they come
     #[arg(short = 'f', long)]
     pub follow: bool,
 
     /// Print each event as a JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm attach`.
@@ -468,15 +455,11 @@ pub struct Attach {
     #[arg(value_name = "NAME")]
     pub instance: String,
 
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
-    /// Only watch; no key goes to it
+    /// Watch only; keys are not sent to it
     #[arg(short = 'r', long)]
     pub read_only: bool,
 
-    /// The key that leaves it running: ctrl- and a letter or a sign, such as ctrl-p or ctrl-^
+    /// The key that detaches: ctrl- and a letter or a sign, such as ctrl-p or ctrl-^
     #[arg(
         long,
         value_name = "KEY",
@@ -485,6 +468,10 @@ pub struct Attach {
         hide_env_values = true
     )]
     pub detach_key: String,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm list`.
@@ -500,10 +487,6 @@ pub struct List {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct Down {
-    /// Which stack.
-    #[command(flatten)]
-    pub target: TargetArgs,
-
     /// Don't wait until it is done
     #[arg(long)]
     pub no_wait: bool,
@@ -511,6 +494,10 @@ pub struct Down {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Which stack.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 /// `lpm completions`.
@@ -593,105 +580,9 @@ pub struct StackArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Processes")]
 pub struct CountArgs {
-    /// How many of each; what is not listed stays at 1
+    /// The number of instances of each type; what is not listed stays at 1
     #[arg(short = 'c', long, value_name = "LIST", env = "LPM_CONCURRENCY", hide_env_values = true)]
     pub concurrency: Option<String>,
-}
-
-/// Options of settings, as the table lists them: those of the groups in the mask `GROUPS`.
-#[derive(Debug, Clone, Default)]
-pub struct SettingArgs<const GROUPS: u8>(Typed);
-
-/// What was given to options of settings, by the name of the option.
-pub type Typed = BTreeMap<&'static str, Vec<String>>;
-
-/// The groups of options that `run` has.
-pub const OF_RUN: u8 = Group::Stack as u8 | Group::Limits as u8;
-/// Those that `check` has.
-pub const OF_CHECK: u8 = OF_RUN | Group::Processes as u8;
-/// Those that `start` has.
-pub const OF_START: u8 = OF_CHECK | Group::Output as u8;
-
-impl<const GROUPS: u8> SettingArgs<GROUPS> {
-    /// All that was given.
-    pub fn into_typed(self) -> Typed {
-        self.0
-    }
-
-    /// The same, to look at.
-    pub fn typed(&self) -> &Typed {
-        &self.0
-    }
-
-    fn options() -> impl Iterator<Item = (&'static Opt, &'static Row)> {
-        table::options().filter(|(option, _)| option.group as u8 & GROUPS != 0)
-    }
-}
-
-impl<const GROUPS: u8> Args for SettingArgs<GROUPS> {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        Self::options().fold(command, |command, (option, row)| command.arg(argument(option, row)))
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl<const GROUPS: u8> FromArgMatches for SettingArgs<GROUPS> {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut typed = Typed::new();
-        for (option, _) in Self::options() {
-            let values: Vec<String> = match option.takes {
-                Takes::Nothing => {
-                    matches.get_flag(option.long).then(|| "yes".to_owned()).into_iter().collect()
-                }
-                Takes::Values | Takes::Names | Takes::NamesOr(_) | Takes::List | Takes::One => {
-                    matches.get_many(option.long).into_iter().flatten().cloned().collect()
-                }
-            };
-            if !values.is_empty() {
-                typed.insert(option.long, values);
-            }
-        }
-        Ok(Self(typed))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-/// The option as clap wants it.
-fn argument(option: &'static Opt, row: &Row) -> clap::Arg {
-    let argument = clap::Arg::new(option.long)
-        .long(option.long)
-        .env(option.variable)
-        .hide_env_values(true)
-        .help(option.help)
-        .allow_negative_numbers(matches!(row.kind, Kind::Number { least: ..0, .. }))
-        .help_heading(option.group.heading());
-    let argument = match option.short {
-        Some(short) => argument.short(short),
-        None => argument,
-    };
-    let argument = match option.alias {
-        Some(alias) => argument.visible_alias(alias),
-        None => argument,
-    };
-    match option.takes {
-        Takes::Nothing => argument.action(ArgAction::SetTrue).value_parser(FalseyValueParser::new()),
-        Takes::One => argument.action(ArgAction::Set).value_name(option.value_name),
-        Takes::Values | Takes::Names | Takes::List => {
-            argument.action(ArgAction::Append).value_name(option.value_name)
-        }
-        Takes::NamesOr(missing) => argument
-            .action(ArgAction::Append)
-            .value_name(option.value_name)
-            .num_args(0..=1)
-            .default_missing_value(missing),
-    }
 }
 
 /// What is shown.
@@ -710,11 +601,11 @@ pub struct OutputArgs {
     #[arg(long, visible_alias = "colour", value_name = "WHEN", env = "LPM_COLOR", hide_env_values = true)]
     pub color: Option<String>,
 
-    /// A pipe of its own for standard error; its lines are marked
+    /// Read standard error through a pipe of its own; its lines are marked
     #[arg(long, env = "LPM_SPLIT_STDERR", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub split_stderr: bool,
 
-    /// Draw the run: a page of what happened when and what was used, or with FILE.json its data
+    /// Write an HTML (or .json) report of the run: timeline, usage, events
     #[arg(long, value_name = "FILE", env = "LPM_REPORT", hide_env_values = true)]
     pub report: Option<PathBuf>,
 
@@ -737,7 +628,8 @@ pub struct ControlArgs {
 /// # Errors
 /// What clap says, `--help` included; its `exit_code` and stream are clap's too.
 pub fn parse(argv: Vec<OsString>) -> Result<(Cli, Origins), clap::Error> {
-    let command = without_empty_variables(Cli::command());
+    let command = without_empty_variables(command());
+    let command = if argv.iter().any(|word| word == "-h") { help::short(command) } else { command };
     let argv = subcommand_first(argv, &command);
     if let Some(first) = argv.get(1).and_then(|word| word.to_str())
         && first.starts_with('-')
@@ -751,9 +643,9 @@ pub fn parse(argv: Vec<OsString>) -> Result<(Cli, Origins), clap::Error> {
     Ok((Cli::from_arg_matches(&matches)?, Origins::new(&matches, &command)))
 }
 
-/// The whole command line as clap describes it, for whoever writes it down: manual pages, completions.
+/// The whole command line as clap describes it: for parsing, manual pages, completions.
 pub fn command() -> clap::Command {
-    Cli::command()
+    help::described(Cli::command())
 }
 
 /// An option whose variable is empty was not given, as with `NO_COLOR`: that is how scripts take one back.
