@@ -306,13 +306,18 @@ fn down_waits_for_lpm_and_followers_for_the_last_reply_when_the_output_is_stuck(
 /// A reply is on its way when lpm is about to end.
 #[test]
 fn everybody_who_asked_for_the_end_hears_of_it() {
-    let stack = Stack::with("all-down", &format!("web: {STAYS}\n"));
+    // It ends when all have asked.
+    let slow =
+        "trap 'until [ -e go ]; do sleep 0.02; done; exit 0' TERM; echo up; while :; do sleep 0.02; done";
+    let stack = Stack::with("all-down", &format!("web: {slow}\n"));
     let mut run = up(&stack, &[], 1);
     let socket = stack.socket();
     let mut clients: Vec<Varlink> = (0..60).map(|_| Varlink::connect(&socket)).collect();
     for client in &mut clients {
         client.send(call("Down", json!({})));
     }
+    stack.tells(&["status"]).with_code(0);
+    std::fs::write(stack.path().join("go"), "").expect("the folder is ours");
     for (at, client) in clients.iter_mut().enumerate() {
         let reply = client.reply().unwrap_or_else(|| panic!("client {at} heard nothing"));
         // Whoever was read last came when all was over.

@@ -37,7 +37,7 @@ fn end(stack: &Stack, pid: Pid) {
 
 /// Looks again and again, for what nobody announces.
 #[track_caller]
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = now() + PATIENCE;
     loop {
         if let Some(found) = look() {
