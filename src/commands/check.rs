@@ -54,7 +54,7 @@ fn report(stack: &Stack, decision: &Decision, lacks: &[Lack]) -> String {
     let mut text = format!("valid procfile detected ({})\n\n", names.join(", "));
     let mut say = |line: String| writeln!(text, "{}", line.trim_end()).expect("a String takes everything");
     let width = stack.instances.iter().map(|instance| instance.name.len()).max().unwrap_or(0).max(8);
-    say(format!("{:<width$}  {:>5}  CEILINGS", "INSTANCE", "PORT"));
+    say(format!("{:<width$}  {:>5}  LIMITS", "INSTANCE", "PORT"));
     for instance in &stack.instances {
         let port = instance.port.map_or("-".to_owned(), |port| port.to_string());
         say(format!("{:<width$}  {port:>5}  {}", instance.name, in_words(&instance.ceilings)));
@@ -74,7 +74,7 @@ fn report(stack: &Stack, decision: &Decision, lacks: &[Lack]) -> String {
     say(format!("\ntier: {} (see lpm doctor)", decision.tier));
     lacks.iter().for_each(|lack| say(lack.sentence()));
     if swaps(stack) {
-        say("memory ceilings leave swap as it is; add --swap 0 to have none used".to_owned());
+        say("memory limits leave swap as it is; add --swap 0 to have none used".to_owned());
     }
     text
 }

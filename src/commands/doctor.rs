@@ -71,9 +71,9 @@ fn report(decision: &Decision) -> String {
 
 fn meaning(tier: Tier) -> &'static str {
     match tier {
-        Tier::Full => "ceilings, containment, kill",
-        Tier::Tracking => "containment and kill; ceilings only where the controller is there",
-        Tier::None => "no cgroups: containment is best effort, no ceilings",
+        Tier::Full => "limits, containment, kill",
+        Tier::Tracking => "containment and kill; limits only where the controller is there",
+        Tier::None => "no cgroups: containment is best effort, no limits",
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn notes(name: &str, text: &str, unbuffered: bool) -> Vec<String> {
     if let Some(program) = programs.iter().find(|program| ELSEWHERE.contains(program)) {
         notes.push(format!(
             "{name}: {program} hands its work to another daemon, \
-             where no ceiling and no stop of lpm reaches it"
+             where no limit and no stop of lpm reaches it"
         ));
     }
     let daemonizes = text.split_ascii_whitespace().any(|word| DAEMONIZE.contains(&word));

@@ -353,7 +353,7 @@ table! {
         key: "limits",
         kind: Kind::Word { what: "a rule for limits", words: Limits::all },
         default: Default::Value("strict"),
-        means: "[what to do with a limit that cannot be enforced](ceilings.md): `strict` or `best-effort`",
+        means: "[what to do with a limit that cannot be enforced](limits.md): `strict` or `best-effort`",
         option: Some(Opt {
             long: "limits",
             variable: "LPM_LIMITS",

@@ -1166,7 +1166,7 @@ fn notes_are_located_and_fail_nothing() {
     assert_eq!(
         warnings(&sources, Severity::Note),
         [
-            "Procfile:1: web: docker hands its work to another daemon, where no ceiling and no stop of lpm reaches it",
+            "Procfile:1: web: docker hands its work to another daemon, where no limit and no stop of lpm reaches it",
             "Procfile:3: worker: python holds its output back unless it writes to a terminal (set PYTHONUNBUFFERED=1)",
         ]
     );

@@ -42,16 +42,16 @@ const FAMILIES: &[Family] = &[
     gauge("memory_peak_bytes", "bytes", "The most memory that was in use.", |one| {
         number(now(one)?.memory_peak)
     }),
-    gauge("memory_max_bytes", "bytes", "The ceiling on memory.", |one| number(one.ceilings.memory_max)),
+    gauge("memory_max_bytes", "bytes", "The limit on memory.", |one| number(one.ceilings.memory_max)),
     gauge("swap_bytes", "bytes", "Swap in use.", |one| number(now(one)?.swap_current)),
     counter("cpu_seconds", "seconds", "Processor time.", |one| now(one)?.cpu_usec.map(seconds)),
     counter(
         "cpu_throttled_seconds",
         "seconds",
-        "How long the ceiling on processor time held it back.",
+        "How long the limit on processor time held it back.",
         |one| now(one)?.throttled_usec.map(seconds),
     ),
-    gauge("cpu_max_cores", "cores", "The ceiling on processor time.", |one| {
+    gauge("cpu_max_cores", "cores", "The limit on processor time.", |one| {
         number(one.ceilings.cpu_quota).map(|thousandths| thousandths / 1000.0)
     }),
     counter("io_read_bytes", "bytes", "Read from block devices.", |one| number(now(one)?.io_read)),
@@ -75,9 +75,9 @@ const FAMILIES: &[Family] = &[
         |one| share(now(one)?.io_pressure),
     ),
     gauge("tasks", "", "Processes and threads.", |one| number(now(one)?.tasks)),
-    gauge("tasks_max", "", "The ceiling on them.", |one| number(one.ceilings.tasks_max)),
-    counter("oom_kills", "", "Processes killed at a ceiling on memory.", |one| number(now(one)?.oom_kills)),
-    counter("tasks_refused", "", "Forks refused at the ceiling on tasks.", |one| {
+    gauge("tasks_max", "", "The limit on them.", |one| number(one.ceilings.tasks_max)),
+    counter("oom_kills", "", "Processes killed at a limit on memory.", |one| number(now(one)?.oom_kills)),
+    counter("tasks_refused", "", "Forks refused at the limit on tasks.", |one| {
         number(now(one)?.tasks_refused)
     }),
 ];

@@ -184,7 +184,7 @@ mod tests {
             exit_code: None,
             signal: Some("SIGKILL".into()),
             result: Some(LifeResult::OomKill),
-            cause: Some("killed at its memory ceiling".into()),
+            cause: Some("killed at its memory limit".into()),
             trace: None,
             ceilings: Some(Ceilings { memory_max: Some(64), ..Ceilings::default() }),
             usage: Some(Usage {
@@ -210,7 +210,7 @@ mod tests {
                 "LPM_INVOCATION=1",
                 "LPM_SIGNAL=SIGKILL",
                 "LPM_RESULT=oom-kill",
-                "LPM_CAUSE=killed at its memory ceiling",
+                "LPM_CAUSE=killed at its memory limit",
                 "LPM_MEMORY_PEAK=64",
                 "LPM_MEMORY_MAX=64",
                 "LPM_CPU_USEC=5",

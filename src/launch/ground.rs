@@ -157,12 +157,12 @@ fn lacking(stack: &Stack, obstacle: &dyn Fn(&str) -> Option<Obstacle>) -> Vec<La
 /// A ceiling in the user's words, by the file that enforces it.
 fn named(file: &str, ceilings: &Ceilings) -> String {
     let text = match file {
-        "memory.max" => ceilings.memory_max.map(|c| format!("memory ceiling {}", format_memory(c))),
+        "memory.max" => ceilings.memory_max.map(|c| format!("memory limit {}", format_memory(c))),
         "memory.high" => ceilings.memory_high.map(|c| format!("memory-high {}", format_memory(c))),
-        "memory.swap.max" => ceilings.memory_swap_max.map(|c| format!("swap ceiling {}", format_memory(c))),
-        "cpu.max" => ceilings.cpu_quota.map(|c| format!("cpu ceiling {}", format_cpu(c))),
+        "memory.swap.max" => ceilings.memory_swap_max.map(|c| format!("swap limit {}", format_memory(c))),
+        "cpu.max" => ceilings.cpu_quota.map(|c| format!("cpu limit {}", format_cpu(c))),
         "cpu.weight" => ceilings.cpu_weight.map(|weight| format!("cpu weight {weight}")),
-        "pids.max" => ceilings.tasks_max.map(|c| format!("tasks ceiling {}", format_tasks(c))),
+        "pids.max" => ceilings.tasks_max.map(|c| format!("tasks limit {}", format_tasks(c))),
         _ => None,
     };
     text.unwrap_or_else(|| file.to_owned())
@@ -249,10 +249,10 @@ mod tests {
         let told = |lacks: &[Lack]| lacks.iter().map(Lack::sentence).collect::<Vec<_>>();
         let why = "cannot be enforced: the kernel did not enable the controller";
         let mut known = lacks_in(&stack, &["pids".to_owned()], &[]);
-        assert_eq!(told(&known), [format!("memory ceiling 64M of web {why} memory here")]);
+        assert_eq!(told(&known), [format!("memory limit 64M of web {why} memory here")]);
         let refused = [("memory".to_owned(), rustix::io::Errno::BUSY)];
         let new = add_new(&mut known, lacks_in(&stack, &[], &refused));
-        let expected = ["web", "worker"].map(|name| format!("tasks ceiling 7 of {name} {why} pids here"));
+        let expected = ["web", "worker"].map(|name| format!("tasks limit 7 of {name} {why} pids here"));
         assert_eq!(told(&new), expected);
         assert_eq!(known.len(), 3);
         assert_eq!(add_new(&mut known, lacks_in(&stack, &[], &refused)), []);

@@ -172,7 +172,7 @@ fn time_line(page: &mut String, report: &Report, span: Span) {
     let legend = [
         (Mark::Clean, "clean end"),
         (Mark::Failed, "failed"),
-        (Mark::OutOfMemory, "killed at its memory ceiling"),
+        (Mark::OutOfMemory, "killed at its memory limit"),
         (Mark::Other, "something else"),
     ];
     let used = |mark: Mark| rows.iter().flat_map(|lane| &lane.marks).any(|(_, known, _)| *known == mark);
@@ -259,7 +259,7 @@ fn figures(
             .collect()
     };
     let memory =
-        ceilings.memory_max.map(|max| (max as f64, format!("ceiling {}", format_memory(Ceiling::At(max)))));
+        ceilings.memory_max.map(|max| (max as f64, format!("limit {}", format_memory(Ceiling::At(max)))));
     let cpu = ceilings
         .cpu_quota
         .map(|quota| (quota as f64 / 1000.0, format!("quota {}", format_cpu(Ceiling::At(quota)))));

@@ -26,9 +26,7 @@ fn event(at: u64, kind: &str, instance: Option<&str>, message: &str, result: Opt
         result: result.map(Into::into),
         usage: None,
         ceilings: None,
-        cause: result
-            .filter(|result| *result == "oom-kill")
-            .map(|_| "killed at its memory ceiling".to_owned()),
+        cause: result.filter(|result| *result == "oom-kill").map(|_| "killed at its memory limit".to_owned()),
         trace: None,
     }
 }

@@ -148,7 +148,7 @@ fn restart(instance: &Instance) -> Vec<Text> {
 fn tasks(instance: &Instance) -> Vec<Text> {
     let refused = instance.usage.tasks_refused.filter(|&forks| forks > 0);
     let facts = [
-        instance.ceilings.tasks_max.map(|tasks| Text::plain(&format!("ceiling {tasks}"))),
+        instance.ceilings.tasks_max.map(|tasks| Text::plain(&format!("limit {tasks}"))),
         refused.map(|forks| Text::of(Ink::Yellow, &format!("{} refused", counted(forks, "fork", "forks")))),
     ];
     let now = instance.usage.tasks.map(|tasks| Text::plain(&tasks.to_string()));
@@ -160,13 +160,13 @@ fn memory(instance: &Instance) -> Vec<Text> {
     let exact = |bytes| format_memory(Ceiling::At(bytes));
     let swap = match (usage.swap_current, ceilings.memory_swap_max) {
         (Some(now), Some(ceiling)) => Some(format!("swap {} of {}", format_size(now), exact(ceiling))),
-        (None, Some(ceiling)) => Some(format!("swap ceiling {}", exact(ceiling))),
+        (None, Some(ceiling)) => Some(format!("swap limit {}", exact(ceiling))),
         (Some(now), None) => Some(format!("swap {}", format_size(now))).filter(|_| now > 0),
         (None, None) => None,
     };
     let facts = [
         usage.memory_peak.map(|peak| format!("peak {}", format_size(peak))),
-        ceilings.memory_max.map(|ceiling| format!("ceiling {}", exact(ceiling))),
+        ceilings.memory_max.map(|ceiling| format!("limit {}", exact(ceiling))),
         ceilings.memory_high.map(|ceiling| format!("high {}", exact(ceiling))),
         swap,
     ];

@@ -371,7 +371,7 @@ fn details() {
     add("all there is, in colour", &full(), &lines, colour());
     let mut plain = instance("worker.1");
     plain.processes = Some(vec![Process { pid: 4711, parent: 4700, command: "bin/worker".into() }]);
-    add("no ceilings", &plain, &[], LOOK);
+    add("no limits", &plain, &[], LOOK);
     let mut uncounted = plain.clone();
     (uncounted.usage, uncounted.cgroup, uncounted.processes) = (Usage::default(), None, None);
     add("nothing counted", &uncounted, &[], LOOK);
@@ -516,7 +516,7 @@ fn failures() {
     let eaten = Failure {
         result: "oom-kill".into(),
         signal: Some("SIGKILL".into()),
-        cause: "oom-kill: memory ceiling 64M reached, peak 64M (terminated by SIGKILL)".into(),
+        cause: "oom-kill: memory limit 64M reached, peak 64M (terminated by SIGKILL)".into(),
         next: "rest".into(),
         ..failed(1)
     };

@@ -68,10 +68,10 @@ pub(super) fn cannot_start(instance: &Instance, stack: &Stack, failure: &Failure
     let program = program(instance);
     match (failure.kind, instance.ceilings.memory_max, stack.ceilings.memory_max) {
         (FailureKind::OutOfMemory, Some(ceiling @ Ceiling::At(_)), _) => {
-            format!("cannot start: memory ceiling {} is too small", format_memory(ceiling))
+            format!("cannot start: memory limit {} is too small", format_memory(ceiling))
         }
         (FailureKind::OutOfMemory, _, Some(ceiling @ Ceiling::At(_))) => {
-            format!("cannot start: the stack's memory ceiling {} is too small", format_memory(ceiling))
+            format!("cannot start: the stack's memory limit {} is too small", format_memory(ceiling))
         }
         (FailureKind::NotFound, ..) => format!("cannot start: {program}: command not found"),
         (
@@ -115,9 +115,9 @@ fn stage_name(stage: &Stage) -> &str {
 /// Which ceiling an OOM kill defended, as far as the settings tell.
 pub(super) fn which_ceiling(instance: &Instance, stack: &Stack) -> String {
     match (instance.ceilings.memory_max, stack.ceilings.memory_max) {
-        (Some(ceiling @ Ceiling::At(_)), _) => format!("memory ceiling {} reached", format_memory(ceiling)),
+        (Some(ceiling @ Ceiling::At(_)), _) => format!("memory limit {} reached", format_memory(ceiling)),
         (_, Some(ceiling @ Ceiling::At(_))) => {
-            format!("the stack's memory ceiling {} reached", format_memory(ceiling))
+            format!("the stack's memory limit {} reached", format_memory(ceiling))
         }
         _ => "out of memory".to_owned(),
     }

@@ -37,7 +37,7 @@ pub fn cause(crash: &Crash, instance: &Instance, stack: &Stack, missing: Option<
     }
     if crash.usage.tasks_refused > 0 {
         let forks = counted(crash.usage.tasks_refused, "fork", "forks");
-        notes.push(format!("its tasks ceiling {} refused {forks}", tasks_ceiling(instance, stack)));
+        notes.push(format!("its tasks limit {} refused {forks}", tasks_ceiling(instance, stack)));
     }
     if crash.outcome == Outcome::StartLimitHit {
         let restart = &instance.policy.restart;
@@ -128,7 +128,7 @@ fn signal_meaning(signal: Signal) -> Option<&'static str> {
         "ABRT" => "it aborted itself, as after a failed assertion",
         "BUS" => "access beyond the end of a mapped file, or misaligned",
         "FPE" => "arithmetic error, such as a division by zero",
-        "KILL" => "killed, and not by lpm: perhaps the kernel's OOM killer outside of the ceilings",
+        "KILL" => "killed, and not by lpm: perhaps the kernel's OOM killer outside of the limits",
         "SEGV" => "invalid memory access",
         "PIPE" => "it wrote where nobody reads any more",
         "ALRM" => "a timer of its own that it does not handle",
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(signal(11), "terminated by SIGSEGV: invalid memory access");
         assert_eq!(
             signal(9),
-            "terminated by SIGKILL: killed, and not by lpm: perhaps the kernel's OOM killer outside of the ceilings"
+            "terminated by SIGKILL: killed, and not by lpm: perhaps the kernel's OOM killer outside of the limits"
         );
         assert_eq!(signal(10), "terminated by SIGUSR1");
         let dumped = exits(Exit::Signal { signal: Signal(6), core: true });
@@ -237,13 +237,13 @@ mod tests {
         let words = |stack: &Stack| of(&crash, stack, None).words;
         assert_eq!(
             words(&stack(&["web=64M"], &[])),
-            "oom-kill: memory ceiling 64M reached, peak 64M (terminated by SIGKILL)"
+            "oom-kill: memory limit 64M reached, peak 64M (terminated by SIGKILL)"
         );
         let mut together = stack(&[], &[]);
         together.ceilings.memory_max = Some(Ceiling::At(1 << 30));
         assert_eq!(
             words(&together),
-            "oom-kill: the stack's memory ceiling 1G reached, peak 64M (terminated by SIGKILL)"
+            "oom-kill: the stack's memory limit 1G reached, peak 64M (terminated by SIGKILL)"
         );
         assert_eq!(words(&stack(&[], &[])), "oom-kill: out of memory, peak 64M (terminated by SIGKILL)");
     }
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(cause.words, "exited with code 6");
         assert_eq!(
             cause.notes,
-            ["its tasks ceiling 20 refused 3 forks", "start-limit-hit: started 5 times within 10s"]
+            ["its tasks limit 20 refused 3 forks", "start-limit-hit: started 5 times within 10s"]
         );
         let mut slow = crash(Broken::NotStopped, Outcome::Timeout, Usage::default());
         assert_eq!(of(&slow, &stack(&[], &[]), None).words, "not gone 5s after SIGTERM, and killed");

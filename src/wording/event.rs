@@ -259,7 +259,7 @@ pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
             format!("oom-kill: {}, {processes} killed", which_ceiling(of(life.instance), stack))
         }
         Announcement::TasksRefused { life } => {
-            format!("tasks ceiling {} reached, forks are refused", tasks_ceiling(of(life.instance), stack))
+            format!("tasks limit {} reached, forks are refused", tasks_ceiling(of(life.instance), stack))
         }
         Announcement::RestartIn { delay, restarts, why, .. } if delay.is_zero() => {
             format!("restarting (restart {restarts}, {})", restart_reason(*why))
@@ -345,7 +345,7 @@ fn ended(instance: &Instance, stack: &Stack, how: Exit, outcome: Outcome, usage:
     }
     if usage.tasks_refused > 0 {
         let forks = counted(usage.tasks_refused, "fork", "forks");
-        facts.push(format!("tasks ceiling {} reached, {forks} refused", tasks_ceiling(instance, stack)));
+        facts.push(format!("tasks limit {} reached, {forks} refused", tasks_ceiling(instance, stack)));
     }
     format!("{} ({})", exit(how), facts.join(", "))
 }
@@ -402,7 +402,7 @@ mod tests {
         let ended = Announcement::Ended { life: LIFE, exit, outcome: Outcome::OomKill, usage };
         assert_eq!(
             say(ended),
-            "terminated by SIGKILL (oom-kill: memory ceiling 64M reached, memory peak 64M of 64M, cpu 1.24s, \
+            "terminated by SIGKILL (oom-kill: memory limit 64M reached, memory peak 64M of 64M, cpu 1.24s, \
              throttled 300ms)"
         );
     }
@@ -422,7 +422,7 @@ mod tests {
         let limit = failure(Stage::Limit("pids.max".into()), "Invalid argument", FailureKind::NotExecutable);
         assert_eq!(say(limit), "cannot start: pids.max: Invalid argument");
         let small = failure(Stage::Program, "", FailureKind::OutOfMemory);
-        assert_eq!(say(small), "cannot start: memory ceiling 64M is too small");
+        assert_eq!(say(small), "cannot start: memory limit 64M is too small");
     }
 
     #[test]

@@ -136,7 +136,7 @@ const CASES: &[Case] = &[
     options("a weight too large", &["start", "--cpu-weight", "web=10001"]),
     options("tasks of letters", &["start", "--tasks", "web=many"]),
     options("more tasks than the kernel takes", &["start", "--tasks", "web=4194305"]),
-    options("a ceiling of the stack with a name", &["start", "--stack-mem", "web=1G"]),
+    options("a limit of the stack with a name", &["start", "--stack-mem", "web=1G"]),
     options("an unknown rule for limits", &["start", "--limits", "lenient"]),
     options("a name of blanks", &["start", "--name", "  "]),
     options("several bad options at once", &["start", "-p", "x", "--mem", "y", "-m", "z"]),
@@ -274,12 +274,12 @@ fn a_file_without_permission_is_named() {
 /// What lpm cannot enforce here is refused with the way out.
 #[test]
 fn a_ceiling_that_cannot_be_enforced_is_refused_with_the_way_out() {
-    let stack = Stack::new("no-such-ceiling").file("Procfile", GOOD);
+    let stack = Stack::new("no-such-limit").file("Procfile", GOOD);
     // No cgroup has this controller where there are none; where it is there, the ceiling is fine.
     let ended = stack.lpm(&["start", "--mem", "web=64M"]).variable("LPM_CGROUP", "none").pipes().ends();
     assert_eq!(ended.code(), 1, "{}", ended.err);
     let lines: Vec<&str> = ended.err.lines().collect();
-    assert!(lines[0].starts_with("lpm: memory ceiling 64M of web cannot be enforced: "), "{}", ended.err);
+    assert!(lines[0].starts_with("lpm: memory limit 64M of web cannot be enforced: "), "{}", ended.err);
     assert!(lines[1].starts_with("lpm: to have it enforced: "), "{}", ended.err);
     assert_eq!(*lines.last().expect("it has lines"), "lpm: to go on without it: --limits best-effort");
 }

@@ -191,7 +191,7 @@ fn doctor_where_nothing_can_be_had() {
     let stack = Stack::new("doctor").variable("LPM_CGROUP", "none");
     let ended = stack.runs(&["doctor"]).with_code(0);
     assert!(
-        ended.out.starts_with("tier: none (no cgroups: containment is best effort, no ceilings)\n"),
+        ended.out.starts_with("tier: none (no cgroups: containment is best effort, no limits)\n"),
         "{}",
         ended.out
     );

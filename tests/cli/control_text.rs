@@ -77,7 +77,7 @@ fn a_ceiling_is_enforced_at_once_or_refused_with_reason_and_fix() {
         let ended = ended.with_code(1);
         assert_eq!(ended.out, "");
         let lines: Vec<&str> = ended.err.lines().collect();
-        assert!(lines[0].starts_with("lpm: memory ceiling 64M of web cannot be enforced: "), "{}", ended.err);
+        assert!(lines[0].starts_with("lpm: memory limit 64M of web cannot be enforced: "), "{}", ended.err);
         assert!(lines[1].starts_with("lpm: to have it enforced: "), "{}", ended.err);
         // Not half of it either.
         assert_eq!(field(&stack, "web", "ceilings")["memory_max"], Value::Null);
@@ -98,7 +98,7 @@ fn under_best_effort_a_change_says_each_limit_that_is_not_enforced_once() {
     for arguments in [&["restart", "web"][..], &["set", "web", "memory-high=32M"], &["reload"]] {
         let ended = stack.tells(arguments).with_code(0);
         let of = |what: &str| ended.err.lines().filter(|line| line.contains(what)).count();
-        let said = [of("memory ceiling 64M of web cannot be enforced"), of("tasks ceiling 50 of web cannot")];
+        let said = [of("memory limit 64M of web cannot be enforced"), of("tasks limit 50 of web cannot")];
         // `set` prints no notes.
         let once = if arguments[0] == "set" { [0, 0] } else { [1, 1] };
         assert_eq!(said, once, "{arguments:?}: {}", ended.err);

@@ -16,8 +16,8 @@ pub fn a_worker_over_its_memory_ceiling_is_killed_and_it_is_said_why() {
     let output = stack.run(&["start", "--mem", "worker=64M"]).exited_with(137);
     let obituary =
         output.lines().find(|line| line.contains("worker.1 | terminated by SIGKILL")).expect(&output);
-    assert!(obituary.contains("oom-kill: memory ceiling 64M reached"), "{obituary}");
-    assert!(obituary.contains("of 64M"), "the peak stands beside the ceiling: {obituary}");
+    assert!(obituary.contains("oom-kill: memory limit 64M reached"), "{obituary}");
+    assert!(obituary.contains("of 64M"), "the peak stands beside the limit: {obituary}");
     let row = output.lines().rfind(|line| line.starts_with("worker.1")).expect("the summary has it");
     assert!(row.contains("oom-kill") && row.contains("/64M"), "{row}");
 }
@@ -41,7 +41,7 @@ pub fn a_fork_bomb_ends_at_the_tasks_ceiling() {
     let bomb = "bomb: sh -c 'f() { f | f & f; }; f' 2>/dev/null & exec tail -f /dev/null\n";
     let stack = Stack::new(&format!("{bomb}web: exec sleep 1000\n"));
     let mut running = stack.start(&["start", "--tasks", "bomb=50"]);
-    running.line("bomb.1 | tasks ceiling 50 reached, forks are refused");
+    running.line("bomb.1 | tasks limit 50 reached, forks are refused");
     let leaf = cgroups::find(Path::new(cgroups::ROOT), "bomb.1").expect("its leaf is there");
     let tasks: u64 = cgroups::read(&leaf, "pids.current").parse().expect("a number");
     assert!(tasks <= 50, "{tasks} tasks");
@@ -52,13 +52,13 @@ pub fn a_fork_bomb_ends_at_the_tasks_ceiling() {
 pub fn a_stack_ceiling_holds_for_all_together() {
     let stack = Stack::new(&format!("one: {EATER}; sleep 1000\n"));
     let output = stack.run(&["start", "--stack-mem", "64M"]).exited_with(137);
-    assert!(output.contains("oom-kill: the stack's memory ceiling 64M reached"), "{output}");
+    assert!(output.contains("oom-kill: the stack's memory limit 64M reached"), "{output}");
 }
 
 pub fn an_exec_that_the_ceiling_kills_is_a_start_that_failed() {
     let stack = Stack::new("web: sleep 1000\n");
     let output = stack.run(&["start", "--mem", "web=4K"]).exited_with(137);
-    assert!(output.contains("web.1  | cannot start: memory ceiling 4K is too small"), "{output}");
+    assert!(output.contains("web.1  | cannot start: memory limit 4K is too small"), "{output}");
 }
 
 pub fn what_lpm_wrote_is_what_another_reader_reads() {

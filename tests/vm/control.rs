@@ -46,7 +46,7 @@ pub fn status_has_what_the_kernel_counts() {
     let list = stack.run(&["status"]).exited_with(0);
     assert!(list.contains("MEMORY") && list.contains("/64M"), "{list}");
     let detail = stack.run(&["status", "worker.1"]).exited_with(0);
-    assert!(detail.contains("ceiling 64M") && detail.contains("sleep 1000"), "{detail}");
+    assert!(detail.contains("limit 64M") && detail.contains("sleep 1000"), "{detail}");
     running.signal(Signal::TERM);
     running.end().killed_by(Signal::TERM);
 }
@@ -66,7 +66,7 @@ pub fn a_ceiling_that_is_set_holds_at_once() {
     assert!(saved.contains("# kept") && saved.contains("# this too"), "{saved}");
     assert!(saved.contains("memory-max = \"48M\""), "{saved}");
     std::fs::write(stack.folder().join("go"), "").expect("a file");
-    running.line("oom-kill: memory ceiling 48M reached");
+    running.line("oom-kill: memory limit 48M reached");
     let status = json(&stack, &["status", "--json"]);
     assert_eq!(instance(&status, "worker.1")["result"], "oom-kill");
     // Given back, the ceiling is gone.

@@ -53,7 +53,7 @@ pub fn run_has_the_ceilings_too() {
     let output = stack
         .run(&["run", "--mem", "64M", "--", "sh", "-c", "head -c 200M /dev/zero | tail"])
         .exited_with(137);
-    assert!(output.contains("oom-kill: memory ceiling 64M reached"), "{output}");
+    assert!(output.contains("oom-kill: memory limit 64M reached"), "{output}");
 }
 
 pub fn an_lpm_within_an_lpm_builds_its_tree_below() {
@@ -104,7 +104,7 @@ pub fn a_container_with_read_only_cgroups_is_recognised_and_named() {
     assert!(output.contains("no cgroups: /sys/fs/cgroup is mounted read-only"), "{output}");
     assert!(output.contains("web.1  | ran"), "{output}");
     let output = stack.start_through(&wrapper, &["start", "--mem", "64M"]).end().exited_with(1);
-    assert!(output.contains("memory ceiling 64M of web cannot be enforced"), "{output}");
+    assert!(output.contains("memory limit 64M of web cannot be enforced"), "{output}");
     let output = stack.start_through(&wrapper, &["doctor"]).end().exited_with(0);
     assert!(output.starts_with("tier: none") && output.contains("podman run"), "{output}");
 }

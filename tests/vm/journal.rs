@@ -45,7 +45,7 @@ pub fn an_oom_kill_is_found_and_explained() {
     assert!(number("LPM_MEMORY_PEAK").is_some_and(|peak| peak > 32 << 20 && peak <= 64 << 20), "{ended}");
     assert!(number("LPM_OOM_KILLS").is_some_and(|kills| kills > 0), "{ended}");
     let explained = journalctl(&stack, &["--catalog", "LPM_RESULT=oom-kill"]);
-    for text in ["The kernel killed at a memory ceiling", "lpm set worker memory-max=1G", "worker.1"] {
+    for text in ["The kernel killed at a memory limit", "lpm set worker memory-max=1G", "worker.1"] {
         assert!(explained.contains(text), "{text}: {explained}");
     }
 }

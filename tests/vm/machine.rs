@@ -63,7 +63,7 @@ pub fn a_delegated_scope_can_set_ceilings() {
         echo enabled: $(cat "$scope/cgroup.subtree_control")
         echo 64M >"$scope/app/memory.max" && echo 50 >"$scope/app/pids.max"
         echo "20000 100000" >"$scope/app/cpu.max"
-        echo ceilings: $(cat "$scope/app/memory.max" "$scope/app/pids.max" "$scope/app/cpu.max")
+        echo limits: $(cat "$scope/app/memory.max" "$scope/app/pids.max" "$scope/app/cpu.max")
     "#;
     let output = Running::spawn(in_a_delegated_scope(script)).end().exited_with(0);
     let enabled =
@@ -71,7 +71,7 @@ pub fn a_delegated_scope_can_set_ceilings() {
     let mut enabled: Vec<&str> = enabled.split(' ').collect();
     enabled.sort_unstable();
     assert_eq!(enabled, ["cpu", "memory", "pids"]);
-    assert!(output.contains("ceilings: 67108864 50 20000 100000"), "{output}");
+    assert!(output.contains("limits: 67108864 50 20000 100000"), "{output}");
 }
 
 /// The counters of a leaf say what happened in it.

@@ -33,7 +33,7 @@ pub fn a_fork_bomb_at_its_limit_is_seen_and_stopped() {
         Stack::new(&format!("bomb: sh -c '{}'\nweb: echo up; exec sleep 1000\n", BOMB.replace('\'', "\"")))
             .file("lpm.toml", "[process.bomb]\ntasks-max = 60\ncan-die = true\ntimeout-stop = \"1s\"\n");
     let mut running = stack.start(&["start"]);
-    running.line("bomb.1 | tasks ceiling 60 reached");
+    running.line("bomb.1 | tasks limit 60 reached");
     everything_answers(&stack);
     stack.run(&["stop", "bomb"]).exited_with(0);
     assert!(
@@ -52,7 +52,7 @@ pub fn a_worker_that_is_always_too_big_is_always_started_again_and_can_be_stoppe
          restart-max-delay-sec = \"100ms\"\nstart-limit-interval = \"0\"\n",
     );
     let mut running = stack.start(&["start"]);
-    running.lines("oom-kill: memory ceiling 16M reached", 4);
+    running.lines("oom-kill: memory limit 16M reached", 4);
     everything_answers(&stack);
     stack.run(&["stop", "worker"]).exited_with(0);
     let status = stack.run(&["status", "--json"]).exited_with(0);

@@ -10,7 +10,7 @@ use crate::waiting::{self, PATIENCE};
 pub fn an_oom_kill_is_reported_with_ceiling_and_peak() {
     let stack = Stack::new("worker: echo hungry; head -c 200M /dev/zero | tail; sleep 1000\n");
     let out = stack.run(&["start", "--mem", "worker=64M", "--report", "run.json"]).exited_with(137);
-    for text in ["× worker.1 - ", "Failure: oom-kill: memory ceiling 64M reached, peak 6", "    | hungry"] {
+    for text in ["× worker.1 - ", "Failure: oom-kill: memory limit 64M reached, peak 6", "    | hungry"] {
         assert!(out.contains(text), "{text}: {out}");
     }
     let text = std::fs::read_to_string(stack.folder().join("run.json")).expect("a report");
