@@ -186,6 +186,13 @@ pub enum Announcement {
         /// Whose.
         life: Life,
     },
+    /// It was given up, and its leaf is empty after all.
+    Gone {
+        /// Whose.
+        life: Life,
+        /// How long after it was given up.
+        after: Duration,
+    },
     /// The kernel killed processes of it at its memory ceiling.
     OomKill {
         /// Whose.

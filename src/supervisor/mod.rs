@@ -682,6 +682,10 @@ impl Supervisor {
     }
 
     fn leaf_empty(&mut self, now: Time, at: usize, life: Life, then: Then) {
+        if let State::Stuck { .. } = self.instances[at].state {
+            let after = now.saturating_sub(self.instances[at].since);
+            self.announce(Announcement::Gone { life, after });
+        }
         self.actions.push(Action::RemoveCgroup(life));
         self.settle(now, at, then);
     }

@@ -29,6 +29,8 @@ vocabulary! {
         Killing = "killing",
         /// It could not be killed, and is not waited for.
         GivenUp = "given-up",
+        /// A life that was given up is gone after all.
+        Gone = "gone",
         /// The kernel killed processes at a memory limit, and the instance lives on.
         OomKill = "oom-kill",
         /// The kernel refused forks at a tasks limit.
@@ -138,6 +140,7 @@ impl EventKind {
             EventKind::LeftBehind => (Warning, Uneasy, Between, Some("cd4177fe7e2e49918f832e46ac490abc")),
             EventKind::Killing => (Warning, Uneasy, Between, Some("ad52670f1601468e9b2f44511745ae56")),
             EventKind::GivenUp => (Error, Bad, Between, Some("705b5e84e556454e84605d341adf17f1")),
+            EventKind::Gone => (Notice, Good, Between, Some("58e54346ea3441b7aefeee7b5c300a7c")),
             EventKind::OomKill => (Error, Bad, KernelKills, Some("07e6df78ed124bbb8c3fb5157c7dc349")),
             EventKind::TasksRefused => (Warning, Uneasy, Between, Some("23fc814d43234a8aabc8ed5c19b90edc")),
             EventKind::RestartIn => (Notice, Uneasy, Waits, Some("6a1c7105699040798a2910088ba4f84d")),
@@ -165,6 +168,7 @@ impl EventKind {
             Announcement::LeftBehind { .. } => EventKind::LeftBehind,
             Announcement::Killing { .. } => EventKind::Killing,
             Announcement::GivenUp { .. } => EventKind::GivenUp,
+            Announcement::Gone { .. } => EventKind::Gone,
             Announcement::OomKill { .. } => EventKind::OomKill,
             Announcement::TasksRefused { .. } => EventKind::TasksRefused,
             Announcement::RestartIn { .. } => EventKind::RestartIn,
@@ -191,6 +195,7 @@ pub fn subject(announcement: &Announcement) -> Option<InstanceId> {
         | Announcement::LeftBehind { life, .. }
         | Announcement::Killing { life, .. }
         | Announcement::GivenUp { life }
+        | Announcement::Gone { life, .. }
         | Announcement::OomKill { life, .. }
         | Announcement::TasksRefused { life } => Some(life.instance),
         Announcement::RestartIn { instance, .. }
@@ -221,6 +226,7 @@ pub fn explains_a_bad_end(announcement: &Announcement) -> bool {
         Announcement::Started { .. }
         | Announcement::RestartIn { .. }
         | Announcement::StartLimitHit { .. }
+        | Announcement::Gone { .. }
         | Announcement::OnRequest { .. }
         | Announcement::Removed { .. }
         | Announcement::ShutDownRequested
@@ -254,6 +260,9 @@ pub fn wording(announcement: &Announcement, stack: &Stack) -> String {
             format!("not gone after {}, sending SIGKILL", format_duration(*timeout))
         }
         Announcement::GivenUp { .. } => "not gone after SIGKILL; the stack does not wait for it".to_owned(),
+        Announcement::Gone { after, .. } => {
+            format!("gone, {} after it was given up", format_duration(*after))
+        }
         Announcement::OomKill { life, kills } => {
             let processes = counted(*kills, "process", "processes");
             format!("oom-kill: {}, {processes} killed", which_ceiling(of(life.instance), stack))
@@ -446,6 +455,13 @@ mod tests {
             },
         };
         assert_eq!(say(at_once), "restarting (restart 1, after SIGSEGV, core dumped)");
+    }
+
+    #[test]
+    fn what_was_given_up_and_goes_after_all_is_told() {
+        let gone = Announcement::Gone { life: LIFE, after: Duration::from_secs(3662) };
+        assert_eq!(subject(&gone), Some(LIFE.instance));
+        assert_eq!(say(gone), "gone, 1h 1min 2s after it was given up");
     }
 
     #[test]

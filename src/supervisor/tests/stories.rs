@@ -822,6 +822,7 @@ mod stopping {
         world.tells(
             r#"
             10.002 "web#1 died by KILL: Timeout"
+            10.002 "web#1 gone 0ns later"
             10.002 remove web#1
             "#,
         );
@@ -852,10 +853,36 @@ mod stopping {
         world.tells(
             r#"
             10.002 "web#1 died by TERM: Timeout"
+            10.002 "web#1 gone 0ns later"
             10.002 remove web#1
             10.002 spawn web#2
             "#,
         );
+    }
+
+    #[test]
+    fn stuck_leftovers_that_end_after_all_are_told_of() {
+        let mut world = World::up("web:can-die,forks=1,forked-stuck worker");
+        world.exits("web", Exit::Code(2));
+        world.pass(Duration::from_secs(3600));
+        world.tells(
+            r#"
+            0.002 "web#1 exited 2: ExitCode"
+            0.002 "web#1 left 1 behind, sent TERM"
+            0.002 stop web#1 TERM
+            5.002 "web#1 killed after 5s"
+            5.002 kill web#1
+            10.002 "web#1 given up"
+            "#,
+        );
+        world.forked_exits("web");
+        world.tells(
+            r#"
+            3600.002 "web#1 gone 3590s later"
+            3600.002 remove web#1
+            "#,
+        );
+        assert_eq!(world.state("web"), State::Failed);
     }
 
     #[test]
@@ -1027,6 +1054,7 @@ mod births {
             10.002 reply to 1: web failed
             20.000 kill web#1
             20.001 "web#1 died by KILL: Timeout"
+            20.001 "web#1 gone 9.999s later"
             20.001 remove web#1
             "#,
         );

@@ -276,6 +276,12 @@ impl World {
         self.main_dies(life, exit);
     }
 
+    /// Something that it forked ends by itself, now.
+    pub fn forked_exits(&mut self, name: &str) {
+        let life = self.life(name);
+        self.forked_dies(life);
+    }
+
     /// The kernel kills the main process at its memory ceiling.
     pub fn out_of_memory(&mut self, name: &str) {
         let life = self.life(name);
@@ -728,6 +734,7 @@ impl World {
             }
             A::Killing { life, timeout } => format!("{} killed after {timeout:?}", self.called(*life)),
             A::GivenUp { life } => format!("{} given up", self.called(*life)),
+            A::Gone { life, after } => format!("{} gone {after:?} later", self.called(*life)),
             A::OomKill { life, kills } => format!("{} OOM kills: {kills}", self.called(*life)),
             A::TasksRefused { life } => format!("{} refused a fork", self.called(*life)),
             A::RestartIn { instance, delay, restarts, why } => {
