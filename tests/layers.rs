@@ -381,6 +381,41 @@ fn paths(code: &[(usize, String)], inside: &[&str]) -> Vec<(usize, Vec<String>)>
     found.into_iter().filter_map(|(line, path)| Some((line, from_root(path)?))).collect()
 }
 
+/// Where a kind of event is known by its name, besides the core, which announces it, and `wording/event.rs`, which has
+/// all that is known of it. A kind that is not here is in three files at most: what others must know of it, its row says.
+const KINDS: &[(&str, &[&str], &str)] = &[
+    (
+        "driver/crashes.rs",
+        &["CannotStart", "Ended", "GivenUp", "Killing"],
+        "a life that failed is told of by one of these",
+    ),
+    ("driver/orders.rs", &["Ended", "GivenUp"], "the obituary follows the last line; survivors are named"),
+    ("driver/report.rs", &["Configured", "Ended"], "the core does not know texts; last words are waited for"),
+    ("journal/entry.rs", &["OomKill"], "its message id stands for an end by it, too"),
+];
+
+/// The kinds of events that a file names.
+fn kinds(text: &str) -> BTreeSet<String> {
+    let name = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric()).collect::<String>();
+    let of = |text: &str, path: &str| text.split(path).skip(1).map(name).collect::<Vec<_>>();
+    let named = |line: &str| [of(line, "Announcement::"), of(line, "EventKind::")].concat();
+    let all = code_of(text).iter().flat_map(|(_, line)| named(line)).collect::<BTreeSet<_>>();
+    // What is in small letters is a function, in capitals a constant.
+    all.into_iter()
+        .filter(|name| name.contains(char::is_lowercase) && name.starts_with(char::is_uppercase))
+        .collect()
+}
+
+#[test]
+fn a_kind_of_event_is_known_in_three_files() {
+    let elsewhere = |file: &str| !file.starts_with("supervisor/") && file != "wording/event.rs";
+    for (file, text) in sources().into_iter().filter(|(file, _)| elsewhere(file)) {
+        let known = KINDS.iter().find(|(known, ..)| *known == file).map_or(&[][..], |(_, kinds, _)| kinds);
+        let found: Vec<String> = kinds(&text).into_iter().collect();
+        assert_eq!(found, known, "src/{file}: a row of wording/event.rs says what is to be known of a kind");
+    }
+}
+
 fn sources() -> Vec<(String, String)> {
     fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).expect("src can be read").flatten() {

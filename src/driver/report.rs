@@ -17,8 +17,7 @@ use crate::linux::descendants::{self, Mark};
 use crate::linux::gauge;
 use crate::output::history::EventId;
 use crate::supervisor::{
-    Announcement, Exit, Freezer, Instance, Intervention, LastRestart, Life, Outcome, RestartReason, State,
-    Time, Usage,
+    Announcement, Exit, Freezer, Instance, LastRestart, Life, Outcome, RestartReason, State, Time, Usage,
 };
 use crate::wording::event;
 
@@ -178,38 +177,24 @@ impl Driver {
         message: &str,
         failed: Option<Life>,
     ) -> EventId {
-        let name = |id: crate::supervisor::InstanceId| self.stack.instances[id.0 as usize].name.clone();
-        let mut event = interface::Event {
+        let subject = event::subject(announcement).map(|id| &self.stack.instances[id.0 as usize]);
+        let facts = event::facts(announcement);
+        let event = interface::Event {
             sequence: 0,
             time: now_usec(),
             event: EventKind::of(announcement),
-            instance: event::subject(announcement).map(name),
+            instance: subject.map(|instance| instance.name.clone()),
             message: message.to_owned(),
-            pid: None,
-            exit_code: None,
-            signal: None,
-            result: None,
-            usage: None,
-            ceilings: None,
+            pid: facts.pid,
+            exit_code: exit_code(facts.exit),
+            signal: signal(facts.exit).or_else(|| facts.signal.map(|signal| signal.to_string())),
+            result: facts.outcome.map(LifeResult::from),
+            usage: facts.usage.map(used),
+            // What it used is told beside what it was held to.
+            ceilings: facts.usage.and(subject).map(|instance| (&instance.ceilings).into()),
             cause: failed.and_then(|life| self.cause_of(life)),
             trace: None,
         };
-        match announcement {
-            Announcement::Started { pid, .. } => event.pid = Some(*pid),
-            Announcement::Ended { exit, outcome: why, usage, .. } => {
-                event.exit_code = exit_code(Some(*exit));
-                event.signal = signal(Some(*exit));
-                event.result = Some((*why).into());
-                event.usage = Some(used(usage));
-                event.ceilings = event::subject(announcement)
-                    .map(|id| (&self.stack.instances[id.0 as usize].ceilings).into());
-            }
-            Announcement::OnRequest { what: Intervention::Signal(sent), .. } => {
-                event.signal = Some(sent.to_string())
-            }
-            Announcement::StartLimitHit { .. } => event.result = Some(LifeResult::StartLimitHit),
-            _ => {}
-        }
         // One that was never begun has said nothing.
         let awaits = failed.filter(|_| matches!(announcement, Announcement::Ended { .. }));
         self.write_event(event, awaits)

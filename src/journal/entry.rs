@@ -55,10 +55,8 @@ pub fn event(entry: &mut Vec<u8>, identity: &Identity, event: &Event, time: u64,
     put_field(entry, "LPM_TIME", time.to_string().as_bytes());
     put_field(entry, "LPM_EVENT", event.event.as_str().as_bytes());
     // That the kernel killed is told by itself only where the instance lives on.
-    let row = match event.result {
-        Some(LifeResult::OomKill) => EventKind::OomKill.row(true),
-        _ => event.row(),
-    };
+    let killed = event.result == Some(LifeResult::OomKill);
+    let row = if killed { EventKind::OomKill.row(true) } else { event.row() };
     if let Some(id) = row.message_id {
         put_field(entry, "MESSAGE_ID", id.as_bytes());
     }

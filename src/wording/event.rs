@@ -10,7 +10,7 @@
 
 use super::announce::{cannot_start, counted, cpu_time, exit, tasks_ceiling, which_ceiling};
 use crate::config::quantity::{format_duration, format_memory, format_size};
-use crate::config::{Ceiling, Instance, Stack};
+use crate::config::{Ceiling, Instance, Signal, Stack};
 use crate::supervisor::{Announcement, Exit, InstanceId, Intervention, Outcome, RestartReason, Usage};
 use crate::vocabulary::vocabulary;
 
@@ -213,6 +213,55 @@ pub fn subject(announcement: &Announcement) -> Option<InstanceId> {
     }
 }
 
+/// What an event has besides its words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// The main process.
+    pub pid: Option<u32>,
+    /// How it ended.
+    pub exit: Option<Exit>,
+    /// Why.
+    pub outcome: Option<Outcome>,
+    /// What the life used.
+    pub usage: Option<&'a Usage>,
+    /// A signal that was sent.
+    pub signal: Option<Signal>,
+}
+
+/// What an announcement has besides its words.
+pub fn facts(announcement: &Announcement) -> Facts<'_> {
+    match announcement {
+        Announcement::Started { pid, .. } => Facts { pid: Some(*pid), ..Facts::default() },
+        Announcement::Ended { exit, outcome, usage, .. } => {
+            Facts { exit: Some(*exit), outcome: Some(*outcome), usage: Some(usage), ..Facts::default() }
+        }
+        Announcement::OnRequest { what: Intervention::Signal(signal), .. } => {
+            Facts { signal: Some(*signal), ..Facts::default() }
+        }
+        Announcement::StartLimitHit { .. } => {
+            Facts { outcome: Some(Outcome::StartLimitHit), ..Facts::default() }
+        }
+        Announcement::CannotStart { .. }
+        | Announcement::LeftBehind { .. }
+        | Announcement::Killing { .. }
+        | Announcement::GivenUp { .. }
+        | Announcement::Gone { .. }
+        | Announcement::OomKill { .. }
+        | Announcement::TasksRefused { .. }
+        | Announcement::RestartIn { .. }
+        | Announcement::OnRequest { .. }
+        | Announcement::Removed { .. }
+        | Announcement::ShutDownRequested
+        | Announcement::Interrupted(_)
+        | Announcement::StoppingAll(_)
+        | Announcement::KillingAll
+        | Announcement::Forwarding(_)
+        | Announcement::HangUpIgnored
+        | Announcement::Suspended
+        | Announcement::Resumed => Facts::default(),
+    }
+}
+
 /// Whether it says why a command failed that was run on its own; its exit code says the rest.
 pub fn explains_a_bad_end(announcement: &Announcement) -> bool {
     match announcement {
@@ -365,7 +414,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Given, Machine, Options, Signal, Sources, Text, load};
+    use crate::config::{Given, Machine, Options, Sources, Text, load};
     use crate::supervisor::{Failure, FailureKind, Life, Stage};
 
     fn stack(procfile: &str, mem: &str) -> Stack {
