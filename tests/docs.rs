@@ -133,22 +133,6 @@ fn arguments(line: &str) -> Option<Vec<String>> {
     }
 }
 
-#[test]
-fn the_file_map_has_every_source_file_and_no_other() {
-    let text = read("docs/architecture.md");
-    let mapped: Vec<String> = text
-        .lines()
-        .filter_map(|line| Some(line.strip_prefix("| `src/")?.split_once('`')?.0))
-        .map(|name| format!("src/{name}"))
-        .collect();
-    let unique: BTreeSet<String> = mapped.iter().cloned().collect();
-    assert_eq!(mapped.len(), unique.len(), "a file stands in the map twice");
-    let there = files("src", "rs");
-    let missing: Vec<_> = there.difference(&unique).collect();
-    let gone: Vec<_> = unique.difference(&there).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "not in the map: {missing:?}; not there: {gone:?}");
-}
-
 /// Holds `text` against the file, or writes it there if `UPDATE_DOCS` is set.
 #[track_caller]
 fn hold(path: &str, text: &str) {
@@ -197,6 +181,36 @@ fn table_of_options() -> Vec<String> {
     };
     let head = ["| option | variable | `lpm.toml` |", "| --- | --- | --- |"].map(str::to_owned);
     head.into_iter().chain(table::options().map(line)).collect()
+}
+
+/// The first sentence of what a file says of itself: its first `//!` paragraph, without links and the last dot.
+#[track_caller]
+fn purpose(path: &str) -> String {
+    let text = read(path);
+    let lines = text.lines().map_while(|line| line.strip_prefix("//!"));
+    let paragraph: Vec<&str> = lines.map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let paragraph = paragraph.join(" ");
+    let sentence = paragraph.split_once(". ").map_or(paragraph.as_str(), |(sentence, _)| sentence);
+    assert!(!sentence.is_empty(), "{path} does not begin with a line of //! that says what it is for");
+    sentence.trim_end_matches('.').replace("[`", "`").replace("`]", "`").replace('|', "\\|")
+}
+
+/// A row for each source file, a folder's own file first.
+fn table_of_files() -> Vec<String> {
+    let place = |path: &String| {
+        let (folder, name) = path.rsplit_once('/').expect("a file of a folder");
+        (folder.to_owned(), name != "mod.rs", name.to_owned())
+    };
+    let mut paths: Vec<String> = files("src", "rs").into_iter().collect();
+    paths.sort_by_key(place);
+    let head = ["| file | what it is |", "| --- | --- |"].map(str::to_owned);
+    head.into_iter().chain(paths.iter().map(|path| format!("| `{path}` | {} |", purpose(path)))).collect()
+}
+
+#[test]
+fn the_table_of_files_is_what_they_say_of_themselves() {
+    let page = read("docs/architecture.md");
+    hold("docs/architecture.md", &with_part(&page, "source files", &table_of_files()));
 }
 
 #[test]

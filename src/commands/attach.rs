@@ -1,4 +1,4 @@
-//! `lpm attach`.
+//! `lpm attach`: our terminal, lent to an instance.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,4 @@
-//! `lpm reload`.
+//! `lpm reload`: what changed in the text, applied to a running stack.
 
 use serde_json::Value;
 

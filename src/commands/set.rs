@@ -1,4 +1,4 @@
-//! `lpm set`.
+//! `lpm set`: other settings for a running stack, and with `--save` for `lpm.toml` too.
 
 use serde_json::Value;
 
