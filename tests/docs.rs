@@ -38,11 +38,11 @@ fn files(folder: &str, ending: &str) -> BTreeSet<String> {
     found
 }
 
-/// README, change log, everything in docs, and the examples' own pages.
+/// README, change log, the way in, everything in docs, and the examples' own pages.
 fn pages() -> BTreeSet<String> {
     let mut pages = files("docs", "md");
     pages.extend(files("examples", "md"));
-    pages.extend(["README.md".to_owned(), "CHANGELOG.md".to_owned()]);
+    pages.extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(str::to_owned));
     pages
 }
 
@@ -220,6 +220,54 @@ fn the_tables_of_settings_are_those_of_the_program() {
     let page = with_part(&page, "settings of the stack", &table_of_settings(Row::is_of_stack));
     let page = with_part(&page, "options of settings", &table_of_options());
     hold("docs/configuration.md", &page);
+}
+
+/// The sources, tests left out, that have one of `words` in their code.
+fn sources_with(words: &[&str]) -> Vec<String> {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    let has = |path: &String| {
+        let text = read(path);
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.any(|line| line.split(|c| !is_word(c)).any(|word| words.contains(&word)))
+    };
+    let mut paths = files("src", "rs");
+    paths.retain(|path| !path.contains("/tests") && has(path));
+    paths.into_iter().collect()
+}
+
+/// The list of files under a recipe of CONTRIBUTING.md.
+fn where_it_stands(example: &str, paths: &[String]) -> Vec<String> {
+    let names: Vec<String> = paths.iter().map(|path| format!("`{path}`")).collect();
+    vec![format!("{example} stands in {}.", names.join(", "))]
+}
+
+#[test]
+fn each_recipe_names_the_files_that_its_example_took() {
+    let setting = sources_with(&["no_new_privileges", "NO_NEW_PRIVILEGES", "no-new-privileges"]);
+    assert!(setting.len() <= 4, "what one more setting takes has grown: {setting:?}");
+    let command = sources_with(&["schema", "Schema"]);
+    assert!(command.len() <= 5, "what one more command takes has grown: {command:?}");
+    let event = sources_with(&["TasksRefused"]);
+    assert!(event.len() <= 3, "what one more event takes has grown: {event:?}");
+    let parts = [
+        ("files of a setting", "`no-new-privileges`", setting),
+        ("files of a command", "`lpm schema`", command),
+        ("files of an event", "`tasks-refused`", event),
+        ("files of a state", "`restart-wait`", sources_with(&["RestartWait"])),
+    ];
+    let page = read("CONTRIBUTING.md");
+    let by_hand = parts.iter().fold(page.clone(), |page, (name, ..)| with_part(&page, name, &[]));
+    let by_hand = by_hand.replace("src/commands/NAME.rs", "src/commands/schema.rs");
+    for path in
+        parts[..3].iter().flat_map(|(_, _, paths)| paths).filter(|path| !path.contains("/supervisor/"))
+    {
+        assert!(by_hand.contains(&format!("`{path}`")), "no recipe says what happens in {path}");
+    }
+    let page = parts
+        .iter()
+        .fold(page, |page, (name, example, paths)| with_part(&page, name, &where_it_stands(example, paths)));
+    hold("CONTRIBUTING.md", &page);
 }
 
 #[test]
