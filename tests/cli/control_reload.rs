@@ -120,7 +120,7 @@ fn an_order_is_carried_out_whether_or_not_its_client_stays() {
         write(&stack, "Procfile", &format!("web: {STAYS}\nadded: {STAYS}\n"));
         Varlink::connect(&stack.socket()).send(call(method, parameters));
     }
-    run.wait_for_all(&["web.2  | up", "web.1  | up", "added.1 | up"]);
+    run.wait_for("web.1  | up").wait_for_all(&["web.2  | up", "added.1 | up"]);
     run.stops();
 }
 
