@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 
-use super::Driver;
 use super::wake::{Key, Watch, rearm};
 use super::worker::Order;
+use super::{Driver, LOOK_AGAIN};
 use crate::linux::guardian::Guardian;
 use crate::linux::spawn::Failure as Failed;
 use crate::linux::tree::Tree;
@@ -29,6 +29,8 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(300);
 /// How long a guardian may take to go on after SIGCONT.
 const TO_GO_ON: Duration = Duration::from_secs(1);
+/// How long a tree that is thawed may take to be that.
+const TO_THAW: Duration = Duration::from_secs(1);
 /// How often record and socket are looked at while the loop is awake, and because of calls.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// When a record or a socket that cannot be put back is tried again.
@@ -85,6 +87,15 @@ impl Episode {
     }
 }
 
+/// A tree that was frozen from outside, and what has been done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Thaw {
+    /// When it must be thawed, or a cgroup above it is frozen.
+    by: Duration,
+    /// The log says already that this happens.
+    told: bool,
+}
+
 /// The state of all this.
 #[derive(Debug, Default)]
 pub(super) struct Guarding {
@@ -101,7 +112,10 @@ pub(super) struct Guarding {
     /// When one that was continued must have gone on.
     going_on_by: Option<Duration>,
     /// `cgroup.events` of `supervisor`: whether the guardian is frozen.
-    frozen: Option<OwnedFd>,
+    freezer: Option<OwnedFd>,
+    /// When that is tried to be watched, where it could not be.
+    watch_at: Option<Duration>,
+    thaw: Option<Thaw>,
     keeper: Option<Keeper>,
     /// When both are touched next.
     touch_at: Option<Duration>,
@@ -114,20 +128,32 @@ pub(super) struct Guarding {
 }
 
 impl Guarding {
-    /// Begins to watch. Where the freezer cannot be watched for want of descriptors, it is not.
-    pub(super) fn new(watch: &Watch, now: Duration, tree: Option<&Tree>, keeper: Option<Keeper>) -> Guarding {
-        let events = tree.and_then(|tree| tree.supervisor().watch("cgroup.events").ok());
-        let frozen = events.filter(|fd| watch.add(fd, EventFlags::PRI, Key::frozen()).is_ok());
+    /// With the watched freezer of the tree, if there is a tree, and if there was a descriptor for that.
+    pub(super) fn new(
+        now: Duration,
+        tree: Option<&Tree>,
+        freezer: Option<OwnedFd>,
+        keeper: Option<Keeper>,
+    ) -> Guarding {
+        let watch_at = (tree.is_some() && freezer.is_none()).then_some(now + LOOK_AGAIN);
         let touch_at = keeper.as_ref().map(|keeper| now + keeper.every);
         let look_from = now + BETWEEN_LOOKS;
-        Guarding { frozen, keeper, touch_at, look_from, ..Guarding::default() }
+        Guarding { freezer, watch_at, keeper, touch_at, look_from, ..Guarding::default() }
     }
 
     /// When something is to be done next.
     pub(super) fn due(&self) -> Option<Duration> {
-        let all = [self.replace_at, self.going_on_by, self.touch_at, self.put_back_at];
+        let thawed_by = self.thaw.map(|thaw| thaw.by);
+        let all =
+            [self.replace_at, self.going_on_by, self.watch_at, thawed_by, self.touch_at, self.put_back_at];
         all.into_iter().flatten().min()
     }
+}
+
+/// `cgroup.events` of the guardian's cgroup, watched.
+pub(super) fn watched_freezer(watch: &Watch, tree: &Tree) -> Option<OwnedFd> {
+    let events = tree.supervisor().watch("cgroup.events").ok()?;
+    watch.add(&events, EventFlags::PRI, Key::frozen()).ok().map(|()| events)
 }
 
 impl Driver {
@@ -187,25 +213,44 @@ impl Driver {
 
     /// The tree may be frozen, or thawed again.
     pub(super) fn on_frozen(&mut self) {
-        let Some(events) = &self.guarding.frozen else { return };
-        rearm(events);
+        self.guarding.freezer.iter().for_each(rearm);
         let Some(tree) = &self.ground.tree else { return };
-        if tree.supervisor().frozen() != Ok(true) {
-            return;
+        let now = self.clock.now();
+        match (tree.supervisor().frozen(), self.guarding.thaw) {
+            (Ok(true), None) => {
+                // Only a directory of lpm's own is lpm's to thaw. Of one that was given, lpm is frozen with it.
+                let thawed = tree.own().is_some()
+                    && tree.root().freeze(false).and_then(|()| tree.supervisor().freeze(false)).is_ok();
+                let told = !self.guarding.freezes.begins(now);
+                // The kernel takes some time for it, and none is enough where a cgroup above is frozen.
+                let by = if thawed { now + TO_THAW } else { now };
+                self.guarding.thaw = Some(Thaw { by, told });
+            }
+            (Ok(false), Some(thaw)) => {
+                self.guarding.thaw = None;
+                self.tell_of_thaw(thaw, "and is thawed");
+            }
+            (Ok(true), Some(_)) | (Ok(false), None) | (Err(_), _) => {}
         }
-        // Only a directory of lpm's own is lpm's to thaw. Of one that was given, lpm is frozen with it.
-        let thawed = tree.own().is_some()
-            && tree.root().freeze(false).and_then(|()| tree.supervisor().freeze(false)).is_ok();
-        if self.guarding.freezes.begins(self.clock.now()) {
+    }
+
+    fn tell_of_thaw(&self, thaw: Thaw, outcome: &str) {
+        if let (false, Some(tree)) = (thaw.told, &self.ground.tree) {
             let path = tree.path().display();
-            let text = match thawed {
-                true => format!("{path}: was frozen from outside, the guardian with it, and is thawed"),
-                false => {
-                    format!("{path}: was frozen from outside; the guardian does nothing until it is thawed")
-                }
-            };
-            self.log.say(&self.system, text);
+            self.log.say(
+                &self.system,
+                format!("{path}: was frozen from outside, the guardian with it, {outcome}"),
+            );
         }
+    }
+
+    /// Watches the freezer. Where there was no descriptor for that, it is tried again, and looked at meanwhile.
+    fn watch_freezer(&mut self) {
+        let (now, tree) = (self.clock.now(), self.ground.tree.as_deref());
+        self.guarding.freezer = tree.and_then(|tree| watched_freezer(&self.watch, tree));
+        self.guarding.watch_at = self.guarding.freezer.is_none().then_some(now + LOOK_AGAIN);
+        // It may have been frozen before.
+        self.on_frozen();
     }
 
     /// A client calls, and may be one that did not find the record.
@@ -266,6 +311,15 @@ impl Driver {
         {
             // Its death is seen, and another one takes its place.
             let _ = guardian.pidfd().send(libc::SIGKILL);
+        }
+        if passed(&mut self.guarding.watch_at) {
+            self.watch_freezer();
+        }
+        if let Some(thaw) = self.guarding.thaw.filter(|thaw| thaw.by <= now) {
+            self.on_frozen();
+            if self.guarding.thaw.take().is_some() {
+                self.tell_of_thaw(thaw, "and does nothing until it is thawed");
+            }
         }
         if passed(&mut self.guarding.touch_at)
             && let Some(keeper) = &mut self.guarding.keeper

@@ -348,7 +348,9 @@ impl Driver {
             watch.add(listener, EventFlags::IN, Key::listener())?;
         }
         let clock = Clock::start();
-        let guarding = Guarding::new(&watch, clock.now(), ground.tree.as_deref(), ground.keeper.take());
+        let tree = ground.tree.as_deref();
+        let freezer = tree.and_then(|tree| guarding::watched_freezer(&watch, tree));
+        let guarding = Guarding::new(clock.now(), tree, freezer, ground.keeper.take());
         drop(setup.held);
         let awaited = setup.launcher.is_some() || setup.notifier.is_some();
         Ok(Driver {
@@ -733,6 +735,18 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(20), forgotten).await.expect("it is reaped and forgotten");
+
+        // A freezer that could not be watched is looked at all the same.
+        if let Some(tree) = driver.ground.tree.clone() {
+            driver.guarding = Guarding::new(driver.clock.now(), Some(&tree), None, None);
+            tree.root().freeze(true).unwrap();
+            let thawed = async {
+                while tree.supervisor().frozen() != Ok(false) {
+                    driver.wait().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), thawed).await.expect("it is thawed");
+        }
 
         for _ in 0..2 {
             driver.ask(Request::Freeze(vec![WEB]));

@@ -443,6 +443,34 @@ fn a_tree_that_is_frozen_from_outside_is_thawed() {
     until("removed", || stack.left().is_empty());
 }
 
+/// What lpm writes into its own tree succeeds, and changes nothing while a cgroup above is frozen.
+#[test]
+fn a_tree_below_a_frozen_cgroup_is_not_said_to_be_thawed() {
+    let test = "a_tree_below_a_frozen_cgroup_is_not_said_to_be_thawed";
+    if skipped(test) {
+        return;
+    }
+    struct Given(PathBuf);
+    impl Drop for Given {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir(&self.0);
+        }
+    }
+    let mount = cgroup_mount().expect("cgroups are there");
+    let given = Given(mount.join(format!("lpm-test-given-{}", std::process::id())));
+    std::fs::create_dir(&given.0).expect("root may");
+    let freeze = |value: &str| std::fs::write(given.0.join("cgroup.freeze"), value).expect("ours");
+    let stack = Stack::with("frozen-above", &format!("a: {STAYS}\n"))
+        .variable("LPM_CGROUP", given.0.to_str().expect("UTF-8"));
+    let mut run = stack.lpm(&["start"]).pipes();
+    run.wait_for(" | up");
+    freeze("1");
+    run.wait_for("was frozen from outside, the guardian with it, and does nothing until it is thawed");
+    freeze("0");
+    let out = run.stops().out;
+    assert!(!out.contains("and is thawed"), "{out}");
+}
+
 /// Neither record nor socket waits for the next start.
 #[test]
 fn kill_9_of_lpm_leaves_no_record_and_no_socket() {
