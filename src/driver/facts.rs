@@ -319,19 +319,19 @@ impl Driver {
                 let _ = rustix::process::waitid(WaitId::Pid(pid), options);
                 // From now on its number may be another process's.
                 self.inherited.retain(|inherited| *inherited != pid);
+                self.orphans.reaped(pid);
             }
         }
         // SIGCHLD is the only notice of the end, or the stop, of a process outside the leaves.
-        for at in 0..self.lives.len() {
-            let alive = self.lives[at].as_ref();
-            if alive.is_some_and(|alive| {
+        let is_concerned = |at: &usize| {
+            self.lives[*at].as_ref().is_some_and(|alive| {
                 alive.said_outside
                     || !alive.stopped.is_empty()
                     || (alive.exited && self.ground.tree.is_none())
-            }) {
-                self.on_events(InstanceId(at as u32));
-            }
-        }
+            })
+        };
+        let places = (0..self.lives.len()).filter(is_concerned).collect();
+        self.look_at_leaves(places);
     }
 
     /// Ctrl-Z on the terminal of `lpm run` stops the command, whose group is in the foreground, and not lpm, for

@@ -13,7 +13,7 @@ use rustix::process::Pid;
 
 use super::words;
 use crate::linux::cgroup::{Cgroup, Counters};
-use crate::linux::descendants::{Descendant, Mark};
+use crate::linux::descendants::{Descendant, Mark, Wanted};
 use crate::linux::pidfd::PidFd;
 use crate::linux::round::{self, AndContinue, Round};
 use crate::supervisor::{Life, Time, Usage};
@@ -175,6 +175,12 @@ impl Alive {
         };
         let main = if self.exited { Ok(true) } else { self.main.send(libc::SIGKILL) };
         finished.and(inside).and(main.map(|_| ()))
+    }
+
+    /// How its processes are known among our descendants.
+    pub fn wanted(&self) -> Wanted {
+        let main = (!self.exited).then_some(self.pid);
+        Wanted { main, session: self.pid, mark: self.mark.clone() }
     }
 
     /// How many processes are in the leaf; zombies are in no list of it.

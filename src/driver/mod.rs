@@ -20,6 +20,7 @@ mod launcher;
 mod life;
 mod manager;
 mod orders;
+mod orphans;
 mod outside;
 mod report;
 mod terminals;
@@ -30,6 +31,7 @@ mod wake;
 mod words;
 mod worker;
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -38,6 +40,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -61,7 +64,8 @@ use guarding::Guarding;
 use launcher::Rise;
 use life::{Alive, number};
 use manager::Manager;
-use outside::Ask;
+use orphans::Orphans;
+use outside::Errands;
 use terminals::Terminals;
 use texts::{Change, Changed};
 use turns::Turns;
@@ -237,8 +241,11 @@ struct Driver {
     counters: Counters,
     watch: Watch,
     turns: Turns,
-    /// Signals for lives without a leaf, which are sent together.
-    asks: Vec<Ask>,
+    /// What was ordered in this turn for processes outside every leaf.
+    errands: Errands,
+    orphans: Orphans,
+    /// While several lives are looked at one after the other: what was found in /proc by the first that needed it.
+    one_look: Option<OnceCell<Result<Vec<Descendant>, Errno>>>,
     /// The kernel refused to thaw the stack; it is asked again once a second.
     unthawed: bool,
     /// When to look again at what is expected to end.
@@ -372,7 +379,9 @@ impl Driver {
             system,
             watch,
             turns: Turns::default(),
-            asks: Vec::new(),
+            errands: Errands::default(),
+            orphans: Orphans::default(),
+            one_look: None,
             unthawed: false,
             look: None,
             leaves: ground.tree.as_deref().and_then(outside::prefix_of_leaves),
@@ -474,10 +483,7 @@ impl Driver {
                 tracing::debug!("order {action:?}");
                 self.perform(action);
             }
-            if !self.asks.is_empty() {
-                let asks = std::mem::take(&mut self.asks);
-                self.ask_descendants(asks);
-            }
+            self.run_errands();
             next = self.told.pop_front();
         }
         self.bear_held();
@@ -696,7 +702,7 @@ mod tests {
                 stat.unwrap_or_default().contains(&format!(") {code} "))
             };
             for _ in 0..20_000 {
-                let pids = self.pids(0);
+                let pids = self.pids(&[0]).remove(0);
                 if pids.len() == 2 && pids.iter().all(is) {
                     return;
                 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::life::{self, Alive, Leaf};
-use super::outside::{Ask, Search};
+use super::outside::Ask;
 use super::worker::{self, Order};
 use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice, launcher};
 use crate::config::{Journal, Signal};
@@ -114,7 +114,7 @@ impl Driver {
                 let round = Round::new(signal.0, and_continue);
                 match alive.leaf {
                     // With the others of this turn.
-                    Leaf::Descendants => self.asks.push(Ask { at, round, lasting }),
+                    Leaf::Descendants => self.errands.asks.push(Ask { at, round, lasting }),
                     Leaf::Cgroup(_) => self.ask_all(at, round, lasting),
                 }
             }
@@ -149,8 +149,8 @@ impl Driver {
         }
     }
 
-    /// The notification is armed before the order is given, and one look follows: the kernel says nothing of a
-    /// leaf that stood still already.
+    /// The notification is armed before the order is given, and one look follows when what is outside was stopped: the
+    /// kernel says nothing of a leaf that stood still already.
     fn freeze_leaf(&mut self, life: Life) {
         let at = life.instance.0 as usize;
         if self.alive(life).is_none() {
@@ -160,11 +160,8 @@ impl Driver {
         let Some(alive) = &mut self.lives[at] else { return };
         alive.frozen = true;
         let done = alive.freeze(true);
-        let outside = self.stop_outside(at);
-        if self.lives[at].as_ref().is_some_and(Alive::stands_still) {
-            self.told.push_back(Event::Frozen { life });
-        }
-        if let Err(errno) = watched.and(done).and(outside) {
+        self.errands.freezes.push(at);
+        if let Err(errno) = watched.and(done) {
             self.complain_about(life, "freeze", errno);
         }
     }
@@ -188,10 +185,10 @@ impl Driver {
         match alive.leaf {
             Leaf::Cgroup(_) if !alive.exited => Ok(()),
             Leaf::Cgroup(_) => self.chase(at).map(|_| ()),
+            // With the others of this turn.
             Leaf::Descendants => {
-                let mut round = Round::new(libc::SIGKILL, AndContinue::No);
-                round.look_among(&self.outside(at, Search::All)?);
-                round.outcome().map(|_| ())
+                self.errands.kills.push(at);
+                Ok(())
             }
         }
     }
@@ -200,16 +197,23 @@ impl Driver {
         self.lives[life.instance.0 as usize].as_mut().filter(|alive| alive.life == life)
     }
 
-    /// The processes of a life, as far as they can be listed: those in its leaf, those outside where there is none.
-    pub(super) fn pids(&self, at: usize) -> Vec<Pid> {
-        match &self.lives[at] {
+    /// The processes of each of these lives, as far as they can be listed: those in its leaf, those outside where there is
+    /// none.
+    pub(super) fn pids(&self, places: &[usize]) -> Vec<Vec<Pid>> {
+        let without = |at: &usize| {
+            self.lives[*at].as_ref().is_some_and(|alive| matches!(alive.leaf, Leaf::Descendants))
+        };
+        let searched: Vec<usize> = places.iter().copied().filter(without).collect();
+        let found = if searched.is_empty() { Ok(Vec::new()) } else { self.outside_of_each(&searched) };
+        let mut found = found.unwrap_or_default().into_iter();
+        let pids = |at: &usize| match &self.lives[*at] {
             Some(Alive { leaf: Leaf::Descendants, .. }) => {
-                let outside = self.outside(at, Search::All).unwrap_or_default();
-                outside.into_iter().map(|one| one.pid).collect()
+                found.next().unwrap_or_default().into_iter().map(|one| one.pid).collect()
             }
             Some(alive) => alive.pids_inside(),
             None => Vec::new(),
-        }
+        };
+        places.iter().map(pids).collect()
     }
 
     pub(super) fn alive(&self, life: Life) -> Option<&Alive> {
@@ -277,12 +281,15 @@ impl Driver {
             }
             return;
         }
-        for at in 0..self.lives.len() {
-            let Some(alive) = self.lives[at].as_ref().filter(|alive| !alive.frozen) else { continue };
-            let life = alive.life;
-            let done = if frozen { self.stop_outside(at) } else { self.continue_outside(at) };
-            if let Err(errno) = done {
-                self.complain_about(life, if frozen { "freeze" } else { "thaw" }, errno);
+        let alone = |at: &usize| self.lives[*at].as_ref().is_some_and(|alive| !alive.frozen);
+        let places: Vec<usize> = (0..self.lives.len()).filter(alone).collect();
+        let done = match frozen {
+            true => self.stop_outside(places),
+            false => places.into_iter().map(|at| (at, self.continue_outside(at))).collect(),
+        };
+        for (at, done) in done {
+            if let (Err(errno), Some(alive)) = (done, &self.lives[at]) {
+                self.complain_about(alive.life, if frozen { "freeze" } else { "thaw" }, errno);
             }
         }
     }
@@ -376,8 +383,9 @@ impl Driver {
     pub(super) fn say_who_is_waited_for(&self) {
         const MOST: usize = 20;
         let alive = self.lives.iter().flatten().take(MOST).map(|alive| alive.life.instance.0 as usize);
-        let waiting: Vec<_> =
-            alive.map(|at| (self.stack.instances[at].name.clone(), self.pids(at))).collect();
+        let places: Vec<usize> = alive.collect();
+        let names = places.iter().map(|&at| self.stack.instances[at].name.clone());
+        let waiting: Vec<_> = names.zip(self.pids(&places)).collect();
         let outbox = self.outbox.clone();
         let look = move || {
             let line = |(name, pids): (String, Vec<Pid>)| {

@@ -7,6 +7,7 @@
 //! Looking through /proc is expensive. In the tiers with cgroups it is done when a person freezes an instance, and when
 //! lpm has a child that it does not know and that is in no leaf; one file tells whether there is one.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use rustix::io::Errno;
@@ -15,21 +16,12 @@ use rustix::process::Pid;
 use super::Driver;
 use super::life::{Alive, Leaf, number};
 use crate::error::words;
-use crate::linux::cgroup::Mount;
-use crate::linux::descendants::{self, Descendant};
+use crate::linux::cgroup::{Mount, Step};
+use crate::linux::descendants::{self, Descendant, Wanted};
 use crate::linux::guardian::Guardian;
 use crate::linux::round::{AndContinue, Round};
 use crate::linux::tree::Tree;
-use crate::supervisor::{Freezer, InstanceId, State};
-
-/// Where to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Search {
-    /// Among the orphans that came to lpm and what is below them.
-    Orphans,
-    /// Among all descendants.
-    All,
-}
+use crate::supervisor::{Event, Freezer, InstanceId, State};
 
 /// How often a search is repeated at most, until no process is new.
 const LOOKS: usize = 8;
@@ -45,6 +37,18 @@ pub(super) fn prefix_of_leaves(tree: &Tree) -> Option<Vec<u8>> {
     Some(prefix)
 }
 
+/// What was ordered for the processes of lives that are outside every leaf. It is done for all lives of a turn together:
+/// looking through /proc takes as long for one as for a hundred.
+#[derive(Default)]
+pub(super) struct Errands {
+    /// Signals for lives without a leaf.
+    pub asks: Vec<Ask>,
+    /// Lives without a leaf that are killed.
+    pub kills: Vec<usize>,
+    /// Lives that are frozen.
+    pub freezes: Vec<usize>,
+}
+
 /// A signal for every process of a life.
 pub(super) struct Ask {
     /// Whose.
@@ -52,6 +56,17 @@ pub(super) struct Ask {
     pub round: Round,
     /// It stays in force.
     pub lasting: bool,
+}
+
+/// Where a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// In the leaf of this instance.
+    Leaf(usize),
+    /// In no leaf.
+    Outside,
+    /// It has ended.
+    Gone,
 }
 
 /// The processes of a life that has no leaf, while they stand still for a signal.
@@ -69,28 +84,47 @@ impl Default for Standstill {
 }
 
 impl Driver {
-    /// The processes of a life outside every leaf, zombies aside; without cgroups all of them.
+    /// The processes outside every leaf of a life whose main process has ended, zombies aside; without cgroups all of them.
     ///
     /// # Errors
     /// They could not be looked for, which does not mean that there are none.
-    pub(super) fn outside(&self, at: usize, search: Search) -> Result<Vec<Descendant>, Errno> {
-        let Some(alive) = &self.lives[at] else { return Ok(Vec::new()) };
-        let in_leaves = matches!(alive.leaf, Leaf::Cgroup(_));
-        if search == Search::Orphans && !self.has_unknown_orphans()? {
+    fn outside(&mut self, at: usize) -> Result<Vec<Descendant>, Errno> {
+        if self.lives[at].is_none() || !self.has_unknown_orphans()? {
             return Ok(Vec::new());
         }
-        let family = descendants::find()?;
-        let main = (!alive.exited).then_some(alive.pid);
-        let others = self.others(at);
-        let mut members = descendants::members(&family, main, alive.pid, &alive.mark, &others)?;
-        if in_leaves {
+        let outside = match &self.one_look {
+            Some(look) => {
+                let family = look.get_or_init(descendants::find);
+                self.outside_among(family.as_deref().map_err(|errno| *errno)?, &[at])
+            }
+            None => self.outside_of_each(&[at]),
+        };
+        Ok(outside?.pop().unwrap_or_default())
+    }
+
+    /// The processes outside every leaf of each of these lives, which are there, in one look through /proc.
+    ///
+    /// # Errors
+    /// As [`Driver::outside`].
+    pub(super) fn outside_of_each(&self, places: &[usize]) -> Result<Vec<Vec<Descendant>>, Errno> {
+        self.outside_among(&descendants::find()?, places)
+    }
+
+    fn outside_among(&self, family: &[Descendant], places: &[usize]) -> Result<Vec<Vec<Descendant>>, Errno> {
+        let lives = places.iter().filter_map(|&at| self.lives[at].as_ref());
+        let wanted: Vec<Wanted> = lives.map(Alive::wanted).collect();
+        let mut members = descendants::members(family, &wanted, &self.others())?;
+        for (&at, members) in places.iter().zip(&mut members) {
+            if !self.lives[at].as_ref().is_some_and(|alive| matches!(alive.leaf, Leaf::Cgroup(_))) {
+                continue;
+            }
             let mut outside = Vec::new();
-            for one in members {
+            for one in members.drain(..) {
                 if self.is_outside(one.pid)? {
                     outside.push(one);
                 }
             }
-            members = outside;
+            *members = outside;
         }
         Ok(members)
     }
@@ -102,7 +136,7 @@ impl Driver {
     /// They could not be looked for.
     pub(super) fn chase(&mut self, at: usize) -> Result<u32, Errno> {
         // A main process that runs keeps what it left elsewhere.
-        let outside = self.outside(at, Search::Orphans)?;
+        let outside = self.outside(at)?;
         let Some(alive) = &mut self.lives[at] else { return Ok(0) };
         let refused = if alive.killed {
             let mut round = Round::new(libc::SIGKILL, AndContinue::No);
@@ -129,6 +163,9 @@ impl Driver {
     /// How many processes of a life are left, in its leaf and outside of it; one, where that cannot be seen.
     pub(super) fn left(&mut self, at: usize) -> u32 {
         let inside = self.lives[at].as_ref().map_or(Ok(0), Alive::left_inside);
+        if inside == Ok(0) {
+            self.orphans.leaf_is_empty(at);
+        }
         let outside = self.chase(at);
         match (inside, outside) {
             (Ok(inside), Ok(outside)) => inside.saturating_add(outside),
@@ -143,12 +180,54 @@ impl Driver {
         }
     }
 
+    /// Does what was ordered in this turn.
+    pub(super) fn run_errands(&mut self) {
+        let Errands { asks, kills, freezes } = std::mem::take(&mut self.errands);
+        if !kills.is_empty() {
+            self.kill_descendants(kills);
+        }
+        if !asks.is_empty() {
+            self.ask_descendants(asks);
+        }
+        if !freezes.is_empty() {
+            self.freeze_outside(freezes);
+        }
+    }
+
+    /// SIGKILL for every process of lives that have no leaf.
+    fn kill_descendants(&mut self, mut places: Vec<usize>) {
+        places.retain(|&at| self.lives[at].is_some());
+        let found = self.outside_of_each(&places);
+        let refused = found.as_ref().err().copied();
+        let found = found.unwrap_or_else(|_| vec![Vec::new(); places.len()]);
+        for (at, found) in places.into_iter().zip(found) {
+            let mut round = Round::new(libc::SIGKILL, AndContinue::No);
+            round.look_among(&found);
+            if let (Some(errno), Some(alive)) = (refused.or(round.outcome().err()), &self.lives[at]) {
+                self.complain_about(alive.life, "kill", errno);
+            }
+        }
+    }
+
+    /// Stops what is outside of lives that are frozen, and tells of those that stand still then.
+    fn freeze_outside(&mut self, places: Vec<usize>) {
+        for (at, done) in self.stop_outside(places) {
+            let Some(alive) = &self.lives[at] else { continue };
+            let life = alive.life;
+            if alive.stands_still() {
+                self.told.push_back(Event::Frozen { life });
+            }
+            if let Err(errno) = done {
+                self.complain_about(life, "freeze", errno);
+            }
+        }
+    }
+
     /// Sends signals to every process of lives that have no leaf, each of which gets its signal once. They are stopped
-    /// for it, as the freezer does elsewhere, because a process that stands still forks no other. All lives are asked
-    /// together: looking through /proc takes as long for one as for a hundred.
+    /// for it, as the freezer does elsewhere, because a process that stands still forks no other.
     pub(super) fn ask_descendants(&mut self, asks: Vec<Ask>) {
-        let mut asks: Vec<(Ask, Standstill)> =
-            asks.into_iter().map(|ask| (ask, Standstill::default())).collect();
+        let alive = asks.into_iter().filter(|ask| self.lives[ask.at].is_some());
+        let mut asks: Vec<(Ask, Standstill)> = alive.map(|ask| (ask, Standstill::default())).collect();
         let mut refused = Ok(());
         for _ in 0..LOOKS {
             match self.find_and_stop(&mut asks) {
@@ -192,13 +271,9 @@ impl Driver {
 
     /// One look: stops what runs. Returns how many processes were new.
     fn find_and_stop(&self, asks: &mut [(Ask, Standstill)]) -> Result<usize, Errno> {
-        let family = descendants::find()?;
+        let places: Vec<usize> = asks.iter().map(|(ask, _)| ask.at).collect();
         let mut new = 0;
-        for (ask, standstill) in asks {
-            let Some(alive) = &self.lives[ask.at] else { continue };
-            let main = (!alive.exited).then_some(alive.pid);
-            let others = self.others(ask.at);
-            let members = descendants::members(&family, main, alive.pid, &alive.mark, &others)?;
+        for ((_, standstill), members) in asks.iter_mut().zip(self.outside_of_each(&places)?) {
             let running: Vec<Descendant> = members.iter().filter(|one| !one.stopped).cloned().collect();
             new += standstill.stopping.look_among(&running);
             merge(&mut standstill.found, members);
@@ -206,26 +281,39 @@ impl Driver {
         Ok(new)
     }
 
-    /// Stops the processes outside the leaf, because the life is frozen. All of them, where there is no leaf.
-    pub(super) fn stop_outside(&mut self, at: usize) -> Result<(), Errno> {
-        let mut round = Round::new(libc::SIGSTOP, AndContinue::No);
-        let mut stopped: Vec<Descendant> = Vec::new();
+    /// Stops the processes outside the leaf of each of these lives, because it is frozen. All of them, where there is no
+    /// leaf. Returns what came of it for each.
+    pub(super) fn stop_outside(&mut self, mut places: Vec<usize>) -> Vec<(usize, Result<(), Errno>)> {
+        places.retain(|&at| self.lives[at].is_some());
+        let round = || Round::new(libc::SIGSTOP, AndContinue::No);
+        let mut stops: Vec<(Round, Vec<Descendant>)> = places.iter().map(|_| (round(), Vec::new())).collect();
+        let mut refused = Ok(());
         for _ in 0..LOOKS {
-            let outside = self.outside(at, Search::All)?;
-            let new = round.look_among(&outside);
-            merge(&mut stopped, outside);
+            let mut new = 0;
+            match self.outside_of_each(&places) {
+                Ok(found) => {
+                    for ((round, stopped), outside) in stops.iter_mut().zip(found) {
+                        new += round.look_among(&outside);
+                        merge(stopped, outside);
+                    }
+                }
+                Err(errno) => refused = Err(errno),
+            }
             if new == 0 {
                 break;
             }
         }
-        let Some(alive) = &mut self.lives[at] else { return Ok(()) };
-        let news = matches!(alive.leaf, Leaf::Cgroup(_)) && !stopped.is_empty();
-        if news {
-            let text = format!("outside its cgroup, and stopped by SIGSTOP: {}", named(&stopped));
-            self.log.say(&self.labels[at], text);
+        let mut done = Vec::new();
+        for (at, (round, stopped)) in places.into_iter().zip(stops) {
+            let Some(alive) = &mut self.lives[at] else { continue };
+            if matches!(alive.leaf, Leaf::Cgroup(_)) && !stopped.is_empty() {
+                let text = format!("outside its cgroup, and stopped by SIGSTOP: {}", named(&stopped));
+                self.log.say(&self.labels[at], text);
+            }
+            alive.stopped = stopped;
+            done.push((at, refused.and(round.outcome().map(|_| ()))));
         }
-        alive.stopped = stopped;
-        round.outcome().map(|_| ())
+        done
     }
 
     /// Lets those run that were stopped because the life was frozen.
@@ -237,14 +325,14 @@ impl Driver {
     }
 
     /// Describes the processes of a life that SIGKILL did not end, and why: `4711 (dd) is in uninterruptible sleep`.
-    pub(super) fn survivors(&self, at: usize) -> String {
+    pub(super) fn survivors(&mut self, at: usize) -> String {
         let Some(alive) = &self.lives[at] else { return "its cgroup cannot be looked at".to_owned() };
         let mut pids = alive.pids_inside();
         if !alive.exited && !pids.contains(&alive.pid) {
             pids.push(alive.pid);
         }
         let inside = pids.into_iter().filter_map(|pid| Descendant::look(pid).ok().flatten());
-        let outside = self.outside(at, Search::Orphans).unwrap_or_default();
+        let outside = self.outside(at).unwrap_or_default();
         let mut all: Vec<Descendant> = inside.collect();
         merge(&mut all, outside);
         let lines: Vec<String> = all.iter().filter(|one| !one.zombie).take(NAMED).map(why_it_lives).collect();
@@ -254,26 +342,31 @@ impl Driver {
         }
     }
 
-    /// The main processes of other lives, and what else among our children is no instance's.
-    pub(super) fn others(&self, at: usize) -> HashSet<Pid> {
-        let lives = self.lives.iter().enumerate().filter(|&(other, _)| other != at);
-        let mains = lives.filter_map(|(_, alive)| alive.as_ref()).filter(|alive| !alive.exited);
+    /// The main processes of all lives, and what else among our children is no instance's.
+    pub(super) fn others(&self) -> HashSet<Pid> {
+        let mains = self.lives.iter().flatten().filter(|alive| !alive.exited);
         let guardian = self.ground.guardian.iter().map(Guardian::pid);
         mains.map(|alive| alive.pid).chain(guardian).chain(self.inherited.iter().copied()).collect()
     }
 
     /// Whether there is a child that is no main process, and in no leaf. What a main process leaves comes to lpm with its
     /// end, so that without such a child nothing is outside of a life whose main process has ended.
-    fn has_unknown_orphans(&self) -> Result<bool, Errno> {
-        let Some(orphans) = descendants::orphans()? else { return Ok(true) };
+    fn has_unknown_orphans(&mut self) -> Result<bool, Errno> {
+        let Some(children) = descendants::orphans()? else { return Ok(true) };
+        self.orphans.forget_some();
         let guardian = self.ground.guardian.as_ref().map(Guardian::pid);
-        for pid in orphans {
+        for pid in children {
             let known = Some(pid) == guardian
+                || self.orphans.is_inside(pid)
                 || self.by_pid.contains_key(&number(pid))
                 || self.inherited.contains(&pid);
-            let lives = !known && Descendant::look(pid)?.is_some_and(|one| !one.zombie);
-            if lives && (self.ground.tree.is_none() || self.is_outside(pid)?) {
-                return Ok(true);
+            if known || descendants::has_ended(pid) {
+                continue;
+            }
+            match self.whereabouts(pid)? {
+                Whereabouts::Leaf(at) => self.orphans.found(pid, at),
+                Whereabouts::Outside => return Ok(true),
+                Whereabouts::Gone => {}
             }
         }
         Ok(false)
@@ -281,21 +374,45 @@ impl Driver {
 
     /// Whether a process is in none of our leaves.
     pub(super) fn is_outside(&self, pid: Pid) -> Result<bool, Errno> {
-        let Some(name) = descendants::cgroup_of(pid)? else { return Ok(false) };
-        match &self.leaves {
-            Some(prefix) => Ok(!name.starts_with(prefix)),
+        self.whereabouts(pid).map(|found| found == Whereabouts::Outside)
+    }
+
+    fn whereabouts(&self, pid: Pid) -> Result<Whereabouts, Errno> {
+        if self.ground.tree.is_none() {
+            return Ok(Whereabouts::Outside);
+        }
+        let Some(name) = descendants::cgroup_of(pid)? else { return Ok(Whereabouts::Gone) };
+        let Some(prefix) = &self.leaves else {
             // The leaves have no name that could be compared.
-            None => {
-                for alive in self.lives.iter().flatten() {
-                    if let Leaf::Cgroup(leaf) = &alive.leaf
-                        && leaf.procs()?.contains(&pid)
-                    {
-                        return Ok(false);
-                    }
+            return self.leaf_with(pid);
+        };
+        let Some(leaf) =
+            name.strip_prefix(prefix.as_slice()).and_then(|rest| rest.split(|&c| c == b'/').next())
+        else {
+            return Ok(Whereabouts::Outside);
+        };
+        let at = self.stack.instances.iter().position(|instance| instance.name.as_bytes() == leaf);
+        Ok(Whereabouts::Leaf(at.unwrap_or(usize::MAX)))
+    }
+
+    /// Looks for a process in each leaf and below it.
+    fn leaf_with(&self, pid: Pid) -> Result<Whereabouts, Errno> {
+        for (at, alive) in self.lives.iter().enumerate() {
+            let Some(Alive { leaf: Leaf::Cgroup(leaf), .. }) = alive else { continue };
+            let mut found = false;
+            leaf.walk(|step| match step {
+                Step::Into(cgroup) => {
+                    found |= cgroup.procs()?.contains(&pid);
+                    Ok(())
                 }
-                Ok(true)
+                Step::OutOf { .. } => Ok(()),
+                Step::Refused(errno) => Err(errno),
+            })?;
+            if found {
+                return Ok(Whereabouts::Leaf(at));
             }
         }
+        Ok(Whereabouts::Outside)
     }
 
     /// Whether something is expected to end or to stand still, so that a look is due even if nothing tells.
@@ -323,10 +440,9 @@ impl Driver {
         if self.unthawed {
             self.freeze(false);
         }
-        for at in 0..self.lives.len() {
-            if !self.lives[at].as_ref().is_some_and(|alive| self.is_expected(alive)) {
-                continue;
-            }
+        let expected = |at: &usize| self.lives[*at].as_ref().is_some_and(|alive| self.is_expected(alive));
+        let places: Vec<usize> = (0..self.lives.len()).filter(expected).collect();
+        for &at in &places {
             if let Some(alive) = &mut self.lives[at] {
                 alive.freeze_again();
                 // A kill that the kernel refused for a moment is repeated.
@@ -334,10 +450,19 @@ impl Driver {
                     let _ = alive.kill();
                 }
             }
-            let id = InstanceId(at as u32);
-            self.on_exit(id);
-            self.on_events(id);
+            self.on_exit(InstanceId(at as u32));
         }
+        self.look_at_leaves(places);
+    }
+
+    /// The leaves of these lives may be empty, or stand still. What is outside of them is searched for in one look, which
+    /// is later than the end of each main process that has ended: what such a life has left is found by it.
+    pub(super) fn look_at_leaves(&mut self, places: Vec<usize>) {
+        self.one_look = Some(OnceCell::new());
+        for at in places {
+            self.on_events(InstanceId(at as u32));
+        }
+        self.one_look = None;
     }
 }
 

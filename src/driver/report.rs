@@ -13,7 +13,7 @@ use crate::config::{self, RestartWhen};
 use crate::control::interface::{ChangeKind, EventKind, InstanceState, LifeResult, StackState};
 use crate::control::{Depth, Survey, interface};
 use crate::linux::cgroup::{Cgroup, Counters};
-use crate::linux::descendants::{self, Mark};
+use crate::linux::descendants::{self, Descendant, Wanted};
 use crate::linux::gauge;
 use crate::output::history::EventId;
 use crate::supervisor::{
@@ -26,12 +26,7 @@ enum Place {
     Nothing,
     Cgroup(Arc<Cgroup>, u32),
     /// What is in no leaf is searched for.
-    Descendants {
-        main: Option<Pid>,
-        session: Pid,
-        mark: Mark,
-        others: HashSet<Pid>,
-    },
+    Descendants(Wanted),
 }
 
 impl Driver {
@@ -49,12 +44,7 @@ impl Driver {
                 let main = super::life::number(alive.pid);
                 match &alive.leaf {
                     Leaf::Cgroup(leaf) => Place::Cgroup(Arc::clone(leaf), main),
-                    Leaf::Descendants => Place::Descendants {
-                        main: (!alive.exited).then_some(alive.pid),
-                        session: alive.pid,
-                        mark: alive.mark.clone(),
-                        others: self.others(place),
-                    },
+                    Leaf::Descendants => Place::Descendants(alive.wanted()),
                 }
             }
         };
@@ -64,9 +54,11 @@ impl Driver {
         let counters = self.counters;
         // Without their controller tasks are counted one leaf at a time, and not in those that nobody asked about.
         let all = (0..self.lives.len()).all(|place| self.lives[place].is_none() || places.contains(&place));
+        let others = self.others();
         let read = move || {
+            let mut found = search(&leaves, &others);
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
-                measure(instance, leaf, counters, depth);
+                measure(instance, leaf, &mut found, counters, depth);
             }
             for (instance, failure) in instances.iter_mut().zip(failures) {
                 instance.failure = failure.map(Found::look);
@@ -227,25 +219,45 @@ impl Driver {
     }
 }
 
-fn measure(instance: &mut interface::Instance, leaf: &Place, counters: Counters, depth: Depth) {
+/// The processes of those that have no leaf, in their order, in one look through /proc.
+fn search(leaves: &[Place], others: &HashSet<Pid>) -> impl Iterator<Item = Option<Vec<Pid>>> + use<> {
+    let wanted = leaves.iter().filter_map(|leaf| match leaf {
+        Place::Descendants(wanted) => Some(wanted.clone()),
+        Place::Nothing | Place::Cgroup(..) => None,
+    });
+    let wanted: Vec<Wanted> = wanted.collect();
+    let found = match wanted.is_empty() {
+        true => Ok(Vec::new()),
+        false => descendants::find().and_then(|family| descendants::members(&family, &wanted, others)),
+    };
+    let pids = |of: Vec<Descendant>| Some(of.iter().map(|one| one.pid).collect());
+    found.map_or_else(|_| vec![None; wanted.len()], |found| found.into_iter().map(pids).collect()).into_iter()
+}
+
+/// `found`: the processes of this one, if it has no leaf, and of those after it.
+fn measure(
+    instance: &mut interface::Instance,
+    leaf: &Place,
+    found: &mut impl Iterator<Item = Option<Vec<Pid>>>,
+    counters: Counters,
+    depth: Depth,
+) {
     let pids = match leaf {
         Place::Nothing => return,
         Place::Cgroup(leaf, _) => {
             fill(&mut instance.usage, leaf, counters, depth);
             (depth == Depth::All).then(|| gauge::pids(leaf))
         }
-        Place::Descendants { main, session, mark, others } => {
-            let family = descendants::find();
-            let all = family.and_then(|family| descendants::members(&family, *main, *session, mark, others));
-            instance.usage.tasks = all.as_ref().ok().map(|all| all.len() as u64);
-            (depth == Depth::All)
-                .then(|| all.unwrap_or_default().iter().map(|one| one.pid).collect::<Vec<Pid>>())
+        Place::Descendants(_) => {
+            let all = found.next().flatten();
+            instance.usage.tasks = all.as_ref().map(|all| all.len() as u64);
+            (depth == Depth::All).then(|| all.unwrap_or_default())
         }
     };
     let main = match leaf {
         Place::Nothing => 0,
         Place::Cgroup(_, main) => *main,
-        Place::Descendants { session, .. } => super::life::number(*session),
+        Place::Descendants(wanted) => super::life::number(wanted.session),
     };
     instance.processes = pids.map(|pids| {
         let mut members = gauge::members(&pids);

@@ -17,7 +17,7 @@ use procfs::process::Process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::pidfd::{self, PidFd};
@@ -160,12 +160,12 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Whether the environment that a process was executed with has all assignments. `None` if it cannot be read: of
-    /// another user, or gone.
+    /// Which of these lives has all its assignments in the environment that a process was executed with. `None` also if
+    /// that cannot be read: of another user, or gone.
     ///
     /// # Errors
     /// `EMFILE`.
-    fn is_on(&self, pid: Pid) -> Result<Option<bool>, Errno> {
+    fn found_on(pid: Pid, wanted: &[Wanted]) -> Result<Option<usize>, Errno> {
         let Some(mut file) = open(pid, "environ")? else { return Ok(None) };
         // Bounded by the kernel: arguments and environment together have less than 6 MiB (execve(2)).
         let mut environment = Vec::new();
@@ -173,45 +173,77 @@ impl Mark {
             return Ok(None);
         }
         let entries: HashSet<&[u8]> = environment.split(|&byte| byte == 0).collect();
-        Ok(Some(self.assignments.iter().all(|one| entries.contains(one.as_bytes()))))
+        let has = |mark: &Mark| mark.assignments.iter().all(|one| entries.contains(one.as_bytes()));
+        Ok(wanted.iter().position(|one| has(&one.mark)))
     }
 }
 
-/// The processes of `family`, zombies aside, that belong to one life: its main process, those in the session that
-/// this leads or led, those that carry `mark`, and what descends from any of them. Processes in `others`, and what
-/// descends from those, belong to other lives. `main`: while it was not reaped; from then on its number, the session's,
-/// may be another process's.
+/// A life whose processes are searched for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its main process, while that was not reaped; from then on its number, the session's, may be another process's.
+    pub main: Option<Pid>,
+    /// The session that it leads or led.
+    pub session: Pid,
+    /// What its processes carry.
+    pub mark: Mark,
+}
+
+/// The processes of `family`, zombies aside, that belong to each of these lives: its main process, those in the session
+/// that this leads or led, those that carry its mark, and what descends from any of them. Processes in `others`, and
+/// what descends from those, belong to other lives; main processes of the wanted may be among them.
 ///
 /// # Errors
 /// `EMFILE`.
 pub fn members(
     family: &[Descendant],
-    main: Option<Pid>,
-    session: Pid,
-    mark: &Mark,
+    wanted: &[Wanted],
     others: &HashSet<Pid>,
-) -> Result<Vec<Descendant>, Errno> {
-    let (mut pids, mut foreign) = (HashSet::new(), HashSet::new());
-    let mut members = Vec::new();
-    let reused = main.is_none() && family.iter().any(|one| one.pid == session);
+) -> Result<Vec<Vec<Descendant>>, Errno> {
+    let (mut mains, mut sessions) = (HashMap::new(), HashMap::new());
+    for (at, one) in wanted.iter().enumerate() {
+        mains.extend(one.main.map(|main| (main, at)));
+        let reused = one.main.is_none() && family.iter().any(|process| process.pid == one.session);
+        if !reused {
+            sessions.insert(one.session.as_raw_pid(), at);
+        }
+    }
+    let mut owners: HashMap<Pid, Owner> = HashMap::new();
+    let mut members = vec![Vec::new(); wanted.len()];
     // Parents come before their children.
     for one in family {
-        if others.contains(&one.pid) || foreign.contains(&one.parent) {
-            foreign.insert(one.pid);
-            continue;
-        }
-        let in_session = one.session == session.as_raw_pid() && !reused;
-        let known = Some(one.pid) == main || in_session || pids.contains(&one.parent);
-        // Reading the environment of a process in uninterruptible sleep may wait for it.
-        let readable = !one.zombie && !one.uninterruptible;
-        if known || (readable && mark.is_on(one.pid)? == Some(true)) {
-            pids.insert(one.pid);
-            if !one.zombie {
-                members.push(one.clone());
+        let above = owners.get(&one.parent).copied();
+        let owner = match (mains.get(&one.pid), above) {
+            (Some(&at), _) => Some(Owner::Wanted(at)),
+            (None, Some(Owner::Another)) => Some(Owner::Another),
+            (None, _) if others.contains(&one.pid) => Some(Owner::Another),
+            (None, above) => {
+                let led = sessions.get(&one.session).map(|&at| Owner::Wanted(at));
+                // Reading the environment of a process in uninterruptible sleep may wait for it.
+                match led.or(above) {
+                    None if one.zombie || one.uninterruptible => None,
+                    None => Mark::found_on(one.pid, wanted)?.map(Owner::Wanted),
+                    known => known,
+                }
             }
+        };
+        owners.extend(owner.map(|owner| (one.pid, owner)));
+        if let Some(Owner::Wanted(at)) = owner
+            && !one.zombie
+        {
+            members[at].push(one.clone());
         }
     }
     Ok(members)
+}
+
+/// Whose a process is.
+#[derive(Debug, Clone, Copy)]
+enum Owner {
+    /// One of the wanted lives.
+    Wanted(usize),
+    /// A life that is not wanted, or none.
+    Another,
 }
 
 /// How long a sweep waits for what it killed.
@@ -305,6 +337,15 @@ pub fn orphans() -> Result<Option<Vec<Pid>>, Errno> {
     let words =
         text.split(|byte| byte.is_ascii_whitespace()).filter_map(|word| std::str::from_utf8(word).ok());
     Ok(Some(words.filter_map(pidfd::number).collect()))
+}
+
+/// Whether a child of ours has ended and was not reaped; so has one that is gone. Asks no file.
+pub fn has_ended(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match rustix::process::waitid(WaitId::Pid(child), options) {
+        Ok(status) => status.is_some(),
+        Err(errno) => errno == Errno::CHILD,
+    }
 }
 
 /// The cgroup that a process is in, as its `/proc/PID/cgroup` names it for version 2; `None` if it is gone.
@@ -443,13 +484,24 @@ mod tests {
             one(30, 1, 30),
         ];
         let main = Pid::from_raw(10).unwrap();
-        let found = |others: &[i32]| -> Vec<i32> {
+        let found = |wanted: &[Wanted], others: &[i32]| -> Vec<Vec<i32>> {
             let others = others.iter().map(|&raw| Pid::from_raw(raw).unwrap()).collect();
-            let members = members(&family, Some(main), main, &unmarked(), &others).unwrap();
-            members.iter().map(|one| one.pid.as_raw_pid()).collect()
+            let members = members(&family, wanted, &others).unwrap();
+            members.iter().map(|of| of.iter().map(|one| one.pid.as_raw_pid()).collect()).collect()
         };
-        assert_eq!(found(&[]), [10, 11, 12, 13]);
-        assert_eq!(found(&[11]), [10, 13], "what another life has, and what is below it");
+        let one = wanted(Some(main), main);
+        assert_eq!(found(std::slice::from_ref(&one), &[]), [[10, 11, 12, 13]]);
+        let alone = found(std::slice::from_ref(&one), &[11]);
+        assert_eq!(alone, [[10, 13]], "what another life has, and what is below it");
+        // Several at once, whose main processes are others to each other.
+        let pid = |raw| Pid::from_raw(raw).unwrap();
+        let several = [one, wanted(Some(pid(11)), pid(11)), wanted(None, pid(20)), wanted(None, pid(40))];
+        let expected: [&[i32]; 4] = [&[10, 13], &[11, 12], &[], &[]];
+        assert_eq!(found(&several, &[10, 11, 30]), expected, "20 is another process by now");
+    }
+
+    fn wanted(main: Option<Pid>, session: Pid) -> Wanted {
+        Wanted { main, session, mark: unmarked() }
     }
 
     #[test]
@@ -464,7 +516,7 @@ mod tests {
         let grandchild = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
         let family = find().unwrap();
         let main = Pid::from_child(&child);
-        let found = members(&family, Some(main), main, &unmarked(), &HashSet::new()).unwrap();
+        let found = members(&family, &[wanted(Some(main), main)], &HashSet::new()).unwrap().remove(0);
         assert_eq!(
             found.iter().map(|one| one.pid).collect::<Vec<_>>(),
             [Pid::from_child(&child), grandchild]

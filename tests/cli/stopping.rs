@@ -1,8 +1,9 @@
 //! Stops that let processes clean up, and starts that are tried again.
 
 use std::fs::File;
+use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::stack::{Stack, has_cgroups};
 
@@ -119,4 +120,76 @@ fn what_a_handler_leaves_running_is_not_stopped() {
 #[test]
 fn what_a_handler_leaves_running_is_not_stopped_without_cgroups() {
     a_clean_up_outlives_its_handler("outlives-none", "none");
+}
+
+/// Whether strace(1) is there and may do its work.
+fn can_trace() -> bool {
+    let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
+    traced.is_ok_and(|output| output.status.success())
+}
+
+/// Without cgroups each instance was searched for on its own: a freeze of 20 looked through /proc 40 times.
+#[test]
+fn what_is_asked_of_many_instances_is_one_search() {
+    const NAME: &str = "what_is_asked_of_many_instances_is_one_search";
+    if !can_trace() {
+        return eprintln!("skipped {NAME}: needs strace");
+    }
+    let stack = Stack::with("searches", "a: echo up; exec sleep 1000\n").variable("LPM_CGROUP", "none");
+    // The loop alone: a process that is traced stops for its tracer.
+    let script = "exec strace -qq -o trace -e trace=open,openat $LPM start -m a=20 --can-die all";
+    let mut run = stack.shell(script).pipes();
+    for _ in 0..20 {
+        run.wait_for(" | up");
+    }
+    let searches = || {
+        let trace = std::fs::read_to_string(stack.path().join("trace")).expect("it is written");
+        trace.matches("\"/proc\", O_RDONLY").count()
+    };
+    for (verb, most) in [("freeze", 2), ("thaw", 0), ("kill", 1)] {
+        let before = searches();
+        stack.tells(&[verb]).with_code(0);
+        let now = searches();
+        assert!(now <= before + most, "{verb}: {} searches", now - before);
+    }
+    let pid = stack.status(&["a.1"])["stack"]["pid"].as_i64().expect("a number");
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, Signal::TERM).expect("it is there");
+    run.ends();
+}
+
+/// Each exit looked at every daemon of the stack.
+#[test]
+fn daemons_that_stay_in_their_leaf_are_looked_at_once() {
+    const NAME: &str = "daemons_that_stay_in_their_leaf_are_looked_at_once";
+    if !has_cgroups(NAME) || !can_trace() {
+        return eprintln!("skipped {NAME}: needs cgroups and strace");
+    }
+    const DAEMONS: usize = 300;
+    let daemons =
+        format!("for i in $(seq {DAEMONS}); do (setsid sleep 1000 &) ; done; echo up; exec sleep 1000");
+    let procfile = format!("a: {daemons}\nb: echo up; exec sleep 1000\n");
+    let stack = Stack::with("daemons", &procfile);
+    let script = "exec strace -qq -o trace -e trace=open,openat $LPM start";
+    let mut run = stack.shell(script).pipes();
+    run.wait_for(" | up").wait_for(" | up");
+    let looks = || {
+        let trace = std::fs::read_to_string(stack.path().join("trace")).expect("it is written");
+        trace.lines().filter(|line| line.contains("\"/proc/") && line.contains("/cgroup\"")).count()
+    };
+    for _ in 0..10 {
+        stack.tells(&["restart", "b"]).with_code(0);
+    }
+    assert!((DAEMONS..3 * DAEMONS).contains(&looks()), "{} looks", looks());
+    // One that moves out of its leaf is found when that is empty, and ended with the rest.
+    let leaf = stack.status(&["a"])["instances"][0]["cgroup"].as_str().expect("it has one").to_owned();
+    let inside = std::fs::read_to_string(format!("{leaf}/cgroup.procs")).expect("it is there");
+    let root = crate::stack::cgroup_mount().expect("cgroups are there").join("cgroup.procs");
+    std::fs::write(root, inside.lines().last().expect("a daemon")).expect("root may");
+    stack.tells(&["kill", "a"]).with_code(0);
+    run.wait_for("outside its cgroup: ");
+    let pid = stack.status(&[])["stack"]["pid"].as_i64().expect("a number");
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, Signal::TERM).expect("it is there");
+    run.ends();
 }
