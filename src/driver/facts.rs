@@ -85,6 +85,7 @@ impl Driver {
             main,
             leaf,
             mark: life::mark(&self.run, &instance.name),
+            known: Vec::new(),
             counters: self.counters,
             exited: false,
             frozen: false,

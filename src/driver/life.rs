@@ -13,7 +13,7 @@ use rustix::process::Pid;
 
 use super::words;
 use crate::linux::cgroup::{Cgroup, Counters};
-use crate::linux::descendants::{Descendant, Mark, Wanted};
+use crate::linux::descendants::{Descendant, Identity, Mark, Wanted};
 use crate::linux::pidfd::PidFd;
 use crate::linux::round::{self, AndContinue, Round};
 use crate::supervisor::{Life, Time, Usage};
@@ -36,6 +36,8 @@ pub(super) struct Alive {
     pub leaf: Leaf,
     /// What tells its processes from others outside the leaf.
     pub mark: Mark,
+    /// Its processes that the last search through /proc found.
+    pub known: Vec<Identity>,
     /// What its leaf counts.
     pub counters: Counters,
     /// The main process was reaped.
@@ -180,7 +182,7 @@ impl Alive {
     /// How its processes are known among our descendants.
     pub fn wanted(&self) -> Wanted {
         let main = (!self.exited).then_some(self.pid);
-        Wanted { main, session: self.pid, mark: self.mark.clone() }
+        Wanted { main, session: self.pid, mark: self.mark.clone(), known: self.known.clone() }
     }
 
     /// How many processes are in the leaf; zombies are in no list of it.

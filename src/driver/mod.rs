@@ -31,7 +31,6 @@ mod wake;
 mod words;
 mod worker;
 
-use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -40,7 +39,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
-use rustix::io::Errno;
 use rustix::process::Pid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -65,7 +63,7 @@ use launcher::Rise;
 use life::{Alive, number};
 use manager::Manager;
 use orphans::Orphans;
-use outside::Errands;
+use outside::{Errands, OneLook};
 use terminals::Terminals;
 use texts::{Change, Changed};
 use turns::Turns;
@@ -245,7 +243,7 @@ struct Driver {
     errands: Errands,
     orphans: Orphans,
     /// While several lives are looked at one after the other: what was found in /proc by the first that needed it.
-    one_look: Option<OnceCell<Result<Vec<Descendant>, Errno>>>,
+    one_look: Option<OneLook>,
     /// The kernel refused to thaw the stack; it is asked again once a second.
     unthawed: bool,
     /// When to look again at what is expected to end.

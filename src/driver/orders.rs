@@ -16,8 +16,9 @@ use super::worker::{self, Order};
 use super::{BEFORE_STOPPING, Driver, Message, STOP, Voice, launcher};
 use crate::config::{Journal, Signal};
 use crate::error::words;
+use crate::linux::descendants::{self, Members};
 use crate::linux::round::{self, AndContinue, Round};
-use crate::linux::{descendants, signals};
+use crate::linux::signals;
 use crate::output::screen::Screen;
 use crate::output::{Route, Source, SourceId, Stream, Treatment};
 use crate::supervisor::{Action, Announcement, Event, Instance, Life, Recipients, State};
@@ -199,13 +200,14 @@ impl Driver {
 
     /// The processes of each of these lives, as far as they can be listed: those in its leaf, those outside where there is
     /// none.
-    pub(super) fn pids(&self, places: &[usize]) -> Vec<Vec<Pid>> {
+    pub(super) fn pids(&mut self, places: &[usize]) -> Vec<Vec<Pid>> {
         let without = |at: &usize| {
             self.lives[*at].as_ref().is_some_and(|alive| matches!(alive.leaf, Leaf::Descendants))
         };
         let searched: Vec<usize> = places.iter().copied().filter(without).collect();
-        let found = if searched.is_empty() { Ok(Vec::new()) } else { self.outside_of_each(&searched) };
-        let mut found = found.unwrap_or_default().into_iter();
+        let found =
+            if searched.is_empty() { Ok(Members::default()) } else { self.outside_of_each(&searched) };
+        let mut found = found.unwrap_or_default().of_each.into_iter();
         let pids = |at: &usize| match &self.lives[*at] {
             Some(Alive { leaf: Leaf::Descendants, .. }) => {
                 found.next().unwrap_or_default().into_iter().map(|one| one.pid).collect()
@@ -380,12 +382,13 @@ impl Driver {
 
     /// On a thread of its own: the command line of a process in uninterruptible sleep may not be had, and whoever
     /// asks for it waits with it (proc_pid_cmdline(5) needs the memory map's lock).
-    pub(super) fn say_who_is_waited_for(&self) {
+    pub(super) fn say_who_is_waited_for(&mut self) {
         const MOST: usize = 20;
         let alive = self.lives.iter().flatten().take(MOST).map(|alive| alive.life.instance.0 as usize);
         let places: Vec<usize> = alive.collect();
+        let pids = self.pids(&places);
         let names = places.iter().map(|&at| self.stack.instances[at].name.clone());
-        let waiting: Vec<_> = names.zip(self.pids(&places)).collect();
+        let waiting: Vec<_> = names.zip(pids).collect();
         let outbox = self.outbox.clone();
         let look = move || {
             let line = |(name, pids): (String, Vec<Pid>)| {

@@ -9,7 +9,9 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::rc::Rc;
 
+use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -17,7 +19,7 @@ use super::Driver;
 use super::life::{Alive, Leaf, number};
 use crate::error::words;
 use crate::linux::cgroup::{Mount, Step};
-use crate::linux::descendants::{self, Descendant, Wanted};
+use crate::linux::descendants::{self, Descendant, Members, Others, Wanted};
 use crate::linux::guardian::Guardian;
 use crate::linux::round::{AndContinue, Round};
 use crate::linux::tree::Tree;
@@ -25,6 +27,10 @@ use crate::supervisor::{Event, Freezer, InstanceId, State};
 
 /// How often a search is repeated at most, until no process is new.
 const LOOKS: usize = 8;
+
+/// How often what is in doubt is looked at again, and how much later each time.
+const DOUBTS: usize = 3;
+const A_MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// How many processes a line names.
 const NAMED: usize = 5;
@@ -36,6 +42,9 @@ pub(super) fn prefix_of_leaves(tree: &Tree) -> Option<Vec<u8>> {
     prefix.push(b'/');
     Some(prefix)
 }
+
+/// A look through /proc that several lives share.
+pub(super) type OneLook = Rc<OnceCell<Result<Vec<Descendant>, Errno>>>;
 
 /// What was ordered for the processes of lives that are outside every leaf. It is done for all lives of a turn together:
 /// looking through /proc takes as long for one as for a hundred.
@@ -88,34 +97,43 @@ impl Driver {
     ///
     /// # Errors
     /// They could not be looked for, which does not mean that there are none.
-    fn outside(&mut self, at: usize) -> Result<Vec<Descendant>, Errno> {
+    fn outside(&mut self, at: usize) -> Result<Members, Errno> {
         if self.lives[at].is_none() || !self.has_unknown_orphans()? {
-            return Ok(Vec::new());
+            return Ok(Members { of_each: vec![Vec::new()], doubt: false });
         }
-        let outside = match &self.one_look {
+        match self.one_look.clone() {
             Some(look) => {
                 let family = look.get_or_init(descendants::find);
                 self.outside_among(family.as_deref().map_err(|errno| *errno)?, &[at])
             }
             None => self.outside_of_each(&[at]),
-        };
-        Ok(outside?.pop().unwrap_or_default())
+        }
     }
 
     /// The processes outside every leaf of each of these lives, which are there, in one look through /proc.
     ///
     /// # Errors
     /// As [`Driver::outside`].
-    pub(super) fn outside_of_each(&self, places: &[usize]) -> Result<Vec<Vec<Descendant>>, Errno> {
-        self.outside_among(&descendants::find()?, places)
+    pub(super) fn outside_of_each(&mut self, places: &[usize]) -> Result<Members, Errno> {
+        let mut found = self.outside_among(&descendants::find()?, places)?;
+        for _ in 0..DOUBTS {
+            if !found.doubt {
+                break;
+            }
+            let _ = poll(&mut [], Some(&A_MOMENT));
+            found = self.outside_among(&descendants::find()?, places)?;
+        }
+        Ok(found)
     }
 
-    fn outside_among(&self, family: &[Descendant], places: &[usize]) -> Result<Vec<Vec<Descendant>>, Errno> {
+    fn outside_among(&mut self, family: &[Descendant], places: &[usize]) -> Result<Members, Errno> {
         let lives = places.iter().filter_map(|&at| self.lives[at].as_ref());
         let wanted: Vec<Wanted> = lives.map(Alive::wanted).collect();
-        let mut members = descendants::members(family, &wanted, &self.others())?;
-        for (&at, members) in places.iter().zip(&mut members) {
-            if !self.lives[at].as_ref().is_some_and(|alive| matches!(alive.leaf, Leaf::Cgroup(_))) {
+        let mut found = descendants::members(family, &wanted, &self.others(places))?;
+        for (&at, members) in places.iter().zip(&mut found.of_each) {
+            let Some(alive) = &mut self.lives[at] else { continue };
+            alive.known = members.iter().map(Descendant::identity).collect();
+            if let Leaf::Descendants = alive.leaf {
                 continue;
             }
             let mut outside = Vec::new();
@@ -126,7 +144,7 @@ impl Driver {
             }
             *members = outside;
         }
-        Ok(members)
+        Ok(found)
     }
 
     /// Gives the processes outside the leaf what is in force for their life, a stop signal or SIGKILL, each once, and
@@ -136,7 +154,8 @@ impl Driver {
     /// They could not be looked for.
     pub(super) fn chase(&mut self, at: usize) -> Result<u32, Errno> {
         // A main process that runs keeps what it left elsewhere.
-        let outside = self.outside(at)?;
+        let Members { mut of_each, doubt } = self.outside(at)?;
+        let outside = of_each.pop().unwrap_or_default();
         let Some(alive) = &mut self.lives[at] else { return Ok(0) };
         let refused = if alive.killed {
             let mut round = Round::new(libc::SIGKILL, AndContinue::No);
@@ -157,7 +176,8 @@ impl Driver {
         if let Some(errno) = refused.filter(|_| news || killed) {
             self.complain_about(life, if killed { "kill" } else { "signal" }, errno);
         }
-        Ok(u32::try_from(outside.len()).unwrap_or(u32::MAX))
+        // What is in doubt may be one of them. It is looked at again once a second.
+        Ok(u32::try_from(outside.len() + usize::from(doubt)).unwrap_or(u32::MAX))
     }
 
     /// How many processes of a life are left, in its leaf and outside of it; one, where that cannot be seen.
@@ -199,7 +219,7 @@ impl Driver {
         places.retain(|&at| self.lives[at].is_some());
         let found = self.outside_of_each(&places);
         let refused = found.as_ref().err().copied();
-        let found = found.unwrap_or_else(|_| vec![Vec::new(); places.len()]);
+        let found = found.map_or_else(|_| vec![Vec::new(); places.len()], |found| found.of_each);
         for (at, found) in places.into_iter().zip(found) {
             let mut round = Round::new(libc::SIGKILL, AndContinue::No);
             round.look_among(&found);
@@ -270,10 +290,10 @@ impl Driver {
     }
 
     /// One look: stops what runs. Returns how many processes were new.
-    fn find_and_stop(&self, asks: &mut [(Ask, Standstill)]) -> Result<usize, Errno> {
+    fn find_and_stop(&mut self, asks: &mut [(Ask, Standstill)]) -> Result<usize, Errno> {
         let places: Vec<usize> = asks.iter().map(|(ask, _)| ask.at).collect();
         let mut new = 0;
-        for ((_, standstill), members) in asks.iter_mut().zip(self.outside_of_each(&places)?) {
+        for ((_, standstill), members) in asks.iter_mut().zip(self.outside_of_each(&places)?.of_each) {
             let running: Vec<Descendant> = members.iter().filter(|one| !one.stopped).cloned().collect();
             new += standstill.stopping.look_among(&running);
             merge(&mut standstill.found, members);
@@ -292,7 +312,7 @@ impl Driver {
             let mut new = 0;
             match self.outside_of_each(&places) {
                 Ok(found) => {
-                    for ((round, stopped), outside) in stops.iter_mut().zip(found) {
+                    for ((round, stopped), outside) in stops.iter_mut().zip(found.of_each) {
                         new += round.look_among(&outside);
                         merge(stopped, outside);
                     }
@@ -326,13 +346,13 @@ impl Driver {
 
     /// Describes the processes of a life that SIGKILL did not end, and why: `4711 (dd) is in uninterruptible sleep`.
     pub(super) fn survivors(&mut self, at: usize) -> String {
+        let outside = self.outside(at).ok().and_then(|mut found| found.of_each.pop()).unwrap_or_default();
         let Some(alive) = &self.lives[at] else { return "its cgroup cannot be looked at".to_owned() };
         let mut pids = alive.pids_inside();
         if !alive.exited && !pids.contains(&alive.pid) {
             pids.push(alive.pid);
         }
         let inside = pids.into_iter().filter_map(|pid| Descendant::look(pid).ok().flatten());
-        let outside = self.outside(at).unwrap_or_default();
         let mut all: Vec<Descendant> = inside.collect();
         merge(&mut all, outside);
         let lines: Vec<String> = all.iter().filter(|one| !one.zombie).take(NAMED).map(why_it_lives).collect();
@@ -342,11 +362,17 @@ impl Driver {
         }
     }
 
-    /// The main processes of all lives, and what else among our children is no instance's.
-    pub(super) fn others(&self) -> HashSet<Pid> {
+    /// The main processes of all lives, what else among our children is no instance's, and what was found of lives that are
+    /// not in `places`.
+    pub(super) fn others(&self, places: &[usize]) -> Others {
         let mains = self.lives.iter().flatten().filter(|alive| !alive.exited);
         let guardian = self.ground.guardian.iter().map(Guardian::pid);
-        mains.map(|alive| alive.pid).chain(guardian).chain(self.inherited.iter().copied()).collect()
+        let children = mains.map(|alive| alive.pid).chain(guardian).chain(self.inherited.iter().copied());
+        let is_wanted: HashSet<usize> = places.iter().copied().collect();
+        let lives = self.lives.iter().enumerate().filter(|(at, _)| !is_wanted.contains(at));
+        let known =
+            lives.filter_map(|(_, alive)| alive.as_ref()).flat_map(|alive| alive.known.iter().copied());
+        Others { children: children.collect(), known: known.collect() }
     }
 
     /// Whether there is a child that is no main process, and in no leaf. What a main process leaves comes to lpm with its
@@ -458,7 +484,7 @@ impl Driver {
     /// The leaves of these lives may be empty, or stand still. What is outside of them is searched for in one look, which
     /// is later than the end of each main process that has ended: what such a life has left is found by it.
     pub(super) fn look_at_leaves(&mut self, places: Vec<usize>) {
-        self.one_look = Some(OnceCell::new());
+        self.one_look = Some(Rc::new(OnceCell::new()));
         for at in places {
             self.on_events(InstanceId(at as u32));
         }

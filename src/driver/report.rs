@@ -1,6 +1,5 @@
 //! What is told of the stack: the core's values in the words of the control interface.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustix::process::Pid;
@@ -13,7 +12,7 @@ use crate::config::{self, RestartWhen};
 use crate::control::interface::{ChangeKind, EventKind, InstanceState, LifeResult, StackState};
 use crate::control::{Depth, Survey, interface};
 use crate::linux::cgroup::{Cgroup, Counters};
-use crate::linux::descendants::{self, Descendant, Wanted};
+use crate::linux::descendants::{self, Descendant, Members, Others, Wanted};
 use crate::linux::gauge;
 use crate::output::history::EventId;
 use crate::supervisor::{
@@ -54,7 +53,7 @@ impl Driver {
         let counters = self.counters;
         // Without their controller tasks are counted one leaf at a time, and not in those that nobody asked about.
         let all = (0..self.lives.len()).all(|place| self.lives[place].is_none() || places.contains(&place));
-        let others = self.others();
+        let others = self.others(places);
         let read = move || {
             let mut found = search(&leaves, &others);
             for (instance, leaf) in instances.iter_mut().zip(&leaves) {
@@ -220,18 +219,19 @@ impl Driver {
 }
 
 /// The processes of those that have no leaf, in their order, in one look through /proc.
-fn search(leaves: &[Place], others: &HashSet<Pid>) -> impl Iterator<Item = Option<Vec<Pid>>> + use<> {
+fn search(leaves: &[Place], others: &Others) -> impl Iterator<Item = Option<Vec<Pid>>> + use<> {
     let wanted = leaves.iter().filter_map(|leaf| match leaf {
         Place::Descendants(wanted) => Some(wanted.clone()),
         Place::Nothing | Place::Cgroup(..) => None,
     });
     let wanted: Vec<Wanted> = wanted.collect();
     let found = match wanted.is_empty() {
-        true => Ok(Vec::new()),
+        true => Ok(Members::default()),
         false => descendants::find().and_then(|family| descendants::members(&family, &wanted, others)),
     };
     let pids = |of: Vec<Descendant>| Some(of.iter().map(|one| one.pid).collect());
-    found.map_or_else(|_| vec![None; wanted.len()], |found| found.into_iter().map(pids).collect()).into_iter()
+    let none = || vec![None; wanted.len()];
+    found.map_or_else(|_| none(), |found| found.of_each.into_iter().map(pids).collect()).into_iter()
 }
 
 /// `found`: the processes of this one, if it has no leaf, and of those after it.

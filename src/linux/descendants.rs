@@ -104,10 +104,22 @@ impl Descendant {
         self.started < moment
     }
 
+    /// What tells it from every other process.
+    pub fn identity(&self) -> Identity {
+        Identity { pid: self.pid, started: self.started }
+    }
+
     /// Whether it is the same process as another one that was found at another time.
     pub fn is_same(&self, other: &Descendant) -> bool {
-        (self.pid, self.started) == (other.pid, other.started)
+        self.identity() == other.identity()
     }
+}
+
+/// A number of a process and when it was started, in clock ticks since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pid: Pid,
+    started: u64,
 }
 
 /// Now, in the kernel's ticks since boot, as the start of a process is given (proc_pid_stat(5)).
@@ -187,43 +199,67 @@ pub struct Wanted {
     pub session: Pid,
     /// What its processes carry.
     pub mark: Mark,
+    /// Processes that were found to be its own before.
+    pub known: Vec<Identity>,
+}
+
+/// What belongs to no wanted life.
+#[derive(Debug, Clone, Default)]
+pub struct Others {
+    /// Main processes, those of the wanted may be among them, and other children of ours.
+    pub children: HashSet<Pid>,
+    /// Processes that were found to be another life's before.
+    pub known: HashSet<Identity>,
+}
+
+/// What was found of lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Members {
+    /// The processes of each, in the order of the wanted.
+    pub of_each: Vec<Vec<Descendant>>,
+    /// There is a process that could not be looked at, which may belong to any of them.
+    pub doubt: bool,
 }
 
 /// The processes of `family`, zombies aside, that belong to each of these lives: its main process, those in the session
-/// that this leads or led, those that carry its mark, and what descends from any of them. Processes in `others`, and
-/// what descends from those, belong to other lives; main processes of the wanted may be among them.
+/// that this leads or led, those that carry its mark, and what descends from any of them. What others have, and what
+/// descends from that, belongs to other lives.
 ///
 /// # Errors
 /// `EMFILE`.
-pub fn members(
-    family: &[Descendant],
-    wanted: &[Wanted],
-    others: &HashSet<Pid>,
-) -> Result<Vec<Vec<Descendant>>, Errno> {
-    let (mut mains, mut sessions) = (HashMap::new(), HashMap::new());
+pub fn members(family: &[Descendant], wanted: &[Wanted], others: &Others) -> Result<Members, Errno> {
+    let (mut mains, mut sessions, mut known) = (HashMap::new(), HashMap::new(), HashMap::new());
     for (at, one) in wanted.iter().enumerate() {
         mains.extend(one.main.map(|main| (main, at)));
+        known.extend(one.known.iter().map(|&known| (known, at)));
         let reused = one.main.is_none() && family.iter().any(|process| process.pid == one.session);
         if !reused {
             sessions.insert(one.session.as_raw_pid(), at);
         }
     }
     let mut owners: HashMap<Pid, Owner> = HashMap::new();
-    let mut members = vec![Vec::new(); wanted.len()];
+    let mut found = Members { of_each: vec![Vec::new(); wanted.len()], doubt: false };
     // Parents come before their children.
     for one in family {
         let above = owners.get(&one.parent).copied();
         let owner = match (mains.get(&one.pid), above) {
             (Some(&at), _) => Some(Owner::Wanted(at)),
             (None, Some(Owner::Another)) => Some(Owner::Another),
-            (None, _) if others.contains(&one.pid) => Some(Owner::Another),
+            (None, _) if others.children.contains(&one.pid) || others.known.contains(&one.identity()) => {
+                Some(Owner::Another)
+            }
             (None, above) => {
-                let led = sessions.get(&one.session).map(|&at| Owner::Wanted(at));
-                // Reading the environment of a process in uninterruptible sleep may wait for it.
-                match led.or(above) {
-                    None if one.zombie || one.uninterruptible => None,
+                let led = sessions.get(&one.session).or(known.get(&one.identity()));
+                match led.map(|&at| Owner::Wanted(at)).or(above) {
+                    None if one.zombie => None,
+                    // Reading the environment of a process in uninterruptible sleep may wait for it. It sleeps so
+                    // while it waits for a child of vfork(2) to execute a program, too.
+                    None if one.uninterruptible => {
+                        found.doubt = true;
+                        None
+                    }
                     None => Mark::found_on(one.pid, wanted)?.map(Owner::Wanted),
-                    known => known,
+                    owner => owner,
                 }
             }
         };
@@ -231,10 +267,10 @@ pub fn members(
         if let Some(Owner::Wanted(at)) = owner
             && !one.zombie
         {
-            members[at].push(one.clone());
+            found.of_each[at].push(one.clone());
         }
     }
-    Ok(members)
+    Ok(found)
 }
 
 /// Whose a process is.
@@ -485,9 +521,10 @@ mod tests {
         ];
         let main = Pid::from_raw(10).unwrap();
         let found = |wanted: &[Wanted], others: &[i32]| -> Vec<Vec<i32>> {
-            let others = others.iter().map(|&raw| Pid::from_raw(raw).unwrap()).collect();
-            let members = members(&family, wanted, &others).unwrap();
-            members.iter().map(|of| of.iter().map(|one| one.pid.as_raw_pid()).collect()).collect()
+            let children = others.iter().map(|&raw| Pid::from_raw(raw).unwrap()).collect();
+            let members = members(&family, wanted, &Others { children, ..Others::default() }).unwrap();
+            assert!(!members.doubt);
+            members.of_each.iter().map(|of| of.iter().map(|one| one.pid.as_raw_pid()).collect()).collect()
         };
         let one = wanted(Some(main), main);
         assert_eq!(found(std::slice::from_ref(&one), &[]), [[10, 11, 12, 13]]);
@@ -501,7 +538,26 @@ mod tests {
     }
 
     fn wanted(main: Option<Pid>, session: Pid) -> Wanted {
-        Wanted { main, session, mark: unmarked() }
+        Wanted { main, session, mark: unmarked(), known: Vec::new() }
+    }
+
+    /// A shell that starts a program with vfork(2) was taken for another life's, and its life for one that is over.
+    #[test]
+    fn a_process_in_uninterruptible_sleep_is_known_or_in_doubt() {
+        let sleeps = Descendant { uninterruptible: true, ..one(13, 1, 13) };
+        let found = |wanted: &[Wanted], others: &Others| {
+            members(&[one(10, 1, 10), sleeps.clone(), one(14, 13, 13)], wanted, others).unwrap()
+        };
+        let main = Pid::from_raw(10).unwrap();
+        let none = Others::default();
+        let doubt = found(&[wanted(Some(main), main)], &none);
+        assert_eq!((doubt.of_each[0].len(), doubt.doubt), (1, true));
+        let known = Wanted { known: vec![sleeps.identity()], ..wanted(Some(main), main) };
+        let found_again = found(&[known], &none);
+        assert_eq!((found_again.of_each[0].len(), found_again.doubt), (3, false));
+        let others = Others { known: HashSet::from([sleeps.identity()]), ..Others::default() };
+        let anothers = found(&[wanted(Some(main), main)], &others);
+        assert_eq!((anothers.of_each[0].len(), anothers.doubt), (1, false));
     }
 
     #[test]
@@ -516,7 +572,8 @@ mod tests {
         let grandchild = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
         let family = find().unwrap();
         let main = Pid::from_child(&child);
-        let found = members(&family, &[wanted(Some(main), main)], &HashSet::new()).unwrap().remove(0);
+        let found =
+            members(&family, &[wanted(Some(main), main)], &Others::default()).unwrap().of_each.remove(0);
         assert_eq!(
             found.iter().map(|one| one.pid).collect::<Vec<_>>(),
             [Pid::from_child(&child), grandchild]

@@ -46,7 +46,7 @@ fn a_main_process_that_left_its_leaf_does_not_outlive_a_second_signal() {
     // Within a moment of the first it is the same signal, sent twice.
     while !run.out().contains("sending SIGKILL to all") && !run.has_ended() {
         run.signal(Signal::INT);
-        wait_readable(&[], Duration::from_millis(20));
+        wait_readable(&[], now() + Duration::from_millis(20));
     }
     run.ends().by(Signal::INT);
 }
@@ -71,7 +71,7 @@ fn until_runs(stack: &Stack, command: &str) {
     let deadline = now() + PATIENCE;
     while !stack.processes().iter().any(|(_, line)| line.starts_with(command)) {
         assert!(now() < deadline, "{command} does not begin");
-        wait_readable(&[], Duration::from_millis(1));
+        wait_readable(&[], now() + Duration::from_millis(1));
     }
 }
 
@@ -89,7 +89,7 @@ fn what_a_main_process_left_elsewhere_is_asked_and_waited_for() {
     let mut run = stack.lpm(&["start"]).pipes();
     run.wait_for("a.1    | up");
     // What starts within 10 ms of a stop, the kernel's tick, counts as started by a handler.
-    wait_readable(&[], Duration::from_millis(30));
+    wait_readable(&[], now() + Duration::from_millis(30));
     let ended = stack.tells(&["stop", "a"]).with_code(0);
     assert_eq!(ended.err, "");
     run.wait_for_all(&["| outside its cgroup: ", "| clean\n"]);
