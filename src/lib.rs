@@ -9,6 +9,7 @@
 
 pub mod claim;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod control;

@@ -96,8 +96,17 @@ const LAYERS: &[Layer] = &[
         never: &["tokio"],
     },
     Layer {
+        module: "client",
+        may: &[
+            "config", "control", "journal", "meaning", "view", "launch", "claim", "cli", "error", "escape",
+            "linux",
+        ],
+        never: &["tokio"],
+    },
+    Layer {
         module: "commands",
         may: &[
+            "client",
             "config",
             "supervisor",
             "linux",

@@ -9,12 +9,13 @@ use rustix::stdio;
 use rustix::termios::tcgetwinsize;
 
 use crate::cli::{Attach, Origins};
+use crate::client::detach_key::DetachKey;
+use crate::client::reach;
 use crate::control::frames::{Frame, NoFrame};
 use crate::control::interface::{AttachParameters, Attached};
 use crate::error::{Error, tell, words};
-use crate::launch::detach_key::DetachKey;
+use crate::launch::controlling_terminal;
 use crate::launch::gather::Surroundings;
-use crate::launch::{controlling_terminal, reach};
 use crate::linux::signals::{self, Watched};
 use crate::linux::terminal::{self, Lent};
 use crate::supervisor::Ending;

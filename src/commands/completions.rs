@@ -12,12 +12,13 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use crate::cli::{self, Completions, Origins, StackArgs};
+use crate::client::reach;
 use crate::config;
 use crate::config::table::{self, Opt, Row, Takes};
 use crate::control::interface::{Status, StatusParameters};
 use crate::error::{Error, words};
 use crate::launch::gather::{self, Asked, Surroundings};
-use crate::launch::{print, reach};
+use crate::launch::print;
 use crate::supervisor::Ending;
 
 /// The variable by which the shell's script asks.

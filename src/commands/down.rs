@@ -5,10 +5,11 @@ use rustix::process::Pid;
 use serde_json::Value;
 
 use crate::cli::{Down, Origins};
+use crate::client::reach;
 use crate::control::interface::DownParameters;
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{print_json, reach};
+use crate::launch::print_json;
 use crate::linux::pidfd::PidFd;
 use crate::supervisor::Ending;
 

@@ -5,12 +5,13 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use crate::cli::{Events, Origins};
+use crate::client::reach;
 use crate::control::client::Trouble;
 use crate::control::interface::{EventsParameters, EventsReply, Status, StatusParameters};
 use crate::error::{Error, words};
 use crate::escape;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, reach};
+use crate::launch::look;
 use crate::supervisor::Ending;
 use crate::view;
 use crate::view::lines::Names;

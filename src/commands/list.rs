@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use crate::claim::Record;
 use crate::cli::List;
+use crate::client::reach;
 use crate::control::client::{Client, Trouble};
 use crate::control::interface::{Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, print_json, reach};
+use crate::launch::{look, print, print_json};
 use crate::supervisor::Ending;
 use crate::view::{self, StackAnswer, StackLine};
 

@@ -1,11 +1,12 @@
 //! `lpm metrics`.
 
 use crate::cli::{Metrics, Origins};
+use crate::client::reach;
 use crate::control::interface::{Status, StatusParameters};
 use crate::control::metrics::{Format, metrics as text};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{print, reach, say};
+use crate::launch::{print, say};
 use crate::supervisor::Ending;
 
 /// How the instances stand, as text for Prometheus.

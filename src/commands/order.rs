@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use crate::cli::{Order, Origins};
+use crate::client::reach;
 use crate::control::interface::{ChangeKind, Named, Restarted, Verb};
 use crate::error::{Error, tell};
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, print_json, reach};
+use crate::launch::{look, print, print_json};
 use crate::supervisor::Ending;
 use crate::view;
 

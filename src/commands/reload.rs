@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use crate::cli::{Origins, Reload};
+use crate::client::reach;
 use crate::control::interface::{ReloadParameters, Reloaded};
 use crate::error::{Error, tell};
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, print_json, reach};
+use crate::launch::{look, print, print_json};
 use crate::supervisor::Ending;
 use crate::view;
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::cli::{Origins, Scale};
+use crate::client::{reach, save};
 use crate::config;
 use crate::control::interface::{Changed, ScaleParameters, Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, print_json, reach, save};
+use crate::launch::{look, print, print_json};
 use crate::supervisor::Ending;
 use crate::view;
 

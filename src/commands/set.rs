@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use crate::cli::{Origins, Set};
+use crate::client::{reach, save};
 use crate::config;
 use crate::control::interface::{Changed, SetParameters, Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, print_json, reach, save};
+use crate::launch::{look, print, print_json};
 use crate::supervisor::Ending;
 use crate::view;
 

@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use crate::cli::{Origins, Signal};
+use crate::client::reach;
 use crate::config;
 use crate::control::interface::{Instances, SignalParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{print, print_json, reach};
+use crate::launch::{print, print_json};
 use crate::supervisor::Ending;
 
 /// Sends it, and says to whom.

@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use crate::claim::Record;
 use crate::cli::{Origins, OutputArgs, Start};
+use crate::client::{late, reach};
 use crate::config::{Form, Journal, Stack};
 use crate::control::client::Client;
 use crate::control::interface::{Instances, Named};
 use crate::driver::{Launcher, News, Streams, Voice};
 use crate::error::{Error, words};
 use crate::launch::gather::{Asked, Surroundings};
-use crate::launch::{self, Plan, detach, detached, late, look, print_json, reach, say};
+use crate::launch::{self, Plan, detach, detached, look, print_json, say};
 use crate::linux::notify::{self, Notifier};
 use crate::output::Layout;
 use crate::supervisor::Ending;

@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use crate::cli::{self, Origins};
+use crate::client::reach;
 use crate::control::client::Client;
 use crate::control::interface::{Line, LogsParameters, LogsReply, Status, StatusParameters};
 use crate::error::Error;
 use crate::launch::gather::Surroundings;
-use crate::launch::{look, print, print_json, reach};
+use crate::launch::{look, print, print_json};
 use crate::supervisor::Ending;
 use crate::view;
 

@@ -20,6 +20,7 @@ use rustix::termios::tcgetwinsize;
 use serde_json::{Value, json};
 
 use crate::cli::{Origins, Top as Arguments};
+use crate::client::reach;
 use crate::config::quantity;
 use crate::control::client::{Client, Trouble};
 use crate::control::interface::{
@@ -28,7 +29,7 @@ use crate::control::interface::{
 use crate::error::{Error, tell, words};
 use crate::escape;
 use crate::launch::gather::Surroundings;
-use crate::launch::{controlling_terminal, look, print, reach};
+use crate::launch::{controlling_terminal, look, print};
 use crate::linux::signals::{self, Watched};
 use crate::linux::terminal::{self, Lent};
 use crate::supervisor::Ending;

@@ -4,23 +4,17 @@
 //! against it, then the stack is claimed, and only then is anything made that would have to be taken away
 //! again. What was made goes in the reverse order, whatever happened in between.
 
-pub mod archive;
 mod attributes;
 pub mod detach;
-pub mod detach_key;
 pub mod detached;
 pub mod diagnostics;
 pub mod gather;
 pub mod ground;
-pub mod late;
 pub mod look;
 mod owner;
-pub mod pattern;
 mod preface;
-pub mod reach;
 mod recorder;
 pub mod replace;
-pub mod save;
 mod sinks;
 
 pub use sinks::has_journal;

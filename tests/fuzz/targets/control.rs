@@ -1,5 +1,7 @@
 //! What clients send: calls, frames, requests of scrapers, patterns, keys.
 
+use lpm::client::detach_key::DetachKey;
+use lpm::client::pattern::Pattern;
 use lpm::control::frames::Frame;
 use lpm::control::interface::{
     AttachParameters, DownParameters, EventsParameters, LogsParameters, MetricsParameters, ReloadParameters,
@@ -8,8 +10,6 @@ use lpm::control::interface::{
 use lpm::control::sieve::Sieve;
 use lpm::control::wire::{Call, Failure, Inbox};
 use lpm::control::{frames, scrape as scraping, wire as varlink};
-use lpm::launch::detach_key::DetachKey;
-use lpm::launch::pattern::Pattern;
 use lpm::output::Stream;
 use lpm::output::history::{Line, Origin};
 

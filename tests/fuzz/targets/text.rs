@@ -3,8 +3,8 @@
 use std::task::{Context, Waker};
 
 use jiff::tz::TimeZone;
+use lpm::client::archive;
 use lpm::control::interface;
-use lpm::launch::archive;
 use lpm::meaning::{level, structured, trace};
 use lpm::output::lines::{Cutter, LONGEST, Piece};
 use lpm::output::modes::{Modes, off};
