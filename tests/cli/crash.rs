@@ -34,6 +34,7 @@ fn python(stack: Stack) -> Stack {
 fn the_end_of_a_run_says_why() {
     let mut snapshot = Snapshot::new("crash.txt");
     let mut tried = |what: &str, stack: Stack, arguments: &[&str], code: i32| {
+        let stack = stack.programs(&["sh", "python3", "sleep", "wc"]);
         let mut all = vec!["start"];
         all.extend(arguments);
         let ended = stack.runs(&all).with_code(code);

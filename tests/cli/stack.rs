@@ -2,7 +2,8 @@
 //!
 //! Whatever a test starts carries a mark nobody else has: a variable in the environment, which processes
 //! inherit however they hide, and the directory's name, which lpm's cgroups carry. What is left is found by
-//! these, not by asking lpm. Nothing here sleeps: it waits for output, or for a process to end, and no
+//! these, not by asking lpm. Variables, directory, mode mask and signals are the same wherever the tests are started
+//! (`settle`). Nothing here sleeps: it waits for output, or for a process to end, and no
 //! longer than [`PATIENCE`].
 
 use std::collections::BTreeSet;
@@ -29,6 +30,21 @@ pub const LPM: &str = env!("CARGO_BIN_EXE_lpm");
 /// How long anything is waited for. Generous: the machine may be busy, and only failures wait that long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where programs are found, whatever the tests' own `PATH` says.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Takes from this process, once, what its children would inherit from the place where the tests were started: a mode
+/// mask that hides files from other users, and signals that nohup(1) or a script's background ignores.
+fn settle() {
+    static SETTLED: OnceLock<()> = OnceLock::new();
+    SETTLED.get_or_init(|| {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2] {
+            lpm::linux::signals::reset(signal.as_raw()).expect("a signal that can be caught");
+        }
+    });
+}
+
 /// A directory with a Procfile and its company.
 pub struct Stack {
     directory: tempfile::TempDir,
@@ -39,14 +55,16 @@ pub struct Stack {
 impl Stack {
     /// An empty one. `name` becomes part of everything it makes.
     pub fn new(name: &str) -> Stack {
+        settle();
         let name: String = name.chars().take(20).collect();
-        let directory = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in("/tmp").expect("a directory");
         let mark = file_name(directory.path());
         let run = directory.path().join(".run");
         std::fs::create_dir(&run).expect("a runtime directory");
         std::fs::set_permissions(&run, PermissionsExt::from_mode(0o700)).expect("it is ours");
         let environment = [
-            ("PATH", OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")),
+            ("PATH", OsString::from(PATH)),
             ("HOME", directory.path().into()),
             ("TZ", "UTC".into()),
             ("XDG_RUNTIME_DIR", run.into()),
@@ -75,6 +93,18 @@ impl Stack {
         let mode = PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(stack.path().join(path), mode).expect("it is ours");
         stack
+    }
+
+    /// With these programs in `PATH` and no other, for what lpm says of names that are like others.
+    pub fn programs(self, names: &[&str]) -> Stack {
+        let folder = self.path().join(".programs");
+        std::fs::create_dir_all(&folder).expect("a directory");
+        for name in names {
+            let there = PATH.split(':').map(|place| Path::new(place).join(name)).find(|path| path.exists());
+            let there = there.unwrap_or_else(|| panic!("{name} is not installed"));
+            std::os::unix::fs::symlink(there, folder.join(name)).expect("a link");
+        }
+        self.variable("PATH", folder)
     }
 
     /// With a variable that lpm inherits.
