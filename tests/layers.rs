@@ -98,8 +98,8 @@ const LAYERS: &[Layer] = &[
     Layer {
         module: "client",
         may: &[
-            "config", "control", "journal", "meaning", "view", "launch", "claim", "cli", "error", "escape",
-            "linux",
+            "config", "control", "output", "journal", "meaning", "view", "launch", "claim", "cli", "error",
+            "escape", "linux",
         ],
         never: &["tokio"],
     },
