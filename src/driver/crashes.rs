@@ -172,7 +172,7 @@ impl Driver {
     }
 
     fn crash(&self, place: usize, invocation: u32) -> Option<&Crash> {
-        let crash = self.core.instances()[place].crash.as_ref();
+        let crash = self.core.instances()[place].ledger.crash.as_ref();
         crash.filter(|crash| crash.invocation == invocation)
     }
 
@@ -213,7 +213,7 @@ impl Driver {
     fn take_last_words(&mut self, place: usize) {
         let name = &self.stack.instances[place].name;
         let Some(history) = &self.history else { return };
-        let Some(crash) = self.core.instances()[place].crash.as_ref() else { return };
+        let Some(crash) = self.core.instances()[place].ledger.crash.as_ref() else { return };
         let Some(record) = self.crashes.records.get_mut(&place) else { return };
         let mut lines = history.of_life(name, crash.invocation, SEARCHED);
         record.trace = trace::find(lines.iter().map(|line| line.text.as_slice()));
@@ -312,7 +312,7 @@ impl Driver {
         let wall = self.wall();
         let instances = self.core.instances().iter().filter(|instance| instance.has_crashed());
         let mut crashed: Vec<_> = instances
-            .filter_map(|instance| Some((instance.id.0 as usize, instance.crash.as_ref()?)))
+            .filter_map(|instance| Some((instance.id.0 as usize, instance.ledger.crash.as_ref()?)))
             .collect();
         crashed.sort_by_key(|(_, crash)| (crash.next != Next::StackEnds, crash.at));
         let failed = |(place, _): (usize, &Crash)| {

@@ -18,7 +18,7 @@ impl Supervisor {
         if !forgiven {
             let instance = &mut self.instances[at];
             if !matches!(self.phase, Phase::TearDown { .. } | Phase::Over) && instance.has_crashed() {
-                instance.crash.iter_mut().for_each(|crash| crash.next = Next::StackEnds);
+                instance.ledger.set_next(Next::StackEnds);
             }
             self.tear_down(now, self.by_rule(code));
         }

@@ -97,7 +97,7 @@ impl Supervisor {
         let again = passes && policy::wants_another_try(&self.instances[at].policy.restart);
         match self.verdict(now, at, again, false, RestartReason::NotStarted) {
             Verdict::Restart { delay } => {
-                self.instances[at].crash.iter_mut().for_each(|crash| crash.next = Next::Restart { delay });
+                self.instances[at].ledger.set_next(Next::Restart { delay });
                 self.settle(now, at, Then::Restart { delay });
             }
             Verdict::Down { clean } => {
@@ -115,7 +115,7 @@ impl Supervisor {
             State::Running { freezer, pid, .. } => {
                 let outcome = policy::outcome_unasked(exit, &usage);
                 self.ended(at, life, exit, outcome, usage);
-                let restarts = self.instances[at].restarts;
+                let restarts = self.instances[at].ledger.restarts;
                 let again = policy::wants_restart(&self.instances[at].policy.restart, exit);
                 let why = RestartReason::Ended { exit, outcome };
                 let verdict = self.verdict(now, at, again, policy::code(exit) == 0, why);
@@ -135,7 +135,7 @@ impl Supervisor {
                     self.leaf_empty(now, at, life, then);
                 } else {
                     let instance = &mut self.instances[at];
-                    instance.leftovers = instance.leftovers.saturating_add(left);
+                    instance.ledger.leftovers = instance.ledger.leftovers.saturating_add(left);
                     let deadline = now.saturating_add(instance.policy.timeout_stop);
                     self.enter(now, at, State::StopSigterm { invocation, deadline, main: Main::Gone, then });
                     self.announce(Announcement::LeftBehind { life, count: left, signal: stop_signal });
@@ -196,7 +196,7 @@ impl Supervisor {
             State::StopSigterm { main: Main::Gone, then, .. }
             | State::StopSigkill { main: Main::Gone, then, .. }
             | State::Stuck { main: Main::Gone, then, .. } => {
-                self.instances[at].account(&usage);
+                self.instances[at].ledger.account(&usage);
                 self.leaf_empty(now, at, life, then);
             }
             State::Inactive
@@ -213,9 +213,7 @@ impl Supervisor {
     /// The kernel reported that a ceiling was felt while the life goes on.
     pub(super) fn on_resource(&mut self, life: Life, usage: Usage) {
         let Some(at) = self.current(life) else { return };
-        let seen = self.instances[at].seen;
-        self.instances[at].account(&usage);
-        self.instances[at].seen = usage;
+        let seen = self.instances[at].ledger.report(usage);
         if usage.oom_kills > seen.oom_kills {
             self.announce(Announcement::OomKill { life, kills: usage.oom_kills - seen.oom_kills });
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::action::{Outcome, RestartReason};
-use super::event::{Exit, Failure, InstanceId, Life, Recipients, Usage};
+use super::event::{Exit, InstanceId, Life, Recipients, Usage};
+use super::ledger::{Broken, Crash, Ledger, Next};
 use crate::config::{Policy, Signal};
 
 /// Time since an arbitrary moment; the driver's monotonic clock.
@@ -133,70 +134,6 @@ pub enum Wanted {
     Gone,
 }
 
-/// A restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct LastRestart {
-    /// When the new life was ordered.
-    pub at: Time,
-    /// Why.
-    pub why: RestartReason,
-}
-
-/// How a life failed that nobody had asked to end, or that did not end when it was asked to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Crash {
-    /// Which life.
-    pub invocation: u32,
-    /// What happened to it.
-    pub how: Broken,
-    /// The same in systemd's words, what came of it included.
-    pub outcome: Outcome,
-    /// Its main process, if it had one.
-    pub pid: Option<u32>,
-    /// When it was ordered.
-    pub started: Time,
-    /// When it was known to have failed.
-    pub at: Time,
-    /// What it had used by then.
-    pub usage: Usage,
-    /// Restarts by policy before it: 0 for the first start.
-    pub restarts: u32,
-    /// Processes that outlived its main process.
-    pub left: u32,
-    /// What was decided to come next.
-    pub next: Next,
-}
-
-/// What happened to a life that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Broken {
-    /// Its main process ended like this.
-    Exited(Exit),
-    /// It was never begun.
-    NotStarted(Failure),
-    /// It, or what it had left behind, did not end in time when it was asked to, and was killed.
-    NotStopped,
-    /// Not even SIGKILL ended it in time.
-    NotKilled,
-}
-
-/// What comes after a life that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Next {
-    /// Another one.
-    Restart {
-        /// After this long.
-        delay: Duration,
-    },
-    /// Nothing; the stack goes on without it.
-    Rest,
-    /// The stack ends.
-    StackEnds,
-}
-
 /// One instance as the core knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -214,32 +151,18 @@ pub struct Instance {
     pub exit: Option<Exit>,
     /// Lives so far.
     pub invocations: u32,
-    /// Restarts by policy so far.
-    pub restarts: u32,
-    /// Its last restart, by policy or by request.
-    pub last_restart: Option<LastRestart>,
-    /// The last of its lives that failed; later ones may have gone well since.
-    pub crash: Option<Crash>,
-    /// Processes that outlived their main process, over all lives.
-    pub leftovers: u32,
-    /// What all its lives used.
-    pub usage: Usage,
-    /// What earlier lives used; `usage` is this and the present life's.
-    pub(super) usage_before: Usage,
-    /// What the present life was last known to use, for telling what is new.
-    pub(super) seen: Usage,
     /// When it came to its state.
     pub since: Time,
     /// When its present or last life was ordered.
     pub started: Option<Time>,
-    /// When its last life was over.
-    pub ended: Option<Time>,
     /// Whether people want it. Where they do not, its being down decides nothing.
     pub wanted: Wanted,
     /// Restarts in a row; the delay grows with it.
     pub(super) streak: u32,
     /// When its last starts were, for the start limit.
     pub(super) starts: VecDeque<Time>,
+    /// What its lives came to; nothing is decided by it.
+    pub ledger: Ledger,
 }
 
 impl Instance {
@@ -252,19 +175,12 @@ impl Instance {
             outcome: None,
             exit: None,
             invocations: 0,
-            restarts: 0,
-            last_restart: None,
-            crash: None,
-            leftovers: 0,
-            usage: Usage::default(),
-            usage_before: Usage::default(),
-            seen: Usage::default(),
             since: Time::ZERO,
             started: None,
-            ended: None,
             wanted: Wanted::Up,
             streak: 0,
             starts: VecDeque::new(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -420,12 +336,12 @@ impl Instance {
 
     /// Whether the life it has, or had last, failed.
     pub fn has_crashed(&self) -> bool {
-        self.crash.as_ref().is_some_and(|crash| crash.invocation == self.invocations)
+        self.ledger.crash.as_ref().is_some_and(|crash| crash.invocation == self.invocations)
     }
 
     /// Takes note of a failure of its present life, which has ended or was not begun.
     pub(super) fn note_crash(&mut self, now: Time, how: Broken, pid: Option<u32>, next: Next) -> &mut Crash {
-        self.crash.insert(Crash {
+        self.ledger.crash.insert(Crash {
             invocation: self.invocations,
             how,
             outcome: self.outcome.unwrap_or(Outcome::Resources),
@@ -433,16 +349,10 @@ impl Instance {
             started: self.started.unwrap_or(now),
             at: now,
             usage: Usage::default(),
-            restarts: self.restarts,
+            restarts: self.ledger.restarts,
             left: 0,
             next,
         })
-    }
-
-    /// Takes note of what the present life has used.
-    pub(super) fn account(&mut self, usage: &Usage) {
-        self.usage = self.usage_before;
-        self.usage.add(usage);
     }
 
     /// Takes note of a start, for the start limit. As many as the limit needs are kept, the last ones.

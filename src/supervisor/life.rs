@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Announcement, Broken, Exit, Freezer, KILL_PATIENCE, LastRestart, Life, Main, Next, Outcome,
-    Recipients, RestartReason, State, Supervisor, Then, Time, Usage, Wanted, policy,
+    Action, Announcement, Broken, Exit, Freezer, KILL_PATIENCE, Life, Main, Next, Outcome, Recipients,
+    RestartReason, State, Supervisor, Then, Time, Usage, Wanted, policy,
 };
 use crate::config::KillMode;
 
@@ -35,12 +35,9 @@ impl Supervisor {
         instance.note_start(now);
         instance.invocations += 1;
         instance.wanted = Wanted::Up;
-        instance.last_restart = why.map(|why| LastRestart { at: now, why }).or(instance.last_restart);
-        instance.usage_before = instance.usage;
         instance.started = Some(now);
-        instance.ended = None;
         instance.outcome = None;
-        instance.seen = Usage::default();
+        instance.ledger.begin(now, why);
         let invocation = instance.invocations;
         let life = Life { instance: instance.id, invocation };
         self.enter(now, at, State::Starting { invocation });
@@ -133,7 +130,7 @@ impl Supervisor {
     pub(super) fn note_not_killed(&mut self, now: Time, at: usize, main: Main, then: Then) {
         let instance = &mut self.instances[at];
         let invocation = instance.invocations;
-        match instance.crash.as_mut().filter(|crash| crash.invocation == invocation) {
+        match instance.ledger.crash.as_mut().filter(|crash| crash.invocation == invocation) {
             Some(crash) if crash.how == Broken::NotStopped => crash.how = Broken::NotKilled,
             Some(_) => {}
             None => self.note_unended(now, at, Broken::NotKilled, main, then),
@@ -166,7 +163,7 @@ impl Supervisor {
     pub(super) fn settle(&mut self, now: Time, at: usize, then: Then) {
         let instance = &mut self.instances[at];
         if instance.life().is_some() {
-            instance.ended = Some(now);
+            instance.ledger.ended = Some(now);
         }
         let rest = instance.rest();
         let id = instance.id;
@@ -197,7 +194,7 @@ impl Supervisor {
 
     pub(super) fn ended(&mut self, at: usize, life: Life, exit: Exit, outcome: Outcome, usage: Usage) {
         let instance = &mut self.instances[at];
-        instance.account(&usage);
+        instance.ledger.account(&usage);
         instance.exit = Some(exit);
         instance.outcome = Some(outcome);
         self.announce(Announcement::Ended { life, exit, outcome, usage });
@@ -228,8 +225,7 @@ impl Supervisor {
         }
         let delay = policy::restart_delay(&instance.policy.restart, instance.streak);
         instance.streak = instance.streak.saturating_add(1);
-        instance.restarts = instance.restarts.saturating_add(1);
-        let restarts = instance.restarts;
+        let restarts = instance.ledger.count_restart();
         self.announce(Announcement::RestartIn { instance: id, delay, restarts, why });
         Verdict::Restart { delay }
     }

@@ -68,6 +68,7 @@ mod ending;
 mod event;
 mod facts;
 mod instance;
+mod ledger;
 mod life;
 pub mod policy;
 mod requests;
@@ -82,7 +83,8 @@ pub use action::{Action, Announcement, Ending, Intervention, Outcome, Reply, Res
 pub use event::{
     Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Recipients, Request, Stage, Usage,
 };
-pub use instance::{Broken, Crash, Freezer, Instance, LastRestart, Main, Next, State, Then, Time, Wanted};
+pub use instance::{Freezer, Instance, Main, State, Then, Time, Wanted};
+pub use ledger::{Broken, Crash, LastRestart, Ledger, Next};
 
 use crate::config::{ExitCodeRule, Policy, Stack};
 use policy::SIGPIPE;

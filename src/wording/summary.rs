@@ -74,15 +74,15 @@ impl<'a> Row<'a> {
             Some(Exit::Signal { signal, .. }) => (None, Some(signal.to_string())),
             None => (None, None),
         };
-        let usage = &instance.usage;
+        let usage = &instance.ledger.usage;
         Row {
             name: &spec.name,
             outcome: instance.outcome,
             exit_code: code,
             signal,
             starts: instance.invocations,
-            restarts: instance.restarts,
-            leftovers: instance.leftovers,
+            restarts: instance.ledger.restarts,
+            leftovers: instance.ledger.leftovers,
             cpu_usec: usage.cpu_usec,
             throttled_usec: usage.throttled_usec,
             memory_peak: usage.memory_peak,

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::world::{GO_ON, Manners, World, describe, ms};
 use crate::config::{ExitCodeRule, Policy, Signal};
 use crate::supervisor::{
-    Action, Client, Event, Exit, Failure, FailureKind, InstanceId, KILL_PATIENCE, Life, Recipients, Request,
-    Stage, Supervisor, Time, Usage,
+    Action, Client, Event, Exit, Failure, FailureKind, InstanceId, KILL_PATIENCE, Ledger, Life, Recipients,
+    Request, Stage, Supervisor, Time, Usage,
 };
 
 const TERM: i32 = 15;
@@ -362,7 +362,7 @@ proptest! {
 // ---- what is held
 
 /// Lives through a history again, from a copy that was written down and read back at each step, and looks
-/// at what was ordered.
+/// at what was ordered. A copy without any accounts orders the same.
 fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
     let mut core = fresh.clone();
     let mut live: BTreeMap<InstanceId, Life> = BTreeMap::new();
@@ -375,9 +375,13 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
         let mut core_again: Supervisor = serde_json::from_str(&written).expect("plain data");
         assert_eq!(core_again, core);
         assert_eq!(&core_again.handle(*now, event.clone()), actions, "{event:?} from the written state");
+        let mut forgetful = without_accounts(&core);
+        let ordered = forgetful.handle(*now, event.clone());
+        assert_eq!(orders(&ordered), orders(actions), "{event:?} by the ledger");
         let known = core.instances().len() as u32;
         assert_eq!(&core.handle(*now, event.clone()), actions, "{event:?} once more");
         assert_eq!(core_again, core);
+        assert_eq!(without_accounts(&forgetful), without_accounts(&core), "{event:?} by the ledger");
 
         match event {
             Event::Request { client, request } => {
@@ -445,6 +449,17 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
         }
     }
     assert!(over);
+}
+
+/// What is to be done, without what is told of it.
+fn orders(actions: &[Action]) -> Vec<&Action> {
+    actions.iter().filter(|action| !matches!(action, Action::Announce(_))).collect()
+}
+
+fn without_accounts(core: &Supervisor) -> Supervisor {
+    let mut core = core.clone();
+    core.instances.iter_mut().for_each(|instance| instance.ledger = Ledger::default());
+    core
 }
 
 fn exists(core: &Supervisor, id: InstanceId) -> bool {

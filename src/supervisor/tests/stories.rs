@@ -631,7 +631,7 @@ mod stopping {
         );
         world.run();
         world.tells("0.012 remove web#1");
-        assert_eq!(world.core.instances()[0].leftovers, 2);
+        assert_eq!(world.core.instances()[0].ledger.leftovers, 2);
     }
 
     #[test]
@@ -1473,7 +1473,7 @@ mod requests {
             "#,
         );
         assert_eq!(world.reply(restart), Some(Reply::Done));
-        assert_eq!(world.core.instances()[0].restarts, 0);
+        assert_eq!(world.core.instances()[0].ledger.restarts, 0);
     }
 
     #[test]
@@ -1579,14 +1579,14 @@ mod requests {
         world.pass(ms(150));
         assert!(matches!(world.core.instances()[0].state, State::RestartWait { .. }));
         assert_eq!(world.core.instances()[0].outcome, Some(Outcome::Resources));
-        assert_eq!(world.core.instances()[0].restarts, 2);
+        assert_eq!(world.core.instances()[0].ledger.restarts, 2);
         assert!(!world.core.is_tearing_down());
         world.programs[0].spawn = healthy;
         world.pass(ms(200));
         assert!(matches!(world.core.instances()[0].state, State::Running { .. }));
         assert_eq!(world.core.instances()[0].outcome, None);
         assert_eq!(
-            world.core.instances()[0].last_restart.map(|last| last.why),
+            world.core.instances()[0].ledger.last_restart.map(|last| last.why),
             Some(crate::supervisor::RestartReason::NotStarted)
         );
     }
@@ -2063,7 +2063,7 @@ mod resources {
             world.exits("web", Exit::Code(1));
             world.pass(ms(10));
         }
-        let usage = world.core.instances()[0].usage;
+        let usage = world.core.instances()[0].ledger.usage;
         assert_eq!((usage.memory_peak, usage.cpu_usec, usage.oom_kills), (Some(700), 2100, 2));
     }
 
@@ -2467,7 +2467,7 @@ mod killing {
         assert_eq!(world.reply(kill), Some(Reply::Done));
         assert_eq!(world.state("web"), State::Inactive);
         assert_eq!(world.core.instances()[0].invocations, 1);
-        assert_eq!(world.core.instances()[0].last_restart, None);
+        assert_eq!(world.core.instances()[0].ledger.last_restart, None);
     }
 
     #[test]
@@ -3005,7 +3005,7 @@ mod reasons {
     use crate::supervisor::{LastRestart, RestartReason};
 
     fn last(world: &World) -> Option<LastRestart> {
-        world.core.instances()[0].last_restart
+        world.core.instances()[0].ledger.last_restart
     }
 
     #[test]
@@ -3040,7 +3040,7 @@ mod reasons {
         world.restart("web");
         world.run();
         assert_eq!(last(&world), Some(LastRestart { at: ms(12), why: RestartReason::Requested }));
-        assert_eq!(world.core.instances()[0].restarts, 0);
+        assert_eq!(world.core.instances()[0].ledger.restarts, 0);
     }
 
     #[test]
@@ -3147,7 +3147,7 @@ mod what_failed {
     use super::*;
 
     fn crash(world: &World, at: usize) -> Option<&Crash> {
-        world.core.instances()[at].crash.as_ref()
+        world.core.instances()[at].ledger.crash.as_ref()
     }
 
     #[test]
@@ -3215,7 +3215,7 @@ mod what_failed {
         world.exits("web", Exit::Code(3));
         world.pass(ms(50));
         let web = &world.core.instances()[0];
-        assert_eq!((web.crash.as_ref().map(|crash| crash.invocation), web.invocations), (Some(1), 2));
+        assert_eq!((web.ledger.crash.as_ref().map(|crash| crash.invocation), web.invocations), (Some(1), 2));
         assert!(!web.has_crashed(), "this life has not");
     }
 
