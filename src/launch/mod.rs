@@ -10,6 +10,7 @@ pub mod detached;
 pub mod diagnostics;
 pub mod gather;
 pub mod ground;
+mod last_words;
 pub mod look;
 mod owner;
 mod preface;
@@ -22,9 +23,8 @@ pub use sinks::has_journal;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
@@ -36,15 +36,15 @@ use crate::config::{self, Diagnostic, Limits, Severity, Sources, Stack};
 use crate::control::chronicle::Chronicle;
 use crate::control::inside::Inside;
 use crate::control::interface::Refusal;
+use crate::control::scrape::ScrapePort;
 use crate::control::socket::Listening;
-use crate::driver::{
-    self, About, Control, Failed, Ground, Launcher, News, Read, Setup, Stray, Streams, Texts, Voice,
-};
-use crate::error::{Error, tell, tell_drawn, words};
+use crate::driver::{self, About, Control, Ground, Launcher, News, Read, Setup, Streams, Texts, Voice};
+use crate::error::{Error, tell, words};
 use crate::escape;
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::linux::cgroup::Cgroup;
 use crate::linux::guardian::{self, Guardian};
+use crate::linux::journal::Journal as JournalSocket;
 use crate::linux::notify::Notifier;
 use crate::linux::scope::Scope;
 use crate::linux::tier::{Decision, Place, Tier};
@@ -52,16 +52,13 @@ use crate::linux::tree::{Mark, Tree};
 use crate::linux::{descendants, reserve, signals};
 use crate::output::history::{BYTES_FOR_FOLLOWERS, BYTES_PER_INSTANCE, History};
 use crate::output::{Layout, LogFiles};
-use crate::report;
-use crate::supervisor::{Ending, policy};
-use crate::view;
-use crate::wording::summary::{self, Row, Summary};
+use crate::supervisor::Ending;
 use gather::{Asked, Files, Gathered, Surroundings};
 use ground::Lack;
+use last_words::{LastWord, LastWords};
 use owner::Owned;
 use preface::Preface;
 use recorder::Recorder;
-use replace::Target;
 
 /// A stack whose text is valid.
 #[derive(Debug)]
@@ -206,18 +203,7 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if plan.launcher.is_some() && plan.voice == Voice::Stack && socket.is_none() {
         return Err(detach::uncontrollable(preface.out_of_reach()));
     }
-    if tier == Tier::None && plan.voice == Voice::Stack {
-        let why =
-            decision.obstacle.as_ref().map_or("systemd-run failed", |obstacle| obstacle.reason.as_str());
-        preface.push(format!("no cgroups: {why}; containment is best effort (lpm doctor says more)"));
-    }
-    if plan.voice == Voice::Stack {
-        preface.extend(ground::ends_with_the_login(around, plan.launcher.is_some()));
-        preface.extend(ports(&stack));
-        if let Some(address) = port.as_ref().and_then(|port| port.address().ok()) {
-            preface.push(format!("metrics: http://{address}/metrics"));
-        }
-    }
+    say_beforehand(around, &stack, &plan, &decision, tier, port.as_ref(), &mut preface);
 
     let told = match stack.logging.route.journal {
         config::Journal::No => diagnostics::Place::Standard,
@@ -269,27 +255,8 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if let Some(launcher) = &plan.launcher {
         preface.lines().iter().for_each(|line| launcher.tell(&News::Say(line.clone())));
     }
-    let kept =
-        stack.logging.history.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(BYTES_PER_INSTANCE);
-    // What the journal has not taken yet must be there still, however little people want to look at.
-    let kept = if journal.is_some() { kept.max(BYTES_FOR_FOLLOWERS) } else { kept };
-    let in_journal = stack.logging.route.journal != config::Journal::No;
-    let history = (plan.voice == Voice::Stack).then(|| History::new(kept, in_journal));
-    let chronicle = Arc::<Chronicle>::default();
-    let journal = match (journal, &history) {
-        (Some((socket, identity)), Some(history)) => {
-            let (history, chronicle) = (Arc::clone(history), Arc::clone(&chronicle));
-            Some(
-                Journal::start(socket, identity, history, chronicle, sinks::routes(&stack))
-                    .map_err(cannot)?,
-            )
-        }
-        _ => None,
-    };
-    let (met, meets) = channel();
-    let recorder =
-        report_file.as_ref().map(|_| Recorder::start(meets, history.clone(), Arc::clone(&chronicle)));
-    let recorder = recorder.transpose().map_err(cannot)?;
+    let Followers { history, chronicle, journal, recorder, met } =
+        followers(&stack, plan.voice, journal, report_file.is_some()).map_err(cannot)?;
     let setup = Setup {
         shown: sinks::shown(&stack, plan.voice),
         stack: Arc::new(stack),
@@ -335,77 +302,70 @@ pub fn start(around: &Surroundings, loaded: Loaded, plan: Plan) -> Result<Ending
     if let Err(trouble) = left {
         tell(format_args!("lpm: {trouble}"));
     }
-    for Stray { pid, name, lives } in &run.strays {
-        let name = name.escape_debug();
-        match lives {
-            None => tell(format_args!(
-                "lpm: {pid} ({name}) was outside every cgroup of the stack, and was killed"
-            )),
-            Some(why) => {
-                tell(format_args!("lpm: {pid} ({name}) is still running and cannot be killed: {why}"))
-            }
-        }
-    }
-    let mut rows: Vec<Row<'_>> = summary::rows(&run.stack, run.core.instances());
-    for row in &mut rows {
-        let failed = run.failed.iter().find(|failed| failed.name == row.name);
-        row.failure = failed.map(|failed| failed.failure.cause().to_owned());
-    }
-    if plan.table {
-        tell(summary::table(&rows).trim_end());
-        tell_failures(run.failed);
-    }
-    let exit_code = match run.ending {
-        Ending::Code(code) => code,
-        Ending::Signal(signal) => policy::signal_code(signal),
-    };
-    if let (Some(recorder), Some(file)) = (recorder, report_file) {
-        let ended = recorder::Ended { stack: &run.stack, tier: &ground::told(tier), exit_code, rows: &rows };
-        let as_data = file.path.extension().is_some_and(|end| end == "json");
-        match recorder.finish(&ended) {
-            Some(report) if as_data => file.write(escape::json(&report::json(&report)).into_owned()),
-            Some(report) => file.write(report::html(&report, &look::zone())),
-            None => tell(format_args!(
-                "lpm: {}: no report: the last look at the stack hangs",
-                file.path.display()
-            )),
-        }
-    }
-    if let Some(file) = summary_file {
-        let summary = Summary {
-            stack: &run.stack.name,
-            tier: &tier.to_string(),
-            seconds: run.took.as_secs_f64(),
-            exit_code,
-            strays: run.strays.len(),
-            instances: rows,
-        };
-        let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data") + "\n";
-        file.write(escape::json(&text).into_owned());
-    }
-    // Last of all: whoever hears of it may count on nothing being left.
-    if let (Some(launcher), Some(mut lines)) = (&plan.launcher, run.never_up) {
-        lines.push(format!("lpm: stack {} did not come up", run.stack.name));
-        launcher.tell(&News::Failed { code: exit_code, lines });
-    }
-    Ok(run.ending)
+    let ending = run.ending;
+    LastWords { tier, table: plan.table, summary_file, report_file, recorder, launcher: plan.launcher }
+        .tell(run);
+    Ok(ending)
 }
 
-/// The most failures that are told at the end.
-const MOST_FAILURES: usize = 5;
+/// What a person should know before the first line of an instance: the tier, the login, ports.
+fn say_beforehand(
+    around: &Surroundings,
+    stack: &Stack,
+    plan: &Plan,
+    decision: &Decision,
+    tier: Tier,
+    port: Option<&ScrapePort>,
+    preface: &mut Preface,
+) {
+    if plan.voice != Voice::Stack {
+        return;
+    }
+    if tier == Tier::None {
+        let why =
+            decision.obstacle.as_ref().map_or("systemd-run failed", |obstacle| obstacle.reason.as_str());
+        preface.push(format!("no cgroups: {why}; containment is best effort (lpm doctor says more)"));
+    }
+    preface.extend(ground::ends_with_the_login(around, plan.launcher.is_some()));
+    preface.extend(ports(stack));
+    if let Some(address) = port.and_then(|port| port.address().ok()) {
+        preface.push(format!("metrics: http://{address}/metrics"));
+    }
+}
 
-/// Why instances failed, a block for each. Where there were many, the first of them brought the others with it more
-/// often than not.
-fn tell_failures(failed: Vec<Failed>) {
-    let look = look::of_stderr();
-    let more = failed.len().saturating_sub(MOST_FAILURES);
-    for one in failed.into_iter().take(MOST_FAILURES) {
-        let block = view::failure(&one.name, &one.command, &one.failure.look(), &look);
-        tell_drawn(format_args!("\n{}", block.trim_end()));
-    }
-    if more > 0 {
-        tell(format_args!("\nand {more} more, in the table above"));
-    }
+/// What lines and events are kept in, and the threads that follow them.
+struct Followers {
+    history: Option<Arc<History>>,
+    chronicle: Arc<Chronicle>,
+    journal: Option<Journal>,
+    recorder: Option<Recorder>,
+    /// Takes the way to the loop, for the recorder.
+    met: Sender<Inside>,
+}
+
+fn followers(
+    stack: &Stack,
+    voice: Voice,
+    journal: Option<(JournalSocket, journal::Identity)>,
+    report: bool,
+) -> io::Result<Followers> {
+    let kept =
+        stack.logging.history.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(BYTES_PER_INSTANCE);
+    // What the journal has not taken yet must be there still, however little people want to look at.
+    let kept = if journal.is_some() { kept.max(BYTES_FOR_FOLLOWERS) } else { kept };
+    let in_journal = stack.logging.route.journal != config::Journal::No;
+    let history = (voice == Voice::Stack).then(|| History::new(kept, in_journal));
+    let chronicle = Arc::<Chronicle>::default();
+    let journal = match (journal, &history) {
+        (Some((socket, identity)), Some(history)) => {
+            let (history, chronicle) = (Arc::clone(history), Arc::clone(&chronicle));
+            Some(Journal::start(socket, identity, history, chronicle, sinks::routes(stack))?)
+        }
+        _ => None,
+    };
+    let (met, meets) = channel();
+    let recorder = report.then(|| Recorder::start(meets, history.clone(), Arc::clone(&chronicle)));
+    Ok(Followers { history, chronicle, journal, recorder: recorder.transpose()?, met })
 }
 
 /// Whether there is anything to start.
@@ -723,42 +683,6 @@ fn texts(
         }
     };
     Texts { read: Box::new(read), judge: Box::new(judge) }
-}
-
-/// A file that is written when all is over. Whether it can be written is tried before anything runs, so that what is wrong
-/// is found in time.
-struct LastWord {
-    target: Target,
-    path: PathBuf,
-    what: &'static str,
-}
-
-impl LastWord {
-    fn open(around: &Surroundings, path: &Path, what: &'static str) -> Result<LastWord, Error> {
-        let path = around.directory.join(path);
-        let found = Target::at(&path).and_then(|target| target.probe().map(|()| target));
-        match found {
-            Ok(target) => Ok(LastWord { target, path, what }),
-            Err(why) => Err(Error::new(format!("{}: the {what} cannot be written: {why}", path.display()))),
-        }
-    }
-
-    /// Writes on a thread of its own: clients that wait for the end of the stack wait for this too, and a disk may hang.
-    fn write(self, text: String) {
-        /// Enough for a slow disk, and for a reader of a pipe that thinks about each page.
-        const PATIENCE: Duration = Duration::from_secs(5);
-        let LastWord { target, path, what } = self;
-        let (done, written) = channel();
-        let write = move || drop(done.send(target.write(text.as_bytes())));
-        let thread = std::thread::Builder::new().name("lpm-last-word".into()).spawn(write);
-        let trouble = match thread.map(|_| written.recv_timeout(PATIENCE)) {
-            Ok(Ok(Ok(()))) => return,
-            Ok(Ok(Err(why))) => format!("cannot be written: {why}"),
-            Ok(Err(_)) => format!("is not written after {} s, lpm ends without it", PATIENCE.as_secs()),
-            Err(error) => format!("cannot be written: {}", words(error)),
-        };
-        tell(format_args!("lpm: {}: the {what} {trouble}", path.display()));
-    }
 }
 
 /// Prints lines of lpm's own, with control characters escaped, which names and paths may have.
