@@ -18,6 +18,7 @@ use crate::config::Signal;
 use crate::error::{self, tell_aside};
 use crate::linux::descendants::Descendant;
 use crate::linux::round::{AndContinue, Round};
+use crate::linux::sight::Sight;
 use crate::linux::{pidfd, signals};
 use crate::output::Notice;
 use crate::supervisor::{Event, Exit, Failure, FailureKind, InstanceId, Stage};
@@ -371,5 +372,5 @@ impl Driver {
 
 /// Whether a process was started before a moment, in ticks since boot; not, where that cannot be told.
 fn is_older(pid: Pid, moment: u64) -> bool {
-    Descendant::look(pid).is_ok_and(|one| one.is_some_and(|one| one.started_before(moment)))
+    matches!(Descendant::look(pid), Ok(Sight::Seen(one)) if one.started_before(moment))
 }

@@ -16,6 +16,7 @@ use crate::linux::cgroup::{Cgroup, Counters};
 use crate::linux::descendants::{Descendant, Identity, Mark, Wanted};
 use crate::linux::pidfd::PidFd;
 use crate::linux::round::{self, AndContinue, Round};
+use crate::linux::sight::Sight;
 use crate::supervisor::{Life, Time, Usage};
 
 /// The variables that tell whose a process is where no cgroup does: the run, and the instance in it.
@@ -158,8 +159,9 @@ impl Alive {
             Leaf::Descendants => true,
         };
         let still = |one: &Descendant| match Descendant::look(one.pid) {
-            Ok(Some(now)) => now.stopped || now.zombie || !now.is_same(one),
-            Ok(None) => true,
+            Ok(Sight::Seen(now)) => now.stopped || now.zombie || !now.is_same(one),
+            // No process can ignore the SIGSTOP that it got.
+            Ok(Sight::Hidden | Sight::Gone) => true,
             Err(_) => false,
         };
         self.frozen && inside && self.stopped.iter().all(still)

@@ -22,6 +22,7 @@ use crate::linux::cgroup::{Mount, Step};
 use crate::linux::descendants::{self, Descendant, Members, Others, Wanted};
 use crate::linux::guardian::Guardian;
 use crate::linux::round::{AndContinue, Round};
+use crate::linux::sight::Sight;
 use crate::linux::tree::Tree;
 use crate::supervisor::{Event, Freezer, InstanceId, State};
 
@@ -352,7 +353,11 @@ impl Driver {
         if !alive.exited && !pids.contains(&alive.pid) {
             pids.push(alive.pid);
         }
-        let inside = pids.into_iter().filter_map(|pid| Descendant::look(pid).ok().flatten());
+        let inside = pids.into_iter().filter_map(|pid| match Descendant::look(pid) {
+            Ok(Sight::Seen(one)) => Some(one),
+            Ok(Sight::Hidden) => Descendant::hidden(pid, rustix::process::getpid()).ok().flatten(),
+            Ok(Sight::Gone) | Err(_) => None,
+        });
         let mut all: Vec<Descendant> = inside.collect();
         merge(&mut all, outside);
         let lines: Vec<String> = all.iter().filter(|one| !one.zombie).take(NAMED).map(why_it_lives).collect();
@@ -407,10 +412,11 @@ impl Driver {
         if self.ground.tree.is_none() {
             return Ok(Whereabouts::Outside);
         }
-        let Some(name) = descendants::cgroup_of(pid)? else { return Ok(Whereabouts::Gone) };
-        let Some(prefix) = &self.leaves else {
-            // The leaves have no name that could be compared.
-            return self.leaf_with(pid);
+        let (name, prefix) = match (descendants::cgroup_of(pid)?, &self.leaves) {
+            (Sight::Gone, _) => return Ok(Whereabouts::Gone),
+            (Sight::Seen(name), Some(prefix)) => (name, prefix),
+            // There is no name, or the leaves have none that could be compared.
+            (Sight::Hidden, _) | (Sight::Seen(_), None) => return self.leaf_with(pid),
         };
         let Some(leaf) =
             name.strip_prefix(prefix.as_slice()).and_then(|rest| rest.split(|&c| c == b'/').next())

@@ -6,11 +6,9 @@
 //! its parent.
 //!
 //! A process that could not be looked at for want of descriptors or memory is an error here and never one that is gone.
-//! One that this user may not see (proc(5), `hidepid`) counts as another's.
+//! One that /proc hides from this user ([`super::sight`]) is found as a child of its parent, and counts like any other.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use procfs::process::Process;
@@ -22,6 +20,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::pidfd::{self, PidFd};
 use super::reserve;
+use super::sight::{self, Sight};
 
 /// A process below ours, as it was when it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +39,17 @@ pub struct Descendant {
     pub uninterruptible: bool,
     /// Stopped by a signal (state T).
     pub stopped: bool,
-    /// Since boot, in clock ticks: with the number, an identity.
-    started: u64,
+    /// With the number, an identity.
+    start: Start,
+}
+
+/// What tells a process from another one that has its number later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Start {
+    /// When it was started, in clock ticks since boot.
+    At(u64),
+    /// Not shown: the inode of its pidfd, which is its own (Linux 6.9). Before, all have the same.
+    Hidden(u64),
 }
 
 impl Descendant {
@@ -69,44 +77,90 @@ impl Descendant {
             uninterruptible: state == "D",
             stopped: state == "T",
             name,
-            started,
+            start: Start::At(started),
         })
     }
 
-    /// What /proc says of a process now; `None` if it is gone.
+    /// What /proc says of a process now. One that it does not describe (its parent is outside of our PID namespace) is
+    /// gone.
     ///
     /// # Errors
     /// What opening says (`EMFILE`).
-    pub fn look(pid: Pid) -> Result<Option<Descendant>, Errno> {
-        let Some(mut file) = open(pid, "stat")? else { return Ok(None) };
-        let mut text = Vec::new();
-        match file.read_to_end(&mut text) {
-            Ok(_) => {}
-            Err(error) if is_gone(errno(&error)) => return Ok(None),
-            Err(error) => return Err(errno(&error)),
-        }
-        Ok(Descendant::parse(&text))
+    pub fn look(pid: Pid) -> Result<Sight<Descendant>, Errno> {
+        Ok(match sight::read(pid, "stat")? {
+            Sight::Seen(text) => Descendant::parse(&text).map_or(Sight::Gone, Sight::Seen),
+            Sight::Hidden => Sight::Hidden,
+            Sight::Gone => Sight::Gone,
+        })
+    }
+
+    /// A child of `parent` that /proc hides, as far as it is known all the same; `None` if it is gone.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn hidden(pid: Pid, parent: Pid) -> Result<Option<Descendant>, Errno> {
+        let Some(pidfd) = reserve::with(|| PidFd::open(pid))? else { return Ok(None) };
+        let inode = rustix::fs::fstat(&pidfd)?.st_ino;
+        let session = match rustix::process::getsid(Some(pid)) {
+            Ok(session) => session.as_raw_pid(),
+            Err(Errno::SRCH) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        Ok(Some(Descendant {
+            pid,
+            parent,
+            session,
+            name: "hidden by /proc".to_owned(),
+            zombie: sight::has_ended(&pidfd),
+            uninterruptible: false,
+            stopped: false,
+            start: Start::Hidden(inode),
+        }))
     }
 
     /// The process itself, if it is still that: opened first, then looked at again. Who its parent is does
-    /// not matter, since that may have died meanwhile.
+    /// not matter, since that may have died meanwhile; but a hidden one must be the child of the same parent, or ours.
     ///
     /// # Errors
     /// `EMFILE`.
     pub fn open(&self) -> Result<Option<PidFd>, Errno> {
         let Some(pidfd) = PidFd::open(self.pid)? else { return Ok(None) };
-        let same = Descendant::look(self.pid)?.is_some_and(|now| now.started == self.started);
+        let same = match (Descendant::look(self.pid)?, self.start) {
+            (Sight::Seen(now), Start::At(_)) => now.start == self.start,
+            (Sight::Gone, _) => false,
+            // It was found by its parent alone, or has been hidden since (it executed a set-user-ID program).
+            (Sight::Seen(_) | Sight::Hidden, start) => {
+                let inode = rustix::fs::fstat(&pidfd)?.st_ino;
+                let parents = [self.parent, rustix::process::getpid()];
+                let mut listed = false;
+                for parent in parents {
+                    listed = listed || sight::children(parent)?.contains(&self.pid);
+                }
+                listed && !matches!(start, Start::Hidden(before) if before != inode)
+            }
+        };
         Ok(same.then_some(pidfd))
     }
 
-    /// Whether it was started before a moment, in ticks since boot; one of the same tick was not.
+    /// Whether it was certainly started before a moment, in ticks since boot; one of the same tick was not.
     pub fn started_before(&self, moment: u64) -> bool {
-        self.started < moment
+        match self.start {
+            Start::At(started) => started < moment,
+            Start::Hidden(_) => false,
+        }
+    }
+
+    /// Whether it was certainly started after a moment, in ticks since boot; one of the same tick was not.
+    pub fn started_after(&self, moment: u64) -> bool {
+        match self.start {
+            Start::At(started) => started > moment,
+            Start::Hidden(_) => false,
+        }
     }
 
     /// What tells it from every other process.
     pub fn identity(&self) -> Identity {
-        Identity { pid: self.pid, started: self.started }
+        Identity { pid: self.pid, start: self.start }
     }
 
     /// Whether it is the same process as another one that was found at another time.
@@ -115,11 +169,11 @@ impl Descendant {
     }
 }
 
-/// A number of a process and when it was started, in clock ticks since boot.
+/// A number of a process, and what tells it from another one that has that number later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     pid: Pid,
-    started: u64,
+    start: Start,
 }
 
 /// Now, in the kernel's ticks since boot, as the start of a process is given (proc_pid_stat(5)).
@@ -137,19 +191,42 @@ pub fn ticks() -> u64 {
 /// /proc cannot be read, `EMFILE`.
 pub fn find() -> Result<Vec<Descendant>, Errno> {
     let mut children: HashMap<Pid, Vec<Descendant>> = HashMap::new();
+    let mut some_are_hidden = sight::hides();
     for pid in numbers()? {
-        // What has ended since is left out.
-        if let Some(found) = Descendant::look(pid)? {
-            children.entry(found.parent).or_default().push(found);
+        match Descendant::look(pid)? {
+            Sight::Seen(found) => children.entry(found.parent).or_default().push(found),
+            Sight::Hidden => some_are_hidden = true,
+            // What has ended since is left out.
+            Sight::Gone => {}
         }
     }
-    let mut family = children.remove(&rustix::process::getpid()).unwrap_or_default();
-    let mut next = 0;
-    while let Some(parent) = family.get(next) {
-        family.extend(children.remove(&parent.pid).unwrap_or_default());
-        next += 1;
+    let mut family: Vec<Descendant> = Vec::new();
+    let (mut parent, mut next) = (rustix::process::getpid(), 0);
+    loop {
+        let mut of_parent = children.remove(&parent).unwrap_or_default();
+        if some_are_hidden {
+            add_hidden(parent, &mut of_parent)?;
+        }
+        family.append(&mut of_parent);
+        let Some(one) = family.get(next) else { return Ok(family) };
+        (parent, next) = (one.pid, next + 1);
     }
-    Ok(family)
+}
+
+/// Adds the children that /proc did not show. What is below a hidden process cannot be found, but comes to us with its
+/// end.
+fn add_hidden(parent: Pid, known: &mut Vec<Descendant>) -> Result<(), Errno> {
+    for pid in sight::children(parent)? {
+        if known.iter().any(|one| one.pid == pid) {
+            continue;
+        }
+        match Descendant::look(pid)? {
+            Sight::Seen(one) if one.parent == parent => known.push(one),
+            Sight::Hidden => known.extend(Descendant::hidden(pid, parent)?),
+            Sight::Seen(_) | Sight::Gone => {}
+        }
+    }
+    Ok(())
 }
 
 /// The numbers of all processes that can be seen.
@@ -178,12 +255,8 @@ impl Mark {
     /// # Errors
     /// `EMFILE`.
     fn found_on(pid: Pid, wanted: &[Wanted]) -> Result<Option<usize>, Errno> {
-        let Some(mut file) = open(pid, "environ")? else { return Ok(None) };
         // Bounded by the kernel: arguments and environment together have less than 6 MiB (execve(2)).
-        let mut environment = Vec::new();
-        if file.read_to_end(&mut environment).is_err() {
-            return Ok(None);
-        }
+        let Sight::Seen(environment) = sight::read(pid, "environ")? else { return Ok(None) };
         let entries: HashSet<&[u8]> = environment.split(|&byte| byte == 0).collect();
         let has = |mark: &Mark| mark.assignments.iter().all(|one| entries.contains(one.as_bytes()));
         Ok(wanted.iter().position(|one| has(&one.mark)))
@@ -359,7 +432,9 @@ pub fn sweep(spared: &[Pid]) -> Result<Swept, Errno> {
 /// `EMFILE`.
 pub fn orphans() -> Result<Option<Vec<Pid>>, Errno> {
     let own = rustix::process::getpid();
-    let Some(file) = open(own, &format!("task/{}/children", own.as_raw_pid()))? else { return Ok(None) };
+    let Sight::Seen(file) = sight::open(own, &format!("task/{}/children", own.as_raw_pid()))? else {
+        return Ok(None);
+    };
     let mut text = Vec::with_capacity(4096);
     // As often as there is room left: this is asked at each exit, and most often there is one number.
     while rustix::io::retry_on_intr(|| rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)))?
@@ -370,9 +445,7 @@ pub fn orphans() -> Result<Option<Vec<Pid>>, Errno> {
         }
         text.reserve(4096);
     }
-    let words =
-        text.split(|byte| byte.is_ascii_whitespace()).filter_map(|word| std::str::from_utf8(word).ok());
-    Ok(Some(words.filter_map(pidfd::number).collect()))
+    Ok(Some(sight::numbers(&text).collect()))
 }
 
 /// Whether a child of ours has ended and was not reaped; so has one that is gone. Asks no file.
@@ -384,20 +457,18 @@ pub fn has_ended(child: Pid) -> bool {
     }
 }
 
-/// The cgroup that a process is in, as its `/proc/PID/cgroup` names it for version 2; `None` if it is gone.
+/// The cgroup that a process is in, as its `/proc/PID/cgroup` names it for version 2.
 ///
 /// # Errors
 /// `EMFILE`.
-pub fn cgroup_of(pid: Pid) -> Result<Option<Vec<u8>>, Errno> {
-    let Some(mut file) = open(pid, "cgroup")? else { return Ok(None) };
-    let mut text = Vec::new();
-    match file.read_to_end(&mut text) {
-        Ok(_) => {}
-        Err(error) if is_gone(errno(&error)) => return Ok(None),
-        Err(error) => return Err(errno(&error)),
-    }
+pub fn cgroup_of(pid: Pid) -> Result<Sight<Vec<u8>>, Errno> {
+    let text = match sight::read(pid, "cgroup")? {
+        Sight::Seen(text) => text,
+        Sight::Hidden => return Ok(Sight::Hidden),
+        Sight::Gone => return Ok(Sight::Gone),
+    };
     let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"));
-    Ok(line.map(<[u8]>::to_vec))
+    Ok(Sight::Seen(line.unwrap_or_default().to_vec()))
 }
 
 /// Whether we have children besides those named. Far cheaper than [`find`], and no process can be below us
@@ -424,26 +495,6 @@ pub fn have_children_besides(spared: &[Pid]) -> bool {
 pub fn children() -> Result<Vec<Pid>, Errno> {
     let own = rustix::process::getpid();
     Ok(find()?.into_iter().filter(|one| one.parent == own).map(|one| one.pid).collect())
-}
-
-/// A file of a process in /proc; `None` if the process is gone, or its file is not for us.
-fn open(pid: Pid, name: &str) -> Result<Option<File>, Errno> {
-    let path = format!("/proc/{}/{name}", pid.as_raw_pid());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    match reserve::with(|| rustix::fs::open(&path, flags, Mode::empty())) {
-        Ok(fd) => Ok(Some(File::from(fd))),
-        Err(Errno::ACCESS | Errno::PERM) => Ok(None),
-        Err(errno) if is_gone(errno) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-fn is_gone(errno: Errno) -> bool {
-    matches!(errno, Errno::NOENT | Errno::SRCH)
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// Its command line for people, blanks between the words; the kernel's name for it in brackets if it has
@@ -477,7 +528,7 @@ mod tests {
         let rest = "S 1 42 7 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 1 0 12345 1000 100\n";
         let whole = format!("42 (a) R 1 (b) {rest}");
         let found = Descendant::parse(whole.as_bytes()).expect("a process");
-        assert_eq!((found.name.as_str(), found.session, found.started), ("a) R 1 (b", 7, 12345));
+        assert_eq!((found.name.as_str(), found.session, found.start), ("a) R 1 (b", 7, Start::At(12345)));
         assert_eq!(Descendant::parse(b"42 (\xff) S 1 42 7").map(|one| one.name), None);
         for length in 0..whole.len() - " 1000 100\n".len() - 5 {
             assert_eq!(Descendant::parse(&whole.as_bytes()[..length]), None, "{length}");
@@ -500,7 +551,7 @@ mod tests {
             zombie: false,
             uninterruptible: false,
             stopped: false,
-            started: 0,
+            start: Start::At(0),
         }
     }
 
@@ -590,7 +641,7 @@ mod tests {
         let family = find().unwrap();
         let found = family.iter().find(|one| one.pid == Pid::from_child(&child)).unwrap();
         assert!(found.open().unwrap().is_some());
-        assert!(Descendant { started: found.started + 1, ..found.clone() }.open().unwrap().is_none());
+        assert!(Descendant { start: Start::At(1), ..found.clone() }.open().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.open().unwrap().is_none());

@@ -20,6 +20,7 @@ pub mod reserve;
 pub mod round;
 pub mod scope;
 pub mod service;
+pub mod sight;
 pub mod signals;
 pub mod spawn;
 pub mod steps;

@@ -19,6 +19,7 @@ use super::cgroup::{Cgroup, Step};
 use super::descendants::{self, Descendant};
 use super::pidfd::PidFd;
 use super::reserve;
+use super::sight::Sight;
 
 /// Whether SIGCONT follows, so that a stopped process can act on the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,12 +156,15 @@ impl Round {
             None => Ok(false),
             // The start of a process is no more precise.
             Some(&moment) if moment == descendants::ticks() => Ok(true),
-            Some(_) => Ok(Descendant::look(pid)?.is_none_or(|one| self.has_been_told(&one))),
+            Some(_) => Ok(match Descendant::look(pid)? {
+                Sight::Seen(one) => self.has_been_told(&one),
+                Sight::Hidden | Sight::Gone => true,
+            }),
         }
     }
 
     fn has_been_told(&self, one: &Descendant) -> bool {
-        self.told.get(&one.pid).is_some_and(|&moment| one.started_before(moment + 1))
+        self.told.get(&one.pid).is_some_and(|&moment| !one.started_after(moment))
     }
 
     /// Leaves SIGCONT to the caller, and returns whether it is to follow.
@@ -264,6 +268,13 @@ mod tests {
     const ENDED: Exit = Exit::Signal { signal: libc::SIGTERM, core: false };
     const KILLED: Exit = Exit::Signal { signal: libc::SIGKILL, core: false };
 
+    fn seen(pid: Pid) -> Descendant {
+        match Descendant::look(pid) {
+            Ok(Sight::Seen(one)) => one,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Sends a signal as lpm does: to a cgroup that stands still.
     fn ask(cgroup: &Cgroup, round: &mut Round) {
         cgroup.freeze(true).unwrap();
@@ -301,12 +312,11 @@ mod tests {
         let (pid, pidfd) = start(&place.cgroup, "exec sleep 1000");
         let (other, second) = start(&place.cgroup, "exec sleep 1000");
         wait_for(&place.cgroup, 2);
-        let found = |pid| Descendant::look(pid).unwrap().unwrap();
         let mut round = Round::new(libc::SIGTERM, AndContinue::No);
         // Long ago, to processes that had these numbers then.
         round.told.extend([(pid, 1), (other, 1)]);
-        assert_eq!(round.look_among(&[found(pid)]), 1);
-        assert_eq!(round.look_among(&[found(pid)]), 0);
+        assert_eq!(round.look_among(&[seen(pid)]), 1);
+        assert_eq!(round.look_among(&[seen(pid)]), 0);
         assert_eq!(pidfd.wait().unwrap().exit, ENDED);
         assert_eq!(round.look(&place.cgroup), 1);
         assert_eq!(second.wait().unwrap().exit, ENDED);
@@ -331,7 +341,7 @@ mod tests {
     fn a_stopped_process_can_act_on_the_signal() {
         let Some(place) = Place::new("a_stopped_process_can_act_on_the_signal") else { return };
         let (pid, pidfd) = start(&place.cgroup, "trap 'exit 3' TERM; kill -STOP $$; while :; do :; done");
-        while !Descendant::look(pid).unwrap().unwrap().stopped {
+        while !seen(pid).stopped {
             let _ = poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 }));
         }
         ask(&place.cgroup, &mut Round::new(libc::SIGTERM, AndContinue::Yes));

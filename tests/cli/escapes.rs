@@ -1,11 +1,13 @@
 //! Processes that leave the cgroup they were born in: they are stopped, killed, frozen and waited for all the same.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
-use crate::stack::{PATIENCE, Stack, cgroup_mount, has_cgroups, is_root, now, wait_readable};
+use crate::stack::{LPM, PATIENCE, Stack, cgroup_mount, has_cgroups, is_root, now, wait_readable};
 
 /// A stack with `script` below a line that moves its shell out of its leaf; `None`, and says so, where it cannot.
 fn escaping(test: &str, name: &str, script: &str) -> Option<Stack> {
@@ -193,4 +195,47 @@ fn processes_in_cgroups_of_an_instances_own_are_counted() {
     assert_eq!(instance["usage"]["tasks"], 2, "{instance}");
     assert_eq!(instance["processes"].as_array().map(Vec::len), Some(2), "{instance}");
     run.stops().by(Signal::TERM);
+}
+
+/// A process that has become root's is not shown to a user where /proc is mounted like this, and lived on.
+#[test]
+fn what_proc_hides_is_asked_and_ended_all_the_same() {
+    let test = "what_proc_hides_is_asked_and_ended_all_the_same";
+    const USER: u32 = 62_348;
+    struct Made(String);
+    impl Drop for Made {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+    let _made = Made(format!("/tmp/lpm-{USER}"));
+    let words = ["-m", "mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"];
+    if !is_root() || !Command::new("unshare").args(words).status().is_ok_and(|status| status.success()) {
+        return eprintln!("skipped {test}: only root becomes another user, with another /proc");
+    }
+    let procfile = "a: ./roots 7774 & echo up; exec sleep 7775\nb: echo up; exec sleep 1000\n";
+    let stack = Stack::with("hidden", procfile).variable("LPM_CGROUP", "none");
+    let roots = stack.path().join("roots");
+    std::fs::copy("/bin/sleep", &roots).expect("a program");
+    std::fs::set_permissions(&roots, PermissionsExt::from_mode(0o4755)).expect("ours");
+    for path in [stack.path().to_owned(), stack.path().join("Procfile")] {
+        std::os::unix::fs::chown(&path, Some(USER), Some(USER)).expect("root may");
+    }
+    let home = stack.path().display().to_string();
+    for hides in ["hidepid=1", "hidepid=2"] {
+        let script = format!(
+            "mount -t proc -o {hides} proc /proc && exec setpriv --reuid={USER} --regid={USER} --clear-groups \
+             env -u XDG_RUNTIME_DIR HOME={home} {LPM} start --can-die a -t 1s"
+        );
+        let mut run = stack.program_with("unshare", &["-m", "sh", "-c", &script]).pipes();
+        run.wait_for_all(&["a.1    | up", "b.1    | up"]);
+        let pid = |what: &str| stack.processes().into_iter().find(|(_, line)| line.starts_with(what));
+        until_runs(&stack, "./roots 7774");
+        until_runs(&stack, "sleep 7775");
+        let main = pid("sleep 7775").expect("it runs").0;
+        rustix::process::kill_process(Pid::from_raw(main).expect("a pid"), Signal::KILL).expect("ours");
+        run.wait_for("a.1    | terminated by SIGKILL").wait_for("left 1 process behind");
+        run.stops();
+        assert!(pid("./roots").is_none(), "{hides}");
+    }
 }
