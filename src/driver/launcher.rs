@@ -230,9 +230,17 @@ mod tests {
 
     #[test]
     fn a_launcher_that_does_not_read_holds_nobody_up() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
         let launcher = Launcher::new(ours);
         let long = News::Failed { code: 1, lines: vec!["x".repeat(LONGEST); LAST_LINES] };
-        (0..100).for_each(|_| launcher.tell(&long));
+        let (done, all_told) = std::sync::mpsc::channel();
+        let teller = move || {
+            (0..100).for_each(|_| launcher.tell(&long));
+            done.send(())
+        };
+        std::thread::Builder::new().spawn(teller).expect("a thread");
+        let told = all_told.recv_timeout(std::time::Duration::from_secs(30));
+        assert!(told.is_ok(), "it waits for its launcher to read");
+        drop(theirs);
     }
 }

@@ -436,7 +436,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("systemd-run");
         let text = format!(
-            "#!/bin/sh\necho \"$@\" >{0}/words\nfor socket; do :; done\n{script}\n",
+            "#!/bin/sh\necho \"$@\" >'{0}/words'\nfor socket; do :; done\n{script}\n",
             folder.path().display()
         );
         // By somebody else: a child of another test may be born with our descriptors, and a program that is open
