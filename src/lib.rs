@@ -7,6 +7,11 @@
 // `eprintln!` panics where standard error cannot be written; `error::tell` does not.
 #![cfg_attr(not(test), deny(clippy::print_stderr))]
 
+#[cfg(test)]
+#[macro_use]
+#[path = "../tests/skipped/note.rs"]
+mod skips;
+
 pub mod claim;
 pub mod cli;
 pub mod client;

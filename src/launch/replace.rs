@@ -412,7 +412,7 @@ mod tests {
         std::fs::write(&path, "old").unwrap();
         let set = |name, value: &[u8]| fs::setxattr(&path, name, value, fs::XattrFlags::empty());
         if let Err(errno) = set("user.note", b"kept").and_then(|()| set("system.posix_acl_access", LIST)) {
-            return eprintln!("skipped a_file_keeps_its_attributes_and_its_list: {errno}");
+            return skipped!("a_file_keeps_its_attributes_and_its_list: {errno}");
         }
         let mode = std::fs::metadata(&path).unwrap().mode() & 0o777;
         write(&path, "new").unwrap();
@@ -431,7 +431,7 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
         let default = "system.posix_acl_default";
         if let Err(errno) = fs::setxattr(folder.path(), default, LIST, fs::XattrFlags::empty()) {
-            return eprintln!("skipped a_list_of_the_directory: {errno}");
+            return skipped!("a_list_of_the_directory: {errno}");
         }
         write(&path, "new").unwrap();
         assert_eq!(attribute(&path, "system.posix_acl_access"), None);
@@ -452,7 +452,7 @@ mod tests {
         let name = "security.note";
         let given = fs::setxattr(&path, name, b"kept", fs::XattrFlags::empty());
         if let Err(errno) = given.and_then(|()| fs::chown(&path, Some(Uid::from_raw(61_001)), None)) {
-            return eprintln!("skipped what_could_not_keep_an_attribute_is_overwritten: {errno}");
+            return skipped!("what_could_not_keep_an_attribute_is_overwritten: {errno}");
         }
         let before = std::fs::metadata(&path).unwrap().ino();
         let at = path.clone();
@@ -521,7 +521,7 @@ mod tests {
         allow(folder.path(), 0o777);
         let at = path.clone();
         let Some(refused) = as_another(move || (write(&at, "new"), Target::at(&at).unwrap().probe())) else {
-            return eprintln!("skipped a_file_that_would_lose_its_owner_is_refused: needs root");
+            return skipped!("a_file_that_would_lose_its_owner_is_refused: needs root");
         };
         assert!(refused.0.as_ref().unwrap_err().starts_with("belongs to user 0"), "{refused:?}");
         assert_eq!(refused.1, refused.0);

@@ -799,7 +799,7 @@ pub(crate) mod tests {
                     .map_err(|error| format!("{}: {error}", mount.point.display()))?;
                 Ok(Place { parent, name: name.clone(), cgroup })
             };
-            attempt().inspect_err(|reason| eprintln!("skipped {test}: {reason}")).ok()
+            attempt().inspect_err(|reason| skipped!("{test}: {reason}")).ok()
         }
 
         pub(crate) fn path(&self) -> PathBuf {

@@ -369,7 +369,7 @@ mod tests {
         let domain = place.cgroup.create("domain", Existing::Refuse).unwrap();
         let threaded = domain.create("threaded", Existing::Refuse).unwrap();
         if let Err(errno) = threaded.write("cgroup.type", "threaded") {
-            return eprintln!("skipped a_threaded_cgroup_keeps_no_other_from_being_asked: {errno}");
+            return skipped!("a_threaded_cgroup_keeps_no_other_from_being_asked: {errno}");
         }
         let beside: Vec<Cgroup> =
             ["a", "z"].map(|name| place.cgroup.create(name, Existing::Refuse).unwrap()).into();
@@ -390,7 +390,7 @@ mod tests {
         };
         let leaf = place.cgroup.create("leaf", Existing::Refuse).unwrap();
         if let Err(errno) = leaf.write("cgroup.type", "threaded") {
-            return eprintln!("skipped a_leaf_that_made_itself_threaded_is_signalled_and_killed: {errno}");
+            return skipped!("a_leaf_that_made_itself_threaded_is_signalled_and_killed: {errno}");
         }
         // A process comes in through the domain, as a thread at a time.
         let (pid, first) = start(&place.cgroup, "exec sleep 1000");

@@ -730,7 +730,7 @@ pub(crate) mod tests {
                 vec![Method::Clone3, Method::Clone]
             }
             Err(failure) => {
-                eprintln!("skipped clone3: {failure}");
+                skipped!("clone3: {failure}");
                 vec![Method::Clone]
             }
         }

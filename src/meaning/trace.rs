@@ -480,7 +480,7 @@ exit status 2",
     fn what_runtimes_print_is_understood() {
         let run = |program: &str, arguments: &[&str]| {
             let output = std::process::Command::new(program).args(arguments).output();
-            let output = output.map_err(|error| eprintln!("skipped {program}: {error}")).ok()?;
+            let output = output.map_err(|error| skipped!("{program}: {error}")).ok()?;
             Some(String::from_utf8_lossy(&output.stderr).into_owned())
         };
         if let Some(text) = run("python3", &["-c", "def f():\n  import json\n  json.loads('{')\nf()"]) {

@@ -259,7 +259,7 @@ fn a_socket_is_no_procfile() {
 #[test]
 fn a_file_without_permission_is_named() {
     if is_root() {
-        return eprintln!("skipped a_file_without_permission_is_named: root may read everything");
+        return skipped!("a_file_without_permission_is_named: root may read everything");
     }
     use std::os::unix::fs::PermissionsExt;
     for (name, arguments) in [("Procfile", ["start"]), (".env", ["start"]), ("lpm.toml", ["check"])] {

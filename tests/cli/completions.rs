@@ -13,7 +13,7 @@ const BASH: &str = "/usr/bin/bash";
 #[track_caller]
 fn offered(stack: &Stack, words: &[&str]) -> Option<Vec<String>> {
     if !Path::new(BASH).exists() {
-        eprintln!("skipped: no bash here");
+        skipped!("what_bash_would_offer: no bash here");
         return None;
     }
     let script = r#"lpm() { "$LPM" "$@"; }; source <(lpm completions bash)
@@ -114,7 +114,7 @@ fn fish_and_zsh_offer_the_same() {
             ended.out.lines().map(|line| line.split('\t').next().unwrap_or(line)).collect();
         assert_eq!(words, ["web", "worker", "web.1", "worker.1", "memory-max="], "{}", ended.err);
     } else {
-        eprintln!("skipped fish_and_zsh_offer_the_same: no fish here");
+        skipped!("fish_and_zsh_offer_the_same: no fish here");
     }
     if Path::new(zsh).exists() {
         let launch = stack.program_with(zsh, &["-f", "-i"]).variable("LPM", crate::stack::LPM);
@@ -127,7 +127,7 @@ fn fish_and_zsh_offer_the_same() {
         shell.types("lpm restart w\t\t").wait_for("web.1").wait_for("worker.1").types("\x15");
         shell.types("exit\n").ends_leaving_something();
     } else {
-        eprintln!("skipped fish_and_zsh_offer_the_same: no zsh here");
+        skipped!("fish_and_zsh_offer_the_same: no zsh here");
     }
     run.signal(Signal::TERM).ends().by(Signal::TERM);
 }
@@ -154,7 +154,7 @@ fn there_is_a_page_for_each_command() {
     }
     let groff = Path::new("/usr/bin/groff");
     if !groff.exists() {
-        eprintln!("skipped there_is_a_page_for_each_command: no groff here, only headers are looked at");
+        skipped!("there_is_a_page_for_each_command: no groff here, only headers are looked at");
     }
     for name in &names {
         let path = folder.join(name);

@@ -285,7 +285,7 @@ fn a_thousand_idle_clients_cost_little() {
 #[test]
 fn whoever_is_somebody_else_is_hung_up_on() {
     if !is_root() {
-        eprintln!("skipped whoever_is_somebody_else_is_hung_up_on: another user can be had as root alone");
+        skipped!("whoever_is_somebody_else_is_hung_up_on: another user can be had as root alone");
         return;
     }
     let stack = Stack::with("other-uid", &format!("web: {STAYS}\n"));

@@ -63,9 +63,7 @@ fn python() -> Option<(Option<String>, &'static str)> {
 #[test]
 fn the_python_client_can_talk_to_it() {
     let Some((library, program)) = python() else {
-        eprintln!(
-            "skipped the_python_client_can_talk_to_it: python3 has no varlink (pip install varlink==31.0.0)"
-        );
+        skipped!("the_python_client_can_talk_to_it: python3 has no varlink (pip install varlink==31.0.0)");
         return;
     };
     let stack = Stack::with("python", &format!("web: {STAYS}\n"));
@@ -87,7 +85,7 @@ fn the_python_client_can_talk_to_it() {
 #[test]
 fn varlinkctl_can_talk_to_it() {
     if Command::new("varlinkctl").arg("--version").output().is_err() {
-        eprintln!("skipped varlinkctl_can_talk_to_it: there is no varlinkctl (systemd 255 has it)");
+        skipped!("varlinkctl_can_talk_to_it: there is no varlinkctl (systemd 255 has it)");
         return;
     }
     let stack = Stack::with("varlinkctl", &format!("web: {STAYS}\n"));

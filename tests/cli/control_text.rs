@@ -92,7 +92,7 @@ fn under_best_effort_a_change_says_each_limit_that_is_not_enforced_once() {
     let manifest = "[process.web]\nmemory-max = \"64M\"\ntasks-max = 50\n";
     let stack = Stack::with("each-lack", &format!("web: {STAYS}\n")).file("lpm.toml", manifest);
     if has_memory(&stack) {
-        return eprintln!("skipped under_best_effort_a_change_says: every controller is there");
+        return skipped!("under_best_effort_a_change_says: every controller is there");
     }
     let mut run = up(&stack, &["--limits", "best-effort"], 1);
     for arguments in [&["restart", "web"][..], &["set", "web", "memory-high=32M"], &["reload"]] {

@@ -82,12 +82,12 @@ fn node_and_rust_say_where_it_happened() {
             assert!(told.contains("Error: TypeError: Cannot read propert"), "{told}");
             assert!(told.contains("DIR/app.js:2") && told.contains("price (node)"), "{told}");
         }
-        Err(_) => eprintln!("skipped {NAME}: needs node"),
+        Err(_) => skipped!("{NAME}: needs node"),
     }
     let built =
         std::process::Command::new("rustc").args(["-o", "app", "app.rs"]).current_dir(stack.path()).status();
     if !built.is_ok_and(|status| status.success()) {
-        return eprintln!("skipped {NAME}: needs rustc");
+        return skipped!("{NAME}: needs rustc");
     }
     std::fs::write(stack.path().join("Procfile"), "web: ./app\n").expect("ours");
     let ended = stack.runs(&["start"]).with_code(101);

@@ -75,9 +75,7 @@ fn without_cgroups_who_ignores_the_signal_is_killed_too() {
 fn a_runtime_directory_that_is_open_to_others_is_warned_of() {
     use std::os::unix::fs::PermissionsExt;
     if is_root() {
-        return eprintln!(
-            "skipped a_runtime_directory_that_is_open_to_others_is_warned_of: root's is in /run"
-        );
+        return skipped!("a_runtime_directory_that_is_open_to_others_is_warned_of: root's is in /run");
     }
     let stack = Stack::with("runtime", HELLO);
     let directory = stack.path().join(".run/lpm");
@@ -94,7 +92,7 @@ fn a_runtime_directory_that_is_open_to_others_is_warned_of() {
 #[test]
 fn a_runtime_directory_behind_a_link_is_not_used() {
     if is_root() {
-        return eprintln!("skipped a_runtime_directory_behind_a_link_is_not_used: root's is in /run");
+        return skipped!("a_runtime_directory_behind_a_link_is_not_used: root's is in /run");
     }
     let stack = Stack::with("runtime-link", HELLO);
     std::fs::create_dir(stack.path().join("elsewhere")).expect("a directory");
@@ -139,7 +137,7 @@ fn a_name_of_the_greatest_length_has_its_leaf() {
 #[test]
 fn an_orphan_that_is_moved_out_of_its_leaf_is_stopped() {
     if !is_root() || !has_cgroups("an_orphan_that_is_moved_out_of_its_leaf_is_stopped") {
-        return eprintln!("skipped an_orphan_that_is_moved_out_of_its_leaf_is_stopped: root moves processes");
+        return skipped!("an_orphan_that_is_moved_out_of_its_leaf_is_stopped: root moves processes");
     }
     let stack =
         Stack::with("moved", "a: mkfifo go; (setsid sh -c 'echo up; read x < go' &) ; exec sleep 1001\n");

@@ -12,7 +12,7 @@ use crate::stack::{LPM, PATIENCE, Stack, cgroup_mount, has_cgroups, is_root, now
 /// A stack with `script` below a line that moves its shell out of its leaf; `None`, and says so, where it cannot.
 fn escaping(test: &str, name: &str, script: &str) -> Option<Stack> {
     if !is_root() || !has_cgroups(test) {
-        eprintln!("skipped {test}: root moves processes, where there are cgroups");
+        skipped!("{test}: root moves processes, where there are cgroups");
         return None;
     }
     let mount = cgroup_mount().expect("there are cgroups").display().to_string();
@@ -159,7 +159,7 @@ fn freezing_answers_although_the_leaf_was_removed() {
 fn a_stack_starts_in_a_cgroup_that_was_killed_once() {
     let name = "a_stack_starts_in_a_cgroup_that_was_killed_once";
     if !is_root() || !has_cgroups(name) {
-        return eprintln!("skipped {name}: root makes cgroups, where there are any");
+        return skipped!("{name}: root makes cgroups, where there are any");
     }
     let stack = Stack::with("killed-cgroup", "a: echo up\n");
     let place =
@@ -167,7 +167,7 @@ fn a_stack_starts_in_a_cgroup_that_was_killed_once() {
     std::fs::create_dir(&place).expect("root may");
     if std::fs::write(place.join("cgroup.kill"), "1").is_err() {
         std::fs::remove_dir(&place).expect("it is empty");
-        return eprintln!("skipped {name}: no cgroup.kill");
+        return skipped!("{name}: no cgroup.kill");
     }
     // The shell stays beside lpm, which makes a directory of its own then.
     let script = format!("echo $$ > {}/cgroup.procs; $LPM start; exit $?", place.display());
@@ -180,7 +180,7 @@ fn a_stack_starts_in_a_cgroup_that_was_killed_once() {
 fn processes_in_cgroups_of_an_instances_own_are_counted() {
     let name = "processes_in_cgroups_of_an_instances_own_are_counted";
     if !is_root() || !has_cgroups(name) {
-        return eprintln!("skipped {name}: needs a leaf that its process may change");
+        return skipped!("{name}: needs a leaf that its process may change");
     }
     let mount = cgroup_mount().expect("there are cgroups").display().to_string();
     let script = format!(
@@ -211,7 +211,7 @@ fn what_proc_hides_is_asked_and_ended_all_the_same() {
     let _made = Made(format!("/tmp/lpm-{USER}"));
     let words = ["-m", "mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"];
     if !is_root() || !Command::new("unshare").args(words).status().is_ok_and(|status| status.success()) {
-        return eprintln!("skipped {test}: only root becomes another user, with another /proc");
+        return skipped!("{test}: only root becomes another user, with another /proc");
     }
     let procfile = "a: ./roots 7774 & echo up; exec sleep 7775\nb: echo up; exec sleep 1000\n";
     let stack = Stack::with("hidden", procfile).variable("LPM_CGROUP", "none");

@@ -96,7 +96,7 @@ fn skipped(test: &str) -> bool {
         return true;
     }
     if !is_root() {
-        eprintln!("skipped {test}: only root makes cgroups for others");
+        skipped!("{test}: only root makes cgroups for others");
     }
     !is_root()
 }
@@ -237,7 +237,7 @@ fn pid_1_may_come_twice() {
     let can = unshare("true");
     let can = std::process::Command::new(&can[0]).args(&can[1..]).status();
     if !can.is_ok_and(|status| status.success()) {
-        return eprintln!("skipped {test}: unshare(1) is not allowed to");
+        return skipped!("{test}: unshare(1) is not allowed to");
     }
     let stack = Stack::with("pid-1-twice", &format!("a: {STAYS}\n"));
     let script = format!("exec {LPM} start");
@@ -370,7 +370,7 @@ fn a_second_start_is_refused_by_the_tree_alone() {
     run.wait_for(" | up");
     if stack.pids_in("supervisor").contains(&run.pid()) {
         run.stops();
-        return eprintln!("skipped {test}: lpm is in its tree here");
+        return skipped!("{test}: lpm is in its tree here");
     }
     let (record, socket) = (record_of(&stack), stack.socket());
     run.signal(Signal::STOP);
@@ -434,7 +434,7 @@ fn a_tree_that_is_frozen_from_outside_is_thawed() {
     let root = supervisor.parent().expect("the root").to_owned();
     if std::fs::read_to_string(supervisor.join("cgroup.procs")).is_ok_and(|text| text.lines().count() > 1) {
         run.stops();
-        return eprintln!("skipped {test}: lpm is in its tree here");
+        return skipped!("{test}: lpm is in its tree here");
     }
     std::fs::write(root.join("cgroup.freeze"), "1").expect("it is ours");
     run.wait_for("was frozen");
@@ -506,7 +506,7 @@ fn an_end_leaves_another_ones_record_alone() {
 fn a_squatted_runtime_directory_does_not_cost_the_control() {
     let test = "a_squatted_runtime_directory_does_not_cost_the_control";
     if !is_root() {
-        return eprintln!("skipped {test}: only root becomes two users");
+        return skipped!("{test}: only root becomes two users");
     }
     const USER: u32 = 62_347;
     struct Squatted([PathBuf; 2]);
@@ -551,7 +551,7 @@ fn without_descriptors_at_the_end_the_record_stays() {
         return;
     }
     if !std::process::Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        return eprintln!("skipped {test}: needs strace");
+        return skipped!("{test}: needs strace");
     }
     let stack = Stack::with("no-descriptors", "a: true\n");
     let traced = |options: &[&str]| {

@@ -28,7 +28,7 @@ journald
 /// Runs `script` with such a journal; none where there is no journald, or we may not mount.
 fn with_journal(test: &str, stack: &Stack, script: &str) -> Option<Ended> {
     if !is_root() || !Path::new(JOURNALD).exists() {
-        eprintln!("skipped {test}: needs root and {JOURNALD}");
+        skipped!("{test}: needs root and {JOURNALD}");
         return None;
     }
     let script = format!("{WITH_JOURNAL}lpm() {{ {LPM} \"$@\"; }}\n{script}");
@@ -118,7 +118,7 @@ fn where_standard_output_is_the_journal_it_is_told_directly() {
 #[test]
 fn without_a_journal_nothing_is_started() {
     if !is_root() {
-        return eprintln!("skipped without_a_journal_nothing_is_started: needs root to hide the journal");
+        return skipped!("without_a_journal_nothing_is_started: needs root to hide the journal");
     }
     let stack = Stack::with("no-journal", "web: echo up\n");
     let script = format!("mount -t tmpfs none /run && exec {LPM} start --log journald");

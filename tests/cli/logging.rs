@@ -135,7 +135,7 @@ fn after_sighup_they_are_where_they_are_looked_for() {
 fn a_full_disk_holds_nobody_up_and_is_announced_once() {
     const NAME: &str = "a_full_disk_holds_nobody_up_and_is_announced_once";
     if !is_root() {
-        return eprintln!("skipped {NAME}: mounts a tmpfs, needs root");
+        return skipped!("{NAME}: mounts a tmpfs, needs root");
     }
     let stack = Stack::with(
         "full-disk",

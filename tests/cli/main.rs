@@ -3,6 +3,10 @@
 //! Runs as any user. Without cgroups some tests say `skipped NAME: reason`. After each, nothing of what it
 //! started may be there: no process, no cgroup, no record (see `stack.rs`).
 
+#[macro_use]
+#[path = "../skipped/note.rs"]
+mod skips;
+
 mod attach;
 mod bad_input;
 mod bounds;

@@ -70,7 +70,7 @@ fn promtool_finds_nothing_to_complain_about() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let Ok(mut promtool) = promtool else { return eprintln!("skipped {NAME}: needs promtool") };
+    let Ok(mut promtool) = promtool else { return skipped!("{NAME}: needs promtool") };
     promtool.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
     let output = promtool.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);

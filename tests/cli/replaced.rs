@@ -25,7 +25,7 @@ fn left_beside(stack: &Stack) -> Vec<String> {
 fn a_saved_setting_leaves_the_file_its_owner_and_mode() {
     const NAME: &str = "a_saved_setting_leaves_the_file_its_owner_and_mode";
     if !is_root() {
-        return eprintln!("skipped {NAME}: needs root");
+        return skipped!("{NAME}: needs root");
     }
     let stack = Stack::with("save-owner", &format!("web: {STAYS}\n")).file("lpm.toml", "# mine\n");
     let path = stack.path().join("lpm.toml");
@@ -72,7 +72,7 @@ fn a_link_is_followed_and_stays_a_link() {
 fn a_strangers_link_to_a_file_of_ours_is_refused() {
     const NAME: &str = "a_strangers_link_to_a_file_of_ours_is_refused";
     if !is_root() {
-        return eprintln!("skipped {NAME}: needs root");
+        return skipped!("{NAME}: needs root");
     }
     let stack = Stack::with("report-link", "web: exit 3\n").file("precious", "precious\n");
     let link = stack.path().join("run.html");

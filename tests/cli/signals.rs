@@ -9,7 +9,6 @@ use std::time::Duration;
 
 const UP: &str = "a: echo up; exec sleep 1000\n";
 
-// 168, 169, 173
 #[test]
 fn lpm_ends_by_the_signal_that_stopped_it() {
     for (signal, name) in [(Signal::INT, "SIGINT"), (Signal::TERM, "SIGTERM")] {
@@ -39,7 +38,6 @@ fn a_shell_sees_130_and_143() {
     }
 }
 
-// 194
 #[test]
 fn a_hang_up_without_a_terminal_stops_nothing() {
     let stack = Stack::with("hang-up", UP);
@@ -94,7 +92,6 @@ fn sigquit_kills_at_once() {
     assert!(ended.out.contains("a.1    | terminated by SIGKILL"), "{}", ended.out);
 }
 
-// 174
 #[test]
 fn a_second_ctrl_c_kills_at_once() {
     let stack = Stack::with("twice", "a: trap '' TERM INT; echo up; while :; do sleep 1; done\n");
@@ -106,7 +103,6 @@ fn a_second_ctrl_c_kills_at_once() {
     run.ends().by(Signal::INT);
 }
 
-// 196
 #[test]
 fn ctrl_c_reaches_lpm_alone() {
     let stack = Stack::with(
@@ -119,7 +115,6 @@ fn ctrl_c_reaches_lpm_alone() {
     assert!(ended.out.contains("| TERM") && !ended.out.contains("| INT"), "{}", ended.out);
 }
 
-// 193
 #[test]
 fn usr1_and_usr2_are_forwarded() {
     let stack = Stack::with(
@@ -174,7 +169,6 @@ fn a_frozen_stack_can_be_ended() {
     run.signal(Signal::TERM).signal(Signal::CONT).ends().by(Signal::TERM);
 }
 
-// 185
 #[test]
 fn kill_9_of_lpm_leaves_nothing() {
     if !has_cgroups("kill_9_of_lpm_leaves_nothing") {
@@ -246,7 +240,7 @@ fn what_both_deaths_left_is_cleaned_up_by_the_next_start() {
 fn as_pid_1_it_reaps_strangers_quietly() {
     let test = "as_pid_1_it_reaps_strangers_quietly";
     if !is_root() {
-        return eprintln!("skipped {test}: only root makes a PID namespace");
+        return skipped!("{test}: only root makes a PID namespace");
     }
     let unshare = ["-pf", "--kill-child", "--mount-proc", crate::stack::LPM, "start"];
     let procfile =
@@ -254,7 +248,7 @@ fn as_pid_1_it_reaps_strangers_quietly() {
     let stack = Stack::with("pid-1", &format!("{procfile}b: ps -o pid=,stat= -e | cat; sleep 1000\n"));
     let can = std::process::Command::new("unshare").args(["-pf", "--mount-proc", "true"]).status();
     if !can.is_ok_and(|status| status.success()) {
-        return eprintln!("skipped {test}: unshare(1) is not allowed to");
+        return skipped!("{test}: unshare(1) is not allowed to");
     }
     let mut run = stack.program_with("unshare", &unshare).pipes();
     run.wait_for("a.1    | up");

@@ -688,7 +688,7 @@ pub fn has_cgroups(test: &str) -> bool {
             .to_owned()
     });
     if tier == "none" {
-        eprintln!("skipped {test}: no cgroups here");
+        skipped!("{test}: no cgroups here");
     }
     tier != "none"
 }

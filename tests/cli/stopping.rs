@@ -133,7 +133,7 @@ fn can_trace() -> bool {
 fn what_is_asked_of_many_instances_is_one_search() {
     const NAME: &str = "what_is_asked_of_many_instances_is_one_search";
     if !can_trace() {
-        return eprintln!("skipped {NAME}: needs strace");
+        return skipped!("{NAME}: needs strace");
     }
     let stack = Stack::with("searches", "a: echo up; exec sleep 1000\n").variable("LPM_CGROUP", "none");
     // The loop alone: a process that is traced stops for its tracer.
@@ -163,7 +163,7 @@ fn what_is_asked_of_many_instances_is_one_search() {
 fn daemons_that_stay_in_their_leaf_are_looked_at_once() {
     const NAME: &str = "daemons_that_stay_in_their_leaf_are_looked_at_once";
     if !has_cgroups(NAME) || !can_trace() {
-        return eprintln!("skipped {NAME}: needs cgroups and strace");
+        return skipped!("{NAME}: needs cgroups and strace");
     }
     const DAEMONS: usize = 300;
     let daemons =

@@ -43,7 +43,7 @@ fn strangers_socket(stack: &Stack) -> UnixListener {
 fn nothing_is_sent_to_a_socket_on_which_another_user_listens() {
     const NAME: &str = "nothing_is_sent_to_a_socket_on_which_another_user_listens";
     if !is_root() {
-        return eprintln!("skipped {NAME}: needs root");
+        return skipped!("{NAME}: needs root");
     }
     let stack = Stack::with("fake", &format!("web: {STAYS}\n"));
     let listener = strangers_socket(&stack);
@@ -67,7 +67,7 @@ fn nothing_is_sent_to_a_socket_on_which_another_user_listens() {
 fn the_sockets_mode_is_not_set_through_a_name_that_others_may_change() {
     const NAME: &str = "the_sockets_mode_is_not_set_through_a_name_that_others_may_change";
     if !is_root() || !can_trace() {
-        return eprintln!("skipped {NAME}: needs root and strace");
+        return skipped!("{NAME}: needs root and strace");
     }
     let stack = Stack::with("swapped", &format!("web: {STAYS}\n")).file("precious", "");
     let precious = stack.path().join("precious");
@@ -171,12 +171,12 @@ fn nearly_full_terminal(room: usize) -> (OwnedFd, OwnedFd) {
 fn a_detached_stack_without_a_control_socket_is_refused() {
     const NAME: &str = "a_detached_stack_without_a_control_socket_is_refused";
     if !is_root() {
-        return eprintln!("skipped {NAME}: needs root");
+        return skipped!("{NAME}: needs root");
     }
     // Another user has taken the name of every private directory that it could have.
     let taken = ["/tmp", "/dev/shm", "/var/tmp"].map(|parent| format!("{parent}/lpm-{OTHER}"));
     if let Some(there) = taken.iter().find(|path| std::path::Path::new(path).exists()) {
-        return eprintln!("skipped {NAME}: {there} is there");
+        return skipped!("{NAME}: {there} is there");
     }
     taken.iter().for_each(|path| std::fs::create_dir(path).expect("root may"));
     let stack = Stack::with("squatted", &format!("web: touch ran; {STAYS}\n"));
@@ -272,7 +272,7 @@ fn names_and_lines_cannot_command_a_terminal() {
 fn a_call_that_fails_at_the_start_is_told_and_aborts_nothing() {
     const NAME: &str = "a_call_that_fails_at_the_start_is_told_and_aborts_nothing";
     if !can_trace() {
-        return eprintln!("skipped {NAME}: needs strace");
+        return skipped!("{NAME}: needs strace");
     }
     let stack = Stack::with("no-pair", "web: exit 3\n");
     for inject in [
