@@ -377,46 +377,46 @@ mod tests {
     fn values_are_read_as_the_decisions_say() {
         // The case numbers of the compatibility list stand beside each.
         let cases = [
-            ("FOO=bar\nBAZ=qux", &[("FOO", "bar"), ("BAZ", "qux")][..]), // 52
-            (r#"OTHER="escaped\"quote""#, &[("OTHER", "escaped\"quote")]), // 56
+            ("FOO=bar\nBAZ=qux", &[("FOO", "bar"), ("BAZ", "qux")][..]),
+            (r#"OTHER="escaped\"quote""#, &[("OTHER", "escaped\"quote")]),
             (
                 r#"URL="http://example.com/api?foo=bar&baz=1""#,
                 &[("URL", "http://example.com/api?foo=bar&baz=1")],
-            ), // 57
-            (r#"FOO="bar\nbaz""#, &[("FOO", "bar\nbaz")]),               // 58
-            (r"FOO=bar\nbaz", &[("FOO", r"bar\nbaz")]),                  // 60
-            (r"TABS='foo\tbar'", &[("TABS", r"foo\tbar")]),              // 61
-            (r#"TABS="a\tb""#, &[("TABS", "a\tb")]),                     // 61
-            (r"DOLLAR='foo\$bar'", &[("DOLLAR", r"foo\$bar")]),          // 62
+            ),
+            (r#"FOO="bar\nbaz""#, &[("FOO", "bar\nbaz")]),
+            (r"FOO=bar\nbaz", &[("FOO", r"bar\nbaz")]),
+            (r"TABS='foo\tbar'", &[("TABS", r"foo\tbar")]),
+            (r#"TABS="a\tb""#, &[("TABS", "a\tb")]),
+            (r"DOLLAR='foo\$bar'", &[("DOLLAR", r"foo\$bar")]),
             (r#"DOLLAR="foo\$bar\r\\""#, &[("DOLLAR", "foo$bar\r\\")]),
             (r#"PATTERN="\d+\.""#, &[("PATTERN", r"\d+\.")]),
-            (r#"MYVAR='"surrounded"'"#, &[("MYVAR", "\"surrounded\"")]), // 64
-            (r#"MYVAR=\"escaped\""#, &[("MYVAR", r#"\"escaped\""#)]),    // 65, foreman's
-            ("MYVAR=user@domain.com", &[("MYVAR", "user@domain.com")]),  // 66
-            ("MYVAR=~pun|u@|0n$=", &[("MYVAR", "~pun|u@|0n$=")]),        // 66
-            ("FOO=bar # c", &[("FOO", "bar")]),                          // 72
-            ("FOO=bar\t# c", &[("FOO", "bar")]),                         // 72
-            ("FOO=a#b", &[("FOO", "a#b")]),                              // 73
+            (r#"MYVAR='"surrounded"'"#, &[("MYVAR", "\"surrounded\"")]),
+            (r#"MYVAR=\"escaped\""#, &[("MYVAR", r#"\"escaped\""#)]), // foreman's
+            ("MYVAR=user@domain.com", &[("MYVAR", "user@domain.com")]),
+            ("MYVAR=~pun|u@|0n$=", &[("MYVAR", "~pun|u@|0n$=")]),
+            ("FOO=bar # c", &[("FOO", "bar")]),
+            ("FOO=bar\t# c", &[("FOO", "bar")]),
+            ("FOO=a#b", &[("FOO", "a#b")]),
             ("FOO=#b", &[("FOO", "#b")]),
             ("FOO= # c", &[("FOO", "")]),
-            ("key = \"quoted#hash\"", &[("key", "quoted#hash")]), // 74
-            ("FOO=bar baz", &[("FOO", "bar baz")]),               // 76
-            ("FOO=bar   ", &[("FOO", "bar")]),                    // 77
-            ("FOO='bar   '", &[("FOO", "bar   ")]),               // 77
-            ("FOO=", &[("FOO", "")]),                             // 78
-            ("A=", &[("A", "")]),                                 // 78
+            ("key = \"quoted#hash\"", &[("key", "quoted#hash")]),
+            ("FOO=bar baz", &[("FOO", "bar baz")]),
+            ("FOO=bar   ", &[("FOO", "bar")]),
+            ("FOO='bar   '", &[("FOO", "bar   ")]),
+            ("FOO=", &[("FOO", "")]),
+            ("A=", &[("A", "")]),
             ("FOO=\"\"\nBAR=''", &[("FOO", ""), ("BAR", "")]),
-            ("export FOO=x", &[("FOO", "x")]),  // 80
-            ("export\tFOO=x", &[("FOO", "x")]), // 80
+            ("export FOO=x", &[("FOO", "x")]),
+            ("export\tFOO=x", &[("FOO", "x")]),
             ("export=x", &[("export", "x")]),
             ("  FOO = x", &[("FOO", "x")]),
-            ("key3 = base64===", &[("key3", "base64===")]), // 82
-            ("FOO=\"a\" # c", &[("FOO", "a")]),             // 84
+            ("key3 = base64===", &[("key3", "base64===")]),
+            ("FOO=\"a\" # c", &[("FOO", "a")]),
             ("FOO='a'  ", &[("FOO", "a")]),
-            ("FOO=it's", &[("FOO", "it's")]), // 85
-            ("FOO=\"one\ntwo\"\nBAR=x", &[("FOO", "one\ntwo"), ("BAR", "x")]), // 86
-            ("FOO=\"one\r\ntwo\"\r\nBAR=x\r\n", &[("FOO", "one\ntwo"), ("BAR", "x")]), // 86
-            ("X='$A'", &[("X", "$A")]),       // 89
+            ("FOO=it's", &[("FOO", "it's")]),
+            ("FOO=\"one\ntwo\"\nBAR=x", &[("FOO", "one\ntwo"), ("BAR", "x")]),
+            ("FOO=\"one\r\ntwo\"\r\nBAR=x\r\n", &[("FOO", "one\ntwo"), ("BAR", "x")]),
+            ("X='$A'", &[("X", "$A")]),
             ("X=$HOME/${HOME}", &[("X", "$HOME/${HOME}")]),
             ("# comment\n  # another\n\nA=1\n", &[("A", "1")]),
             ("\u{feff}A=1", &[("A", "1")]),
@@ -431,11 +431,8 @@ mod tests {
     #[test]
     fn what_is_odd_is_ignored_with_a_warning() {
         let cases = [
-            // 68
             ("-foo=command", "the name is not letters, digits and _"),
-            // 69
             ("1FOO=x", "the name begins with a digit"),
-            // 81
             ("FOO: x=y", "a colon stands where \"=\" belongs"),
             ("=x", "no name stands before \"=\""),
             ("FOO BAR=x", "the name is not letters, digits and _"),
@@ -444,13 +441,11 @@ mod tests {
             assert_eq!(says(text, false), [format!("W .env:1: line ignored: {message} (write NAME=value)")]);
             assert_eq!(read(text, false), []);
         }
-        // 81, 92
         for text in ["FOO: x", "FOOBAR", "export FOO"] {
             assert_eq!(says(text, false), ["W .env:1: line ignored: it has no \"=\" (write NAME=value)"]);
         }
     }
 
-    // 70
     #[test]
     fn a_dotted_name_is_set_although_shells_cannot_see_it() {
         assert_eq!(read("FOO.BAR=x", false), [("FOO.BAR".to_owned(), "x".to_owned())]);
@@ -463,18 +458,15 @@ mod tests {
     #[test]
     fn what_cannot_mean_anything_is_an_error_with_its_line() {
         let cases: [(&[u8], &str); 9] = [
-            // 84
             (b"A=1\nFOO=\"a\"tail", "2: text follows the closing quote of FOO (quote the whole value)"),
             (b"FOO=\"a\nb\" c", "2: text follows the closing quote of FOO (quote the whole value)"),
             (b"FOO=\"a\"# c", "1: text follows the closing quote of FOO (quote the whole value)"),
-            // 85
             (b"A=1\nFOO=\"abc", "2: the value of FOO has no closing \""),
             (b"FOO=\"abc\\", "1: the value of FOO has no closing \""),
             (
                 b"FOO='abc\n",
                 "1: the value of FOO has no closing ' on its line (lines can be joined in \"\u{2026}\")",
             ),
-            // 90
             (b"\n{\"top\": 1}", "2: the file is JSON (write NAME=value lines)"),
             (b"FOO=a\0b", "1: the value of FOO holds a NUL byte, which no program can be given"),
             (b"\xff\xfeA\0=\0", "1: the file is UTF-16 (save it as UTF-8)"),
@@ -492,9 +484,7 @@ mod tests {
     #[test]
     fn expansion_is_only_what_was_asked_for() {
         let cases = [
-            // 66
             ("X=~pun|u@|0n$=", "~pun|u@|0n$="),
-            // 89
             ("X='$HOME'", "$HOME"),
             ("X=$HOME:/x", "/home/me:/x"),
             ("X=${HOME}x", "/home/mex"),

@@ -240,29 +240,29 @@ mod tests {
     fn what_every_peer_reads_is_read_the_same() {
         // The case numbers of the compatibility list stand beside each.
         let cases: &[(&str, &[(&str, &str)])] = &[
-            ("web: command", &[("web", "command")]), // 1
+            ("web: command", &[("web", "command")]),
             (
                 "foo: python foo.py\nbar: python bar.py\n",
                 &[("foo", "python foo.py"), ("bar", "python bar.py")],
-            ), // 2
-            ("web:cmd", &[("web", "cmd")]),          // 4
-            ("web:    cmd", &[("web", "cmd")]),      // 5
-            ("web:\tcmd", &[("web", "cmd")]),        // 5
-            ("#commented: command", &[]),            // 6
+            ),
+            ("web:cmd", &[("web", "cmd")]),
+            ("web:    cmd", &[("web", "cmd")]),
+            ("web:\tcmd", &[("web", "cmd")]),
+            ("#commented: command", &[]),
             ("  # commented: command", &[]),
-            ("# norun: touch x\nrun: touch y", &[("run", "touch y")]), // 8
-            ("1: echo one", &[("1", "echo one")]),                     // 12
-            ("foo-bar: x\nfoo_bar: y", &[("foo-bar", "x"), ("foo_bar", "y")]), // 13
-            ("web: a: b:c", &[("web", "a: b:c")]),                     // 16
+            ("# norun: touch x\nrun: touch y", &[("run", "touch y")]),
+            ("1: echo one", &[("1", "echo one")]),
+            ("foo-bar: x\nfoo_bar: y", &[("foo-bar", "x"), ("foo_bar", "y")]),
+            ("web: a: b:c", &[("web", "a: b:c")]),
             (
                 "web: sh -c \"echo $FOOBAR\" >/dev/null 2>&1",
                 &[("web", "sh -c \"echo $FOOBAR\" >/dev/null 2>&1")],
-            ), // 17
-            ("web: echo 1 # hello", &[("web", "echo 1 # hello")]),     // 18
-            ("a: x\n   \n\t\nb: y", &[("a", "x"), ("b", "y")]),        // 21
-            ("# one\n# two\n", &[]),                                   // 24
-            ("a: x\r\nb: y\r\n", &[("a", "x"), ("b", "y")]),           // 26
-            ("\u{feff}web: x", &[("web", "x")]),                       // 28
+            ),
+            ("web: echo 1 # hello", &[("web", "echo 1 # hello")]),
+            ("a: x\n   \n\t\nb: y", &[("a", "x"), ("b", "y")]),
+            ("# one\n# two\n", &[]),
+            ("a: x\r\nb: y\r\n", &[("a", "x"), ("b", "y")]),
+            ("\u{feff}web: x", &[("web", "x")]),
             ("", &[]),
         ];
         for (text, expected) in cases {
@@ -274,14 +274,11 @@ mod tests {
     #[test]
     fn odd_lines_are_ignored_with_a_warning() {
         let cases = [
-            // 9
             ("  web: cmd", "line ignored: it is indented (start \"web\" in the first column)"),
-            // 10
             (
                 "+foo: cmd",
                 "line ignored: \"+foo\" is no process type (write letters, digits, \"_\" and \"-\")",
             ),
-            // 20
             ("foo", "line ignored: it is not \"name: command\""),
             ("web : cmd", "line ignored: a blank stands before the colon (write \"web: command\")"),
             ("the web: cmd", "line ignored: it is not \"name: command\""),
@@ -293,7 +290,6 @@ mod tests {
         }
     }
 
-    // 29
     #[test]
     fn a_trailing_backslash_joins_nothing() {
         let text = b"web: a \\\n  b\n";
@@ -311,9 +307,7 @@ mod tests {
     #[test]
     fn what_cannot_run_as_meant_is_an_error() {
         let cases: [(&[u8], &str); 11] = [
-            // 22
             (b"web: a\nweb: b", "2: process type \"web\" is defined twice (first on line 1)"),
-            // 14
             (
                 b"d.e: cmd",
                 "1: process type \"d.e\" holds a dot, which separates the instance number (write \"d-e\")",
@@ -352,7 +346,6 @@ mod tests {
         assert_eq!(says(b"a: x\na: y\nb.c: z\nd:\n").len(), 3);
     }
 
-    // 33
     #[test]
     fn a_line_may_have_any_length() {
         let long = "x".repeat(1_000_000);
@@ -395,7 +388,6 @@ mod tests {
         assert!(odd[1000].starts_with("E Procfile:1001: 1000 findings are enough; "), "{}", odd[1000]);
     }
 
-    // 34
     #[test]
     fn entries_written_back_are_read_the_same() {
         assert_eq!(entries(b"foo: ./foo\nbar: ./bar\n"), [("foo", "./foo"), ("bar", "./bar")]);

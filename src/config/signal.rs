@@ -119,7 +119,6 @@ mod tests {
 
     use super::*;
 
-    // 192
     #[test]
     fn both_spellings_any_case_and_all_signals_are_accepted() {
         for (text, number) in [

@@ -97,16 +97,14 @@ fn a_bare_procfile_is_a_stack() {
     assert_eq!(web.ceilings, Ceilings::default());
 }
 
-// 2.1 The Procfile.
+// The Procfile.
 
-// 2
 #[test]
 fn file_order_is_kept() {
     let stack = stack(&procfile("d: x\nb: x\na: x\nc: x\n"));
     assert_eq!(names(&stack), ["d.1", "b.1", "a.1", "c.1"]);
 }
 
-// 9, 10, 20, 29
 #[test]
 fn an_odd_line_stops_nothing_but_is_said() {
     let sources = procfile("web: x\n  worker: y\nfoo\n");
@@ -114,7 +112,6 @@ fn an_odd_line_stops_nothing_but_is_said() {
     assert_eq!(warnings(&sources, Severity::Warning).len(), 2);
 }
 
-// 22
 #[test]
 fn a_duplicate_is_refused_naming_both_lines() {
     assert_eq!(
@@ -123,7 +120,6 @@ fn a_duplicate_is_refused_naming_both_lines() {
     );
 }
 
-// 23, 24, 208
 #[test]
 fn a_procfile_without_entries_is_refused() {
     for text in ["", "# only comments\n"] {
@@ -131,7 +127,6 @@ fn a_procfile_without_entries_is_refused() {
     }
 }
 
-// 30, 48
 #[test]
 fn processes_run_in_the_root() {
     let stack = stack(&procfile("web: x"));
@@ -139,9 +134,8 @@ fn processes_run_in_the_root() {
     assert_eq!(variable(&stack, "web.1", "PWD").as_deref(), Some("/srv/app"));
 }
 
-// 2.2 Commands.
+// Commands.
 
-// 36, 37, 38
 #[test]
 fn commands_are_never_substituted_into() {
     for text in ["echo $FOO $BAR", "FOOBAR=zz; echo $FOOBAR", "echo '$FOO'"] {
@@ -154,7 +148,6 @@ fn commands_are_never_substituted_into() {
     }
 }
 
-// 46
 #[test]
 fn the_shell_variable_is_not_looked_at() {
     let mut sources = procfile("web: a && b");
@@ -162,7 +155,7 @@ fn the_shell_variable_is_not_looked_at() {
     assert_eq!(stack(&sources).instances[0].command, Command::Shell("a && b".into()));
 }
 
-// 2.3 Environments.
+// Environments.
 
 fn with_files(files: &[&str], inherited: &[(&str, &str)]) -> Sources {
     let mut sources = procfile("web: x");
@@ -172,7 +165,6 @@ fn with_files(files: &[&str], inherited: &[(&str, &str)]) -> Sources {
     sources
 }
 
-// 53
 #[test]
 fn of_two_env_files_the_later_wins() {
     let stack = stack(&with_files(&["A=1\nB=1", "A=2\nC=2"], &[]));
@@ -180,7 +172,6 @@ fn of_two_env_files_the_later_wins() {
     assert_eq!([value("A"), value("B"), value("C")], ["2", "1", "2"]);
 }
 
-// 96
 #[test]
 fn the_file_beats_the_inherited_unless_told_otherwise() {
     let mut sources = with_files(&["A=2"], &[("A", "1")]);
@@ -191,7 +182,6 @@ fn the_file_beats_the_inherited_unless_told_otherwise() {
     assert_eq!(refused(&sources), ["--env-precedence: \"inherit\" is not a precedence (write inherited)"]);
 }
 
-// 88
 #[test]
 fn expansion_sees_the_inherited_value() {
     let mut sources = with_files(&["PATH=$PATH:/x\nA=1", "PATH=${PATH}:$A$NOPE"], &[("PATH", "/bin")]);
@@ -204,13 +194,11 @@ fn expansion_sees_the_inherited_value() {
     );
 }
 
-// 97
 #[test]
 fn an_empty_value_of_a_higher_layer_stays_empty() {
     assert_eq!(variable(&stack(&with_files(&["A="], &[("A", "1")])), "web.1", "A").as_deref(), Some(""));
 }
 
-// 97, 100
 #[test]
 fn the_layers_are_inherited_file_manifest_injected() {
     let mut sources = with_files(&["A=file\nB=file\nPS=file"], &[("A", "os"), ("B", "os"), ("C", "os")]);
@@ -230,7 +218,6 @@ fn the_layers_are_inherited_file_manifest_injected() {
     );
 }
 
-// 100
 #[test]
 fn what_is_injected() {
     let mut sources = typed("web: x\nfoo-bar: x\nfoo_bar: x\n", |options| {
@@ -272,15 +259,13 @@ fn what_is_meant_for_lpm_alone_is_not_passed_on() {
     assert_eq!(variable(&stack, "web.1", "A").as_deref(), Some("2"));
 }
 
-// 2.4 Ports.
+// Ports.
 
-// 101
 #[test]
 fn ports_go_up_by_hundreds_from_5000() {
     assert_eq!(ports(&stack(&procfile("a: x\nb: x\nc: x"))), [5000, 5100, 5200]);
 }
 
-// 102
 #[test]
 fn instances_go_up_by_one() {
     let sources = typed("foo: x\nbar: x", |options| {
@@ -290,7 +275,6 @@ fn instances_go_up_by_one() {
     assert_eq!(ports(&stack(&sources)), [4000, 4001, 4002, 4100, 4101]);
 }
 
-// 104
 #[test]
 fn a_process_that_is_off_keeps_its_block() {
     let off = typed("a: x\nb: x", |options| options.concurrency = given("-c", "a=0"));
@@ -299,7 +283,6 @@ fn a_process_that_is_off_keeps_its_block() {
     assert_eq!(ports(&stack(&filtered)), [5100]);
 }
 
-// 105, 106, 108, 109, 110, 113, 114, 246
 #[test]
 fn the_base_port_is_the_options_then_the_files_then_the_inherited() {
     let base = |option: &str, file: &str, inherited: &str| {
@@ -332,7 +315,6 @@ fn a_port_that_is_none_is_refused_where_it_was_written() {
     assert_eq!(refused(&with_files(&[], &[("PORT", "tcp://x")])), [format!("environment: {message}")]);
 }
 
-// 116
 #[test]
 fn without_ports_an_inherited_one_leaks_through() {
     let mut sources = typed("a: x", |options| options.no_port = true);
@@ -344,7 +326,6 @@ fn without_ports_an_inherited_one_leaks_through() {
     assert_eq!(variable(&stack(&sources), "a.1", "PORT").as_deref(), Some("any"));
 }
 
-// 117
 #[test]
 fn the_steps_can_be_chosen() {
     let sources = typed("a: x\nb: x\nc: x", |options| {
@@ -355,7 +336,6 @@ fn the_steps_can_be_chosen() {
     assert_eq!(ports(&stack(&sources)), [5000, 5002, 5010, 5020]);
 }
 
-// 133
 #[test]
 fn two_instances_with_one_port_are_pointed_out() {
     let sources = typed("a: x\nb: x", |options| options.concurrency = given("-c", "a=101"));
@@ -379,7 +359,7 @@ fn a_port_above_the_last_is_refused_once_naming_the_instance() {
     assert_eq!(ports(&stack(&off)), [65500]);
 }
 
-// 2.5 Formation.
+// Formation.
 
 fn formed(formation: &str, concurrency: &str) -> Sources {
     typed("a: x\nb: x", |options| {
@@ -395,15 +375,15 @@ fn formed(formation: &str, concurrency: &str) -> Sources {
 #[test]
 fn formations_mean_what_foremans_and_honchos_do() {
     for (formation, concurrency, expected) in [
-        ("", "-", &["a.1", "b.1"][..]),                     // 120
-        ("-", "", &["a.1", "b.1"]),                         // 120
-        ("a=2", "-", &["a.1", "a.2"]),                      // 120, 128
-        ("-", "a=2", &["a.1", "a.2", "b.1"]),               // 128
-        ("a=2,b=1", "-", &["a.1", "a.2", "b.1"]),           // 120
-        (" a   =   2, b = 1", "-", &["a.1", "a.2", "b.1"]), // 121
-        ("all=2", "-", &["a.1", "a.2", "b.1", "b.2"]),      // 125
-        ("all=1,b=0", "-", &["a.1"]),                       // 126
-        ("b=0,all=1", "-", &["a.1"]),                       // 126
+        ("", "-", &["a.1", "b.1"][..]),
+        ("-", "", &["a.1", "b.1"]),
+        ("a=2", "-", &["a.1", "a.2"]),
+        ("-", "a=2", &["a.1", "a.2", "b.1"]),
+        ("a=2,b=1", "-", &["a.1", "a.2", "b.1"]),
+        (" a   =   2, b = 1", "-", &["a.1", "a.2", "b.1"]),
+        ("all=2", "-", &["a.1", "a.2", "b.1", "b.2"]),
+        ("all=1,b=0", "-", &["a.1"]),
+        ("b=0,all=1", "-", &["a.1"]),
         ("a=0", "-", &[]),
         ("-", "all=0", &[]),
     ] {
@@ -414,9 +394,9 @@ fn formations_mean_what_foremans_and_honchos_do() {
 #[test]
 fn formations_that_make_no_sense_are_refused() {
     for (formation, message) in [
-        ("a=x", "\"a=x\" is not a number of instances (write a=2; the Procfile has a, b)"), // 122
-        ("a=-1", "\"a=-1\" is not a number of instances (write a=2; the Procfile has a, b)"), // 124
-        ("nope=2", "unknown process type \"nope\" (the Procfile has a, b)"),                // 129
+        ("a=x", "\"a=x\" is not a number of instances (write a=2; the Procfile has a, b)"),
+        ("a=-1", "\"a=-1\" is not a number of instances (write a=2; the Procfile has a, b)"),
+        ("nope=2", "unknown process type \"nope\" (the Procfile has a, b)"),
         ("a=1,,b=1", "\"a=1,,b=1\" has an empty item (remove a comma)"),
         ("a=1,", "\"a=1,\" has an empty item (remove a comma)"),
         ("a", "\"a\" has no number (write a=1)"),
@@ -434,7 +414,6 @@ fn formations_that_make_no_sense_are_refused() {
     );
 }
 
-// 130
 #[test]
 fn an_unknown_name_is_refused_listing_the_known() {
     let sources = typed("web: x\nworker: x", |options| options.names = given("start", "zzz"));
@@ -462,7 +441,6 @@ fn names_select_process_types_and_instances() {
     assert_eq!(select(&["a.0"], ""), Err(vec!["start: \"a.0\" is no instance of a (write a.1)".into()]));
 }
 
-// 136
 #[test]
 fn an_option_wins_over_the_files_formation() {
     let mut sources = manifest("alpha: x\nbravo: x", "[stack]\nformation = \"alpha=2\"");
@@ -583,7 +561,7 @@ fn nonsense_is_refused_naming_the_option_and_all_of_it_at_once() {
 fn policies_are_set_by_options() {
     let sources = typed("web: x\nworker: x", |options| {
         options.give("timeout", given("-t", "10,web=1min 30s"));
-        options.give("stop-signal", given("--stop-signal", "web=QUIT,worker=sigint")); // 192
+        options.give("stop-signal", given("--stop-signal", "web=QUIT,worker=sigint"));
         options.give("kill-mode", given("--kill-mode", "web=mixed"));
         options.give("can-die", given("--can-die", "worker"));
         options.give("restart", given("--restart", "web=on-failure"));
@@ -620,7 +598,6 @@ fn restarts_have_systemds_defaults_with_a_growing_delay() {
     );
 }
 
-// 241
 #[test]
 fn one_that_can_die_may_be_restarted_all_the_same() {
     let sources = typed("web: x", |options| {
@@ -631,7 +608,6 @@ fn one_that_can_die_may_be_restarted_all_the_same() {
     assert!(policy.can_die && policy.restart.when == RestartWhen::Always);
 }
 
-// 247
 #[test]
 fn release_is_one_shot_unless_configured() {
     let oneshot = |change: fn(&mut Sources)| {
@@ -815,14 +791,13 @@ fn mistakes_in_the_file_are_located() {
     assert_eq!(refused(&binary), ["lpm.toml:2: the file is not UTF-8"]);
 }
 
-// 2.9 run.
+// `lpm run`.
 
 fn one_off(sources: &Sources, arguments: &[&str]) -> Stack {
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     load_one_off(sources, &arguments, 77).unwrap_or_else(|problems| panic!("{:?}", texts(&problems))).stack
 }
 
-// 200
 #[test]
 fn several_arguments_are_executed_as_given() {
     let stack = one_off(&procfile("web: x"), &["grep", "-e", "FOO $BAR", ".env"]);
@@ -831,7 +806,6 @@ fn several_arguments_are_executed_as_given() {
     assert_eq!(names(&stack), ["run.77"]);
 }
 
-// 201, 252
 #[test]
 fn a_single_name_of_the_procfile_runs_that_entry() {
     let mut sources =
@@ -851,7 +825,6 @@ fn a_single_name_of_the_procfile_runs_that_entry() {
     }
 }
 
-// 202
 #[test]
 fn any_other_command_sees_the_env_file_and_no_port_of_ours() {
     let mut sources = procfile("web: x");

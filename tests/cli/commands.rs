@@ -44,7 +44,6 @@ fn without_arguments_help_and_exit_code_2() {
     assert!(ended.err.contains("Usage: lpm"), "{}", ended.err);
 }
 
-// 209
 #[test]
 fn the_version() {
     let stack = Stack::new("version");
@@ -80,7 +79,6 @@ fn check_says_what_would_run() {
             format!("{}---- standard error\n{}exit {}\n", anywhere(&ended.out), ended.err, ended.code());
         snapshot.add(&format!("lpm {}", arguments.join(" ")), &came);
     }
-    // 208
     let empty = Stack::with("check", "");
     let ended = empty.runs(&["check"]);
     snapshot.add(

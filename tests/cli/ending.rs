@@ -14,7 +14,6 @@ fn assert_code(procfile: &str, arguments: &[&str], code: i32) -> String {
     stack.runs(&all).with_code(code).out
 }
 
-// 161, 162, 164, 165
 #[test]
 fn the_exit_code_is_that_of_who_brought_the_stack_down() {
     assert_code("a: true\n", &[], 0);
@@ -38,7 +37,6 @@ fn another_rule_chooses_the_exit_code() {
     assert_code("a: exit 3\nb: exec sleep 1000\n", &["--exit-code", "worst"], 3);
 }
 
-// 42, 44
 #[test]
 fn what_cannot_be_found_or_executed() {
     let out = assert_code("a: nosuchprogram --x\nb: exec sleep 1000\n", &[], 127);
@@ -74,7 +72,6 @@ fn who_may_die_ends_nothing() {
     assert_code("a: exit 0\nb: exit 0\n", &["--can-die", "a,b"], 0);
 }
 
-// 247
 #[test]
 fn release_runs_once_and_only_its_failure_ends_the_stack() {
     let stack = Stack::with("release", "release: echo migrated\nweb: echo up; exec sleep 1000\n");
@@ -115,7 +112,6 @@ fn a_restart_has_its_limit() {
     assert_eq!(ended.out.matches("started with pid").count(), 3);
 }
 
-// 170, 172
 #[test]
 fn who_ignores_the_signal_is_killed_after_the_timeout() {
     let stack = Stack::with("stubborn", "a: trap '' TERM; echo up; while :; do sleep 1; done\n");
@@ -129,7 +125,6 @@ fn who_ignores_the_signal_is_killed_after_the_timeout() {
     assert!(took.as_millis() >= 300, "{took:?}");
 }
 
-// 192
 #[test]
 fn each_process_gets_its_own_stop_signal() {
     let trap = "echo up; sleep 1000 & wait";
@@ -143,7 +138,6 @@ fn each_process_gets_its_own_stop_signal() {
     assert!(lines_of("b.1", &ended.out).contains(&"hup"), "{}", ended.out);
 }
 
-// 176, 177, 242, 243, 245
 #[test]
 fn nothing_of_an_instance_outlives_it() {
     let script = "setsid sleep 1000 & nohup sleep 1001 > /dev/null 2>&1 & (sleep 1002 & sleep 1003 &); \

@@ -5,7 +5,6 @@ use rustix::process::Signal;
 use crate::stack::{Stack, starts_with_time};
 use crate::starting::lines_of;
 
-// 142, 146, 148, 149, 26
 #[test]
 fn bytes_are_exact_in_a_pipe() {
     let every = (0u8..=255).filter(|byte| *byte != b'\n').collect::<Vec<u8>>();
@@ -26,7 +25,6 @@ fn bytes_are_exact_in_a_pipe() {
     }
 }
 
-// 150
 #[test]
 fn a_line_of_200_000_characters_is_one_line() {
     for _ in 0..20 {
@@ -107,7 +105,6 @@ fn presentation_is_a_choice() {
     assert!(!shown(&["--color", "auto"]).contains('\x1b'), "not a terminal");
 }
 
-// 141
 #[test]
 fn colour_only_on_a_terminal_that_wants_it() {
     let stack = Stack::with("colour", "a: echo text\n");
@@ -174,7 +171,6 @@ fn ctrl_c_works_while_nobody_reads() {
     run.signal(Signal::INT).ends().by(Signal::INT);
 }
 
-// 248
 #[test]
 fn each_line_is_shown_when_it_is_there() {
     let stack = Stack::with("at-once", "a: echo first; read x < go; echo second\n");
@@ -185,7 +181,6 @@ fn each_line_is_shown_when_it_is_there() {
     run.ends().with_code(0);
 }
 
-// 154
 #[test]
 fn everything_printed_before_the_end_is_shown_before_its_obituary() {
     let stack = Stack::with("last-lines", "a: seq 1 20000; printf last\n");

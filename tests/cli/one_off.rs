@@ -6,7 +6,6 @@ use crate::stack::{LPM, Stack, has_cgroups, is_root};
 
 const WEB: &str = "web: echo entry $PS $PORT\nworker: exec sleep 1000\n";
 
-// 205, 162
 #[test]
 fn streams_are_untouched_and_the_exit_code_is_passed_on() {
     let stack = Stack::with("run", WEB);
@@ -18,7 +17,6 @@ fn streams_are_untouched_and_the_exit_code_is_passed_on() {
     stack.runs(&["run", "true"]).with_code(0);
 }
 
-// 204
 #[test]
 fn what_cannot_be_found_or_executed() {
     let stack = Stack::with("run", WEB);
@@ -31,7 +29,6 @@ fn what_cannot_be_found_or_executed() {
     assert_eq!(ended.err, "lpm: cannot start: ./Procfile: Permission denied\n");
 }
 
-// 200, 201, 202
 #[test]
 fn whose_options_and_whose_name() {
     let stack = Stack::with("run", WEB).file(".env", "FOO=bar\n").file("e", "FOO=other\n");
@@ -62,7 +59,6 @@ fn a_procfile_may_be_empty_but_not_missing() {
     assert!(ended.err.starts_with("lpm: Procfile: does not exist ("), "{}", ended.err);
 }
 
-// 206
 #[test]
 fn signals_stop_it() {
     let stack = Stack::with("run", WEB);
@@ -197,7 +193,7 @@ fn in_the_background_it_leaves_the_terminal_alone() {
 #[test]
 fn ceilings_are_for_run_too() {
     if !is_root() || !has_cgroups("ceilings_are_for_run_too") {
-        return eprintln!("skipped ceilings_are_for_run_too: needs cgroups");
+        return skipped!("ceilings_are_for_run_too: needs cgroups");
     }
     let stack = Stack::with("run-ceiling", WEB);
     let ended = stack.runs(&["run", "--tasks", "64", "--limits", "best-effort", "echo", "ran"]).with_code(0);

@@ -6,7 +6,6 @@ use crate::stack::{LPM, Stack};
 use crate::starting::lines_of;
 
 /// `tty` says it, and so do the three streams; what the terminal adds to a newline is not shown.
-// 50
 #[test]
 fn an_instance_has_a_terminal_of_its_own() {
     let script = "a: tty; test -t 0 && test -t 1 && test -t 2 && : > /dev/tty && echo all; echo err >&2\n";
@@ -43,7 +42,6 @@ fn who_has_one_is_a_setting_like_any_other() {
     assert_eq!(ended.out, "no\n", "a one-off command has lpm's own streams");
 }
 
-// 160
 #[test]
 fn it_is_as_wide_as_lpms_own_less_the_prefix() {
     let stack = Stack::with("wide", "a: stty size; echo $TERM\n");
@@ -118,7 +116,6 @@ fn questions_are_answered() {
     assert_eq!(lines_of("a.1", &ended.out)[1..3], ["abc", "^[[1;4R"]);
 }
 
-// 148, 154
 #[test]
 fn the_last_words_are_shown() {
     let stack = Stack::with("last", "a: seq 1 20000; printf last; exit 3\n");

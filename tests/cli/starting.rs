@@ -17,7 +17,6 @@ fn variable<'a>(name: &str, variable: &str, out: &'a str) -> Option<&'a str> {
     lines_of(name, out).into_iter().find_map(|line| line.strip_prefix(variable)?.strip_prefix('='))
 }
 
-// 145, 153
 #[test]
 fn foremans_layout_to_the_character() {
     let stack = Stack::with("layout", "web: echo hello\n");
@@ -49,7 +48,6 @@ fn a_whole_run_in_lpms_words() {
     snapshot.assert();
 }
 
-// 144
 #[test]
 fn names_are_padded_to_the_longest() {
     let stack = Stack::with("width", "a-b_9: echo x\n1: echo y\n");
@@ -69,7 +67,6 @@ fn names_are_padded_to_the_longest() {
     assert!(ended.out.contains("x.1    | x\n"), "{}", ended.out);
 }
 
-// 100, 101, 102
 #[test]
 fn injected_variables_and_ports() {
     let stack = Stack::with("injected", "web: env\nwork-er: env\nlast: env\n");
@@ -93,7 +90,6 @@ fn injected_variables_and_ports() {
     );
 }
 
-// 104, 105, 108, 109, 110, 116
 #[test]
 fn who_says_which_port() {
     let stack = Stack::with("ports", "a: env\nb: env\n").variable("PORT", "4000");
@@ -114,7 +110,6 @@ fn who_says_which_port() {
     assert_eq!(port(&["-p", "8000"], "b.1").as_deref(), Some("8100"), "the option beats the env file");
 }
 
-// 96, 53, 89
 #[test]
 fn env_files_beat_the_inherited_unless_told_otherwise() {
     let stack = Stack::with("env-files", "a: env\n")
@@ -140,7 +135,6 @@ fn env_files_beat_the_inherited_unless_told_otherwise() {
     assert_eq!(get(&["-e", "one"], "B"), None, "the default one is not read then");
 }
 
-// 125, 126, 128
 #[test]
 fn both_kinds_of_formation() {
     let stack = Stack::with("formation", "a: echo here\nb: echo here\n");
@@ -164,7 +158,6 @@ fn both_kinds_of_formation() {
     assert_eq!(who(&["b", "a.1"]), "a.1 b.1");
 }
 
-// 32, 26, 28, 33
 #[test]
 fn procfiles_come_in_many_ways() {
     let stack = Stack::new("ways").file("sub/Procfile.dev", "\u{feff}a: pwd\r\n\r\nb:cat .env\r\n");
@@ -185,7 +178,6 @@ fn procfiles_come_in_many_ways() {
     assert_eq!(lines_of("a.1", &ended.out)[1], stack.path().to_str().expect("UTF-8"));
 }
 
-// 210
 #[test]
 fn options_stand_before_or_after_the_subcommand() {
     let stack = Stack::new("order").file("P", "a: echo $X\n").file("e", "X=yes\n");
@@ -268,7 +260,6 @@ fn every_option_of_start_has_a_variable_but_those_for_a_stack_that_runs() {
     assert!(starts.len() > 30, "{help}");
 }
 
-// 36, 37, 38, 40, 18
 #[test]
 fn commands_reach_the_shell_untouched() {
     let stack = Stack::new("untouched").file(".env", "FOO=bar\n").program("serve", "echo by the shell\n");
@@ -290,7 +281,6 @@ fn commands_reach_the_shell_untouched() {
     }
 }
 
-// 49
 #[test]
 fn standard_input_is_empty() {
     let stack = Stack::with("stdin", "a: wc -c\n");
