@@ -254,7 +254,7 @@ fn each_recipe_names_the_files_that_its_example_took() {
         ("files of a setting", "`no-new-privileges`", setting),
         ("files of a command", "`lpm schema`", command),
         ("files of an event", "`tasks-refused`", event),
-        ("files of a state", "`restart-wait`", sources_with(&["RestartWait"])),
+        ("files of a state", "`restart-wait`", sources_with(&["RestartWait", "Wait::Restart"])),
     ];
     let page = read("CONTRIBUTING.md");
     let by_hand = parts.iter().fold(page.clone(), |page, (name, ..)| with_part(&page, name, &[]));

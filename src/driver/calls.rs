@@ -37,7 +37,7 @@ use crate::control::server::Server;
 use crate::control::standby::Standby;
 use crate::control::{self, Answer, Ask, Call, Verb};
 use crate::error::words;
-use crate::supervisor::{Client, Event, Instance, InstanceId, Recipients, Reply, Request, State};
+use crate::supervisor::{Client, Event, Instance, InstanceId, Recipients, Reply, Request};
 
 /// How the stack can be asked from elsewhere.
 pub struct Control {
@@ -291,7 +291,7 @@ impl Driver {
                     self.change(client, Change::Restart { names, wait });
                 }
                 Verb::Freeze => {
-                    let places = self.able(&names, |one| matches!(one.state, State::Running { .. }))?;
+                    let places = self.able(&names, Instance::is_running)?;
                     self.request_for(client, Request::Freeze, &places, wait);
                 }
                 Verb::Stop => self.request_for(client, Request::Stop, &self.places(&names)?, wait),

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::Driver;
 use super::wake::Key;
 use crate::output::history::{History, Line};
-use crate::supervisor::{Client, Event, InstanceId, Reply, Request, State};
+use crate::supervisor::{Client, Event, InstanceId, Progress, Reply, Request};
 
 /// The variable that holds the number of the connection's descriptor. Not for children.
 pub const VARIABLE: &str = "LPM_LAUNCHER_FD";
@@ -160,7 +160,9 @@ impl Driver {
             return;
         }
         let instances = self.core.instances().iter();
-        let on_their_way = instances.filter(|instance| matches!(instance.state, State::Starting { .. }));
+        let on_their_way = instances.filter(|instance| {
+            instance.state.living().is_some_and(|living| living.progress == Progress::Spawning)
+        });
         // With none of them the answer comes at once: the stack is as much up as it can be.
         self.ask_for(on_their_way.map(|instance| instance.id).collect());
     }

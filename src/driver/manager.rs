@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::linux::notify::Notifier;
-use crate::supervisor::{State, Supervisor};
+use crate::supervisor::{Progress, State, Supervisor};
 
 /// How long the manager is asked to wait for the next message while lpm is stopping, and how often it is asked.
 /// What comes after the last one is bounded: the last lines, and the tree.
@@ -65,11 +65,14 @@ impl Manager {
 
 fn message(core: &Supervisor, up: bool, stopping: bool) -> String {
     let running = |state| match state {
-        State::Running { .. }
-        | State::StopSigterm { .. }
-        | State::StopSigkill { .. }
-        | State::Stuck { .. } => true,
-        State::Inactive | State::Failed | State::Starting { .. } | State::RestartWait { .. } => false,
+        State::Down { .. } | State::Waiting(_) => false,
+        State::Up(living) => match living.progress {
+            Progress::Spawning => false,
+            Progress::Running
+            | Progress::Stopping { .. }
+            | Progress::Killing { .. }
+            | Progress::Stuck { .. } => true,
+        },
     };
     let all = core.instances().len();
     let running = core.instances().iter().filter(|instance| running(instance.state)).count();

@@ -620,7 +620,7 @@ mod tests {
     use crate::linux::cgroup::tests::Place;
     use crate::linux::signals;
     use crate::output::Layout;
-    use crate::supervisor::{Client, Freezer, Outcome, Recipients, Request, State};
+    use crate::supervisor::{Client, Freezer, Outcome, Progress, Recipients, Request, State};
 
     const WEB: InstanceId = InstanceId(0);
 
@@ -723,8 +723,12 @@ mod tests {
         let setup = Setup { texts: Some((texts, sources())), ..setup() };
         let mut driver = Driver::new(setup, &mut ground).unwrap();
         driver.ground = ground;
-        let running =
-            |wanted| move |state| matches!(state, State::Running { freezer, .. } if freezer == wanted);
+        let running = |freezer| {
+            move |state: State| {
+                let living = state.living().map(|living| (living.progress, living.freezer));
+                living == Some((Progress::Running, freezer))
+            }
+        };
         driver.hand_in(Event::Begin);
         driver.until("up", running(Freezer::Thawed)).await;
         // Who stands still forks nobody.
@@ -772,7 +776,7 @@ mod tests {
         driver.until_all_are('T').await;
         driver.ask(Request::Freeze(vec![WEB]));
         driver.ask(Request::Stop(vec![WEB]));
-        driver.until("stopped", |state| state == State::Inactive).await;
+        driver.until("stopped", |state| state == (State::Down { failed: false })).await;
         assert_eq!(driver.core.instances()[0].outcome, Some(Outcome::Success));
 
         // Files may hang on a network, and the end does not wait for them, nor does whoever asked.

@@ -21,7 +21,7 @@ use crate::linux::round::{self, AndContinue, Round};
 use crate::linux::signals;
 use crate::output::screen::Screen;
 use crate::output::{Route, Source, SourceId, Stream, Treatment};
-use crate::supervisor::{Action, Announcement, Event, Instance, Life, Recipients, State};
+use crate::supervisor::{Action, Announcement, Event, Instance, Life, Progress, Recipients};
 use crate::wording::{announce, event};
 
 /// How long a leaf may take to stand still for a signal. It takes much less than a millisecond, unless a process of it
@@ -89,7 +89,8 @@ impl Driver {
         let at = life.instance.0 as usize;
         let Some(port) = self.stack.instances[at].port.filter(|_| self.ports_moved) else { return false };
         let ends = |instance: &Instance| {
-            matches!(instance.state, State::StopSigterm { .. } | State::StopSigkill { .. })
+            let progress = instance.state.living().map(|living| living.progress);
+            matches!(progress, Some(Progress::Stopping { .. } | Progress::Killing { .. }))
         };
         let has = |place: usize| self.living_as(place).instances[place].port == Some(port);
         let others = self.core.instances().iter().enumerate().filter(|&(place, _)| place != at);

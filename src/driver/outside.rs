@@ -457,13 +457,10 @@ impl Driver {
         alive.exited
             || alive.unset
             || alive.unwatched
-            || matches!(
-                state,
-                State::StopSigterm { .. }
-                    | State::StopSigkill { .. }
-                    | State::Stuck { .. }
-                    | State::Running { freezer: Freezer::Freezing, .. }
-            )
+            || match state {
+                State::Down { .. } | State::Waiting(_) => false,
+                State::Up(living) => living.is_ending() || living.freezer == Freezer::Freezing,
+            }
     }
 
     /// Looks at everything that is expected to end or to stand still. The kernel tells of it as a rule; but a

@@ -16,7 +16,8 @@ use crate::linux::descendants::{self, Descendant, Members, Others, Wanted};
 use crate::linux::gauge;
 use crate::output::history::EventId;
 use crate::supervisor::{
-    Announcement, Exit, Freezer, Instance, LastRestart, Life, Outcome, RestartReason, State, Time, Usage,
+    Announcement, Exit, Freezer, Instance, LastRestart, Life, Living, Outcome, Progress, RestartReason,
+    State, Time, Usage, Wait,
 };
 use crate::wording::event;
 
@@ -306,16 +307,22 @@ fn used(usage: &Usage) -> interface::Usage {
 /// A state, and when it ends by itself, if that is a restart.
 fn state(instance: &Instance) -> (InstanceState, Option<Time>) {
     match instance.state {
-        State::Inactive => (InstanceState::Inactive, None),
-        State::Failed => (InstanceState::Failed, None),
-        State::Starting { .. } => (InstanceState::Starting, None),
-        State::Running { freezer: Freezer::Thawed, .. } => (InstanceState::Running, None),
-        State::Running { freezer: Freezer::Freezing, .. } => (InstanceState::Freezing, None),
-        State::Running { freezer: Freezer::Frozen, .. } => (InstanceState::Frozen, None),
-        State::StopSigterm { .. } => (InstanceState::StopSigterm, None),
-        State::StopSigkill { .. } => (InstanceState::StopSigkill, None),
-        State::Stuck { .. } => (InstanceState::Stuck, None),
-        State::RestartWait { until } => (InstanceState::RestartWait, Some(until)),
+        State::Down { failed: false } => (InstanceState::Inactive, None),
+        State::Down { failed: true } => (InstanceState::Failed, None),
+        State::Waiting(Wait::Restart { until }) => (InstanceState::RestartWait, Some(until)),
+        State::Up(living) => (up(living), None),
+    }
+}
+
+fn up(living: Living) -> InstanceState {
+    match (living.progress, living.freezer) {
+        (Progress::Spawning, _) => InstanceState::Starting,
+        (Progress::Running, Freezer::Thawed) => InstanceState::Running,
+        (Progress::Running, Freezer::Freezing) => InstanceState::Freezing,
+        (Progress::Running, Freezer::Frozen) => InstanceState::Frozen,
+        (Progress::Stopping { .. }, _) => InstanceState::StopSigterm,
+        (Progress::Killing { .. }, _) => InstanceState::StopSigkill,
+        (Progress::Stuck { .. }, _) => InstanceState::Stuck,
     }
 }
 

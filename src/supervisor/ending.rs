@@ -2,8 +2,8 @@
 
 use super::policy::SIGHUP;
 use super::{
-    Action, Announcement, Ending, Instance, Next, Phase, Reply, SAME_SIGNAL, State, Supervisor, Then, Time,
-    Wanted,
+    Action, Announcement, Ending, Instance, Next, Phase, Progress, Reply, SAME_SIGNAL, State, Supervisor,
+    Then, Time, Wanted,
 };
 use crate::config::{ExitCodeRule, Signal};
 
@@ -58,12 +58,10 @@ impl Supervisor {
         self.phase = Phase::TearDown { ending };
         // From here on no life is followed by another.
         for at in 0..self.instances.len() {
-            match &mut self.instances[at].state {
-                State::RestartWait { .. } => self.settle(now, at, Then::Rest),
-                State::StopSigterm { then, .. }
-                | State::StopSigkill { then, .. }
-                | State::Stuck { then, .. } => *then = Then::Rest,
-                State::Inactive | State::Failed | State::Starting { .. } | State::Running { .. } => {}
+            match self.instances[at].state {
+                State::Down { .. } => {}
+                State::Waiting(_) => self.settle(now, at, Then::Rest),
+                State::Up(_) => self.instances[at].set_then(Then::Rest),
             }
         }
     }
@@ -84,7 +82,14 @@ impl Supervisor {
     }
 
     pub(super) fn kill_all(&mut self, now: Time) {
-        let killable = |i: &Instance| !i.is_over() && !matches!(i.state, State::StopSigkill { .. });
+        let killable = |instance: &Instance| match instance.state {
+            State::Down { .. } => false,
+            State::Waiting(_) => true,
+            State::Up(living) => match living.progress {
+                Progress::Spawning | Progress::Running | Progress::Stopping { .. } => true,
+                Progress::Killing { .. } | Progress::Stuck { .. } => false,
+            },
+        };
         if !self.instances.iter().any(killable) {
             return;
         }

@@ -5,10 +5,19 @@ use super::life::Verdict;
 use super::policy::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use super::{
     Action, Announcement, Broken, Ending, Exit, Failure, FailureKind, Freezer, Instance, InstanceId,
-    Intervention, Life, Main, Next, Outcome, Phase, Recipients, RestartReason, State, Supervisor, Then, Time,
-    Usage, Wanted, policy,
+    Intervention, Life, Living, Main, Next, Outcome, Phase, Progress, Recipients, RestartReason, State,
+    Supervisor, Then, Time, Usage, Wait, Wanted, policy,
 };
 use crate::config::{ExitCodeRule, KillMode, Policy, Signal};
+
+/// How a main process ended, and what was left of its life then.
+#[derive(Clone, Copy)]
+struct Exited {
+    life: Life,
+    exit: Exit,
+    usage: Usage,
+    left: u32,
+}
 
 impl Supervisor {
     pub(super) fn on_begin(&mut self, now: Time) {
@@ -17,7 +26,7 @@ impl Supervisor {
             for at in 0..self.instances.len() {
                 let instance = &self.instances[at];
                 // A client may have come first.
-                if instance.state == State::Inactive && instance.wanted == Wanted::Up {
+                if instance.state == (State::Down { failed: false }) && instance.wanted == Wanted::Up {
                     self.enter_starting(now, at, None);
                 }
             }
@@ -25,55 +34,37 @@ impl Supervisor {
     }
 
     pub(super) fn on_spawned(&mut self, now: Time, life: Life, pid: u32) {
-        let Some(at) = self.current(life) else { return };
-        let invocation = life.invocation;
-        match self.instances[at].state {
-            State::Starting { .. } => {
-                self.enter(now, at, State::Running { invocation, pid, freezer: Freezer::Thawed });
+        let Some((at, living)) = self.current(life) else { return };
+        let Main::NotYet = living.main else { return };
+        living.main = Main::Alive { pid };
+        match living.progress {
+            Progress::Spawning => {
+                self.advance(now, at, Progress::Running);
                 self.announce(Announcement::Started { life, pid });
             }
             // The stop came while the spawn was on its way: the process exists after all and is asked now.
-            State::StopSigterm { deadline, main: Main::NotYet, then, .. } => {
-                let main = Main::Alive { pid };
-                self.instances[at].state = State::StopSigterm { invocation, deadline, main, then };
+            Progress::Stopping { .. } => {
                 self.announce(Announcement::Started { life, pid });
                 self.send_stop_signal(at, life);
             }
-            State::StopSigkill { deadline, timed_out, main: Main::NotYet, then, .. } => {
-                let main = Main::Alive { pid };
-                self.instances[at].state = State::StopSigkill { invocation, deadline, timed_out, main, then };
+            Progress::Killing { .. } => {
                 self.announce(Announcement::Started { life, pid });
                 self.actions.push(Action::KillCgroup(life));
             }
-            State::Stuck { main: Main::NotYet, then, .. } => {
-                self.instances[at].state = State::Stuck { invocation, main: Main::Alive { pid }, then };
-                self.actions.push(Action::KillCgroup(life));
-            }
-            State::Inactive
-            | State::Failed
-            | State::Running { .. }
-            | State::StopSigterm { .. }
-            | State::StopSigkill { .. }
-            | State::Stuck { .. }
-            | State::RestartWait { .. } => {}
+            Progress::Stuck { .. } => self.actions.push(Action::KillCgroup(life)),
+            // What runs has a main process.
+            Progress::Running => {}
         }
     }
 
     pub(super) fn on_spawn_failed(&mut self, now: Time, life: Life, failure: Failure) {
-        let Some(at) = self.current(life) else { return };
-        let then = match self.instances[at].state {
-            // Running: the kernel had begun it, and the ceiling killed it before its first instruction.
-            State::Starting { .. } | State::Running { .. } => None,
-            State::StopSigterm { main: Main::NotYet | Main::Alive { .. }, then, .. }
-            | State::StopSigkill { main: Main::NotYet | Main::Alive { .. }, then, .. }
-            | State::Stuck { main: Main::NotYet | Main::Alive { .. }, then, .. } => Some(then),
-            State::Inactive
-            | State::Failed
-            | State::StopSigterm { .. }
-            | State::StopSigkill { .. }
-            | State::Stuck { .. }
-            | State::RestartWait { .. } => return,
-        };
+        let Some((at, living)) = self.current(life) else { return };
+        if living.main == Main::Gone {
+            return;
+        }
+        // None: it was spawning, or it ran. The kernel had begun it, and the limit killed it before its first
+        // instruction.
+        let then = living.progress.then();
         let kind = failure.kind;
         if kind != FailureKind::Cancelled {
             let oom = kind == FailureKind::OutOfMemory;
@@ -108,111 +99,82 @@ impl Supervisor {
     }
 
     pub(super) fn on_exited(&mut self, now: Time, life: Life, exit: Exit, usage: Usage, left: u32) {
-        let Some(at) = self.current(life) else { return };
-        let invocation = life.invocation;
+        let Some((at, living)) = self.current(life) else { return };
+        let Main::Alive { .. } = living.main else { return };
+        let was = *living;
+        living.main = Main::Gone;
         let stop_signal = self.instances[at].policy.stop_signal;
-        match self.instances[at].state {
-            State::Running { freezer, pid, .. } => {
-                let outcome = policy::outcome_unasked(exit, &usage);
-                self.ended(at, life, exit, outcome, usage);
-                let restarts = self.instances[at].ledger.restarts;
-                let again = policy::wants_restart(&self.instances[at].policy.restart, exit);
-                let why = RestartReason::Ended { exit, outcome };
-                let verdict = self.verdict(now, at, again, policy::code(exit) == 0, why);
-                if outcome != Outcome::Success {
-                    let next = match verdict {
-                        Verdict::Restart { delay } => Next::Restart { delay },
-                        Verdict::Down { .. } => Next::Rest,
-                    };
-                    let crash = self.instances[at].note_crash(now, Broken::Exited(exit), Some(pid), next);
-                    (crash.usage, crash.restarts, crash.left) = (usage, restarts, left);
-                }
-                let then = match verdict {
-                    Verdict::Restart { delay } => Then::Restart { delay },
-                    Verdict::Down { .. } => Then::Rest,
-                };
-                if left == 0 {
-                    self.leaf_empty(now, at, life, then);
-                } else {
-                    let instance = &mut self.instances[at];
-                    instance.ledger.leftovers = instance.ledger.leftovers.saturating_add(left);
-                    let deadline = now.saturating_add(instance.policy.timeout_stop);
-                    self.enter(now, at, State::StopSigterm { invocation, deadline, main: Main::Gone, then });
-                    self.announce(Announcement::LeftBehind { life, count: left, signal: stop_signal });
-                    self.thaw_first(life, freezer);
-                    self.actions.push(Action::Stop { life, signal: stop_signal, to: Recipients::All });
-                }
-                // Last, when this instance has its new state: tear-down must not ask a dead process to end.
-                if let Verdict::Down { clean } = verdict {
-                    self.judge(now, at, policy::code(exit), clean);
+        let asked = |timed_out| policy::outcome_asked(exit, &usage, stop_signal, timed_out);
+        let exited = Exited { life, exit, usage, left };
+        match was.progress {
+            // What is spawning has no main process yet.
+            Progress::Spawning => {}
+            Progress::Running => self.exited_unasked(now, at, was, exited),
+            Progress::Stopping { then, .. } => {
+                self.exited_asked(now, at, asked(false), then, exited);
+                // With `mixed` only the main process was asked; what it leaves is killed.
+                if left > 0 && self.instances[at].policy.kill_mode == KillMode::Mixed {
+                    self.enter_kill(now, at, false);
                 }
             }
-            State::StopSigterm { deadline, main: Main::Alive { .. }, then, .. } => {
-                let outcome = policy::outcome_asked(exit, &usage, stop_signal, false);
-                self.ended(at, life, exit, outcome, usage);
-                if left == 0 {
-                    self.leaf_empty(now, at, life, then);
-                } else {
-                    let main = Main::Gone;
-                    self.instances[at].state = State::StopSigterm { invocation, deadline, main, then };
-                    // With `mixed` only the main process was asked; what it leaves is killed.
-                    if self.instances[at].policy.kill_mode == KillMode::Mixed {
-                        self.enter_kill(now, at, false);
-                    }
-                }
+            Progress::Killing { timed_out, then, .. } => {
+                self.exited_asked(now, at, asked(timed_out), then, exited);
             }
-            State::StopSigkill { deadline, timed_out, main: Main::Alive { .. }, then, .. } => {
-                let outcome = policy::outcome_asked(exit, &usage, stop_signal, timed_out);
-                self.ended(at, life, exit, outcome, usage);
-                if left == 0 {
-                    self.leaf_empty(now, at, life, then);
-                } else {
-                    let main = Main::Gone;
-                    self.instances[at].state =
-                        State::StopSigkill { invocation, deadline, timed_out, main, then };
-                }
-            }
-            State::Stuck { main: Main::Alive { .. }, then, .. } => {
-                self.ended(at, life, exit, Outcome::Timeout, usage);
-                if left == 0 {
-                    self.leaf_empty(now, at, life, then);
-                } else {
-                    self.instances[at].state = State::Stuck { invocation, main: Main::Gone, then };
-                }
-            }
-            State::Inactive
-            | State::Failed
-            | State::Starting { .. }
-            | State::StopSigterm { .. }
-            | State::StopSigkill { .. }
-            | State::Stuck { .. }
-            | State::RestartWait { .. } => {}
+            Progress::Stuck { then } => self.exited_asked(now, at, Outcome::Timeout, then, exited),
+        }
+    }
+
+    /// The main process of a running life ended. The policy says what follows.
+    fn exited_unasked(&mut self, now: Time, at: usize, was: Living, exited: Exited) {
+        let Exited { life, exit, usage, left } = exited;
+        let outcome = policy::outcome_unasked(exit, &usage);
+        self.ended(at, life, exit, outcome, usage);
+        let restarts = self.instances[at].ledger.restarts;
+        let again = policy::wants_restart(&self.instances[at].policy.restart, exit);
+        let why = RestartReason::Ended { exit, outcome };
+        let verdict = self.verdict(now, at, again, policy::code(exit) == 0, why);
+        let (then, next) = match verdict {
+            Verdict::Restart { delay } => (Then::Restart { delay }, Next::Restart { delay }),
+            Verdict::Down { .. } => (Then::Rest, Next::Rest),
+        };
+        if outcome != Outcome::Success {
+            let crash = self.instances[at].note_crash(now, Broken::Exited(exit), was.pid(), next);
+            (crash.usage, crash.restarts, crash.left) = (usage, restarts, left);
+        }
+        if left == 0 {
+            self.leaf_empty(now, at, life, then);
+        } else {
+            self.stop_left_behind(now, at, life, was.freezer, then, left);
+        }
+        // Last, when this instance has its new state: tear-down must not ask a dead process to end.
+        if let Verdict::Down { clean } = verdict {
+            self.judge(now, at, policy::code(exit), clean);
+        }
+    }
+
+    /// The main process of a life that is ending ended; what follows was decided before.
+    fn exited_asked(&mut self, now: Time, at: usize, outcome: Outcome, then: Then, exited: Exited) {
+        let Exited { life, exit, usage, left } = exited;
+        self.ended(at, life, exit, outcome, usage);
+        if left == 0 {
+            self.leaf_empty(now, at, life, then);
         }
     }
 
     pub(super) fn on_emptied(&mut self, now: Time, life: Life, usage: Usage) {
-        let Some(at) = self.current(life) else { return };
-        match self.instances[at].state {
-            State::StopSigterm { main: Main::Gone, then, .. }
-            | State::StopSigkill { main: Main::Gone, then, .. }
-            | State::Stuck { main: Main::Gone, then, .. } => {
+        let Some((at, living)) = self.current(life) else { return };
+        match (living.main, living.progress.then()) {
+            (Main::Gone, Some(then)) => {
                 self.instances[at].ledger.account(&usage);
                 self.leaf_empty(now, at, life, then);
             }
-            State::Inactive
-            | State::Failed
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::StopSigterm { .. }
-            | State::StopSigkill { .. }
-            | State::Stuck { .. }
-            | State::RestartWait { .. } => {}
+            (Main::Gone, None) | (Main::NotYet | Main::Alive { .. }, _) => {}
         }
     }
 
     /// The kernel reported that a ceiling was felt while the life goes on.
     pub(super) fn on_resource(&mut self, life: Life, usage: Usage) {
-        let Some(at) = self.current(life) else { return };
+        let Some((at, _)) = self.current(life) else { return };
         let seen = self.instances[at].ledger.report(usage);
         if usage.oom_kills > seen.oom_kills {
             self.announce(Announcement::OomKill { life, kills: usage.oom_kills - seen.oom_kills });
@@ -224,9 +186,9 @@ impl Supervisor {
     }
 
     pub(super) fn on_frozen(&mut self, life: Life) {
-        let Some(at) = self.current(life) else { return };
-        if let State::Running { freezer: freezer @ Freezer::Freezing, .. } = &mut self.instances[at].state {
-            *freezer = Freezer::Frozen;
+        let Some((at, living)) = self.current(life) else { return };
+        if living.freezer == Freezer::Freezing {
+            living.freezer = Freezer::Frozen;
             self.intervened(at, Intervention::Freeze);
         }
     }
@@ -250,33 +212,37 @@ impl Supervisor {
             return;
         }
         for at in 0..self.instances.len() {
-            if self.instances[at].deadline().is_none_or(|deadline| deadline > now) {
+            let instance = &self.instances[at];
+            if instance.deadline().is_none_or(|deadline| deadline > now) {
                 continue;
             }
-            let Some(life) = self.instances[at].life() else {
-                let why = self.instances[at].reason();
-                self.enter_starting(now, at, why);
-                continue;
-            };
-            match self.instances[at].state {
-                State::StopSigterm { .. } => {
-                    let timeout = self.instances[at].policy.timeout_stop;
-                    self.announce(Announcement::Killing { life, timeout });
-                    self.enter_kill(now, at, true);
+            match instance.state {
+                State::Down { .. } => {}
+                State::Waiting(Wait::Restart { .. }) => {
+                    let why = instance.reason();
+                    self.enter_starting(now, at, why);
                 }
-                State::StopSigkill { main, then, .. } => {
-                    self.instances[at].timed_out();
-                    self.note_not_killed(now, at, main, then);
-                    self.enter(now, at, State::Stuck { invocation: life.invocation, main, then });
-                    self.announce(Announcement::GivenUp { life });
-                }
-                State::Inactive
-                | State::Failed
-                | State::Starting { .. }
-                | State::Running { .. }
-                | State::Stuck { .. }
-                | State::RestartWait { .. } => {}
+                State::Up(living) => self.overdue(now, at, living),
             }
+        }
+    }
+
+    /// A life that is ending took longer than it may.
+    fn overdue(&mut self, now: Time, at: usize, living: Living) {
+        let life = living.of(self.instances[at].id);
+        match living.progress {
+            Progress::Stopping { .. } => {
+                let timeout = self.instances[at].policy.timeout_stop;
+                self.announce(Announcement::Killing { life, timeout });
+                self.enter_kill(now, at, true);
+            }
+            Progress::Killing { then, .. } => {
+                self.instances[at].timed_out();
+                self.note_not_killed(now, at, living.main, then);
+                self.advance(now, at, Progress::Stuck { then });
+                self.announce(Announcement::GivenUp { life });
+            }
+            Progress::Spawning | Progress::Running | Progress::Stuck { .. } => {}
         }
     }
 
@@ -299,7 +265,7 @@ impl Supervisor {
 
     fn forward(&mut self, signal: Signal) {
         self.announce(Announcement::Forwarding(signal));
-        let lives = self.instances.iter().filter(|i| matches!(i.state, State::Running { .. }));
+        let lives = self.instances.iter().filter(|instance| instance.is_running());
         let orders: Vec<Action> = lives
             .filter_map(Instance::life)
             .map(|life| Action::Signal { life, signal, to: Recipients::Main })

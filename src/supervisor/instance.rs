@@ -1,7 +1,5 @@
-//! One instance: where it is (its state), why its last life ended (its outcome), and what it used.
-//!
-//! States carry their data, so that leaving one disarms it: a deadline lives in the state that it bounds
-//! and nowhere else.
+//! One instance: what decisions about it are made by. Where it is stands in its [`State`], why its last life ended
+//! in its outcome, what its lives came to in its [`Ledger`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,116 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::action::{Outcome, RestartReason};
 use super::event::{Exit, InstanceId, Life, Recipients, Usage};
 use super::ledger::{Broken, Crash, Ledger, Next};
+use super::state::{Living, Main, Progress, State, Then};
 use crate::config::{Policy, Signal};
 
 /// Time since an arbitrary moment; the driver's monotonic clock.
 pub type Time = Duration;
-
-/// Where an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// Nothing of it exists, and that is as it should be.
-    Inactive,
-    /// Nothing of it exists, and its outcome says what went wrong.
-    Failed,
-    /// The order to spawn was given.
-    Starting {
-        /// Which life.
-        invocation: u32,
-    },
-    /// Its main process runs.
-    Running {
-        /// Which life.
-        invocation: u32,
-        /// The main process.
-        pid: u32,
-        /// Whether its processes may.
-        freezer: Freezer,
-    },
-    /// It was asked to end, or what its main process left behind was. Left when the main process has
-    /// exited *and* the leaf is empty.
-    StopSigterm {
-        /// Which life.
-        invocation: u32,
-        /// When asking ends and killing begins; counted from the request.
-        deadline: Time,
-        /// How far the main process is.
-        main: Main,
-        /// What comes when it is over.
-        then: Then,
-    },
-    /// It is being killed.
-    StopSigkill {
-        /// Which life.
-        invocation: u32,
-        /// When lpm stops waiting.
-        deadline: Time,
-        /// Whether it was killed because its stop timeout had passed.
-        timed_out: bool,
-        /// How far the main process is.
-        main: Main,
-        /// What comes when it is over.
-        then: Then,
-    },
-    /// Not even SIGKILL ended it in time (a process in uninterruptible sleep). Tear-down does not wait for
-    /// it; should it end after all, `then` follows.
-    Stuck {
-        /// Which life.
-        invocation: u32,
-        /// How far the main process is.
-        main: Main,
-        /// What comes when it is over.
-        then: Then,
-    },
-    /// It will be started again.
-    RestartWait {
-        /// When.
-        until: Time,
-    },
-}
-
-/// Whether the processes of a life that runs may run, as far as it alone goes; Ctrl-Z stops them all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Freezer {
-    /// They may.
-    Thawed,
-    /// They are being stopped where they stand, which takes those in the kernel as long as they are there.
-    Freezing,
-    /// They all stand still.
-    Frozen,
-}
-
-/// How far the main process of a life that is ending is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Main {
-    /// The order to spawn it is still on its way.
-    NotYet,
-    /// It runs.
-    Alive {
-        /// As this process.
-        pid: u32,
-    },
-    /// It was reaped; others in the leaf were not.
-    Gone,
-}
-
-/// What comes after a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Then {
-    /// Nothing.
-    Rest,
-    /// The next life, at once.
-    Start,
-    /// The next life, after a delay.
-    Restart {
-        /// From the moment the leaf is empty.
-        delay: Duration,
-    },
-}
 
 /// Whether people want an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +64,7 @@ impl Instance {
             id,
             policy,
             next_policy: None,
-            state: State::Inactive,
+            state: State::Down { failed: false },
             outcome: None,
             exit: None,
             invocations: 0,
@@ -186,26 +79,17 @@ impl Instance {
 
     /// The life that its state is about, if any.
     pub fn life(&self) -> Option<Life> {
-        let invocation = match self.state {
-            State::Starting { invocation }
-            | State::Running { invocation, .. }
-            | State::StopSigterm { invocation, .. }
-            | State::StopSigkill { invocation, .. }
-            | State::Stuck { invocation, .. } => invocation,
-            State::Inactive | State::Failed | State::RestartWait { .. } => return None,
-        };
-        Some(Life { instance: self.id, invocation })
+        self.state.living().map(|living| living.of(self.id))
     }
 
     /// The main process, while there is one.
     pub fn pid(&self) -> Option<u32> {
-        match self.state {
-            State::Running { pid, .. }
-            | State::StopSigterm { main: Main::Alive { pid }, .. }
-            | State::StopSigkill { main: Main::Alive { pid }, .. }
-            | State::Stuck { main: Main::Alive { pid }, .. } => Some(pid),
-            _ => None,
-        }
+        self.state.living().and_then(Living::pid)
+    }
+
+    /// Whether its main process runs and its end was not begun.
+    pub fn is_running(&self) -> bool {
+        self.state.living().is_some_and(|living| living.progress == Progress::Running)
     }
 
     /// Whether it was taken out of the stack, or never was a part of it.
@@ -215,66 +99,65 @@ impl Instance {
 
     /// Whether there is a process that a signal could be for.
     pub fn has(&self, to: Recipients) -> bool {
-        let left_behind = match self.state {
-            State::StopSigterm { main, .. } | State::StopSigkill { main, .. } | State::Stuck { main, .. } => {
-                main == Main::Gone
-            }
-            State::Inactive
-            | State::Failed
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::RestartWait { .. } => false,
-        };
-        self.pid().is_some() || (to == Recipients::All && left_behind)
+        match self.state {
+            State::Down { .. } | State::Waiting(_) => false,
+            State::Up(living) => match living.main {
+                Main::NotYet => false,
+                Main::Alive { .. } => true,
+                Main::Gone => to == Recipients::All,
+            },
+        }
     }
 
     /// Whether it has a life that goes on, or that another one follows.
     pub fn goes_on(&self) -> bool {
         match self.state {
-            State::Inactive | State::Failed | State::RestartWait { .. } => false,
-            State::Starting { .. } | State::Running { .. } => true,
-            State::StopSigterm { then, .. } | State::StopSigkill { then, .. } | State::Stuck { then, .. } => {
-                then != Then::Rest
-            }
+            State::Down { .. } | State::Waiting(_) => false,
+            State::Up(living) => living.progress.then() != Some(Then::Rest),
         }
     }
 
     /// Whether it would be new to it that its life ends and this follows. What is at rest has no life to end.
     pub(super) fn is_news(&self, next: Then) -> bool {
         match self.state {
-            State::Inactive | State::Failed => false,
-            State::Starting { .. } | State::Running { .. } | State::RestartWait { .. } => true,
-            State::StopSigterm { then, .. } | State::StopSigkill { then, .. } | State::Stuck { then, .. } => {
-                then != next
-            }
+            State::Down { .. } => false,
+            State::Waiting(_) => true,
+            State::Up(living) => living.progress.then() != Some(next),
+        }
+    }
+
+    /// Changes what follows an end that was begun.
+    pub(super) fn set_then(&mut self, then: Then) {
+        if let Some(after) = self.state.living_mut().and_then(|living| living.progress.then_mut()) {
+            *after = then;
         }
     }
 
     /// Where it is when its life is over and none follows.
     pub(super) fn rest(&self) -> State {
-        match (self.outcome, self.state, self.exit) {
-            (None | Some(Outcome::Success), ..) => State::Inactive,
+        let failed = match (self.outcome, self.exit) {
+            (None | Some(Outcome::Success), _) => false,
             // Killed because somebody would not wait. That is why it ended, and nothing went wrong.
-            (
-                Some(Outcome::Signal),
-                State::StopSigkill { timed_out: false, .. },
-                Some(Exit::Signal { signal: Signal::KILL, .. }),
-            ) => State::Inactive,
-            (Some(_), ..) => State::Failed,
-        }
+            (Some(Outcome::Signal), Some(Exit::Signal { signal: Signal::KILL, .. })) => {
+                !self.is_killed_early()
+            }
+            (Some(_), _) => true,
+        };
+        State::Down { failed }
+    }
+
+    /// Whether it is being killed, and not because its stop timeout had passed.
+    fn is_killed_early(&self) -> bool {
+        let progress = self.state.living().map(|living| living.progress);
+        matches!(progress, Some(Progress::Killing { timed_out: false, .. }))
     }
 
     /// Takes a new policy in: at once, or when the end that was begun under the old one is over.
     pub(super) fn configure(&mut self, policy: Policy) {
-        match self.state {
-            State::StopSigterm { .. } | State::StopSigkill { .. } | State::Stuck { .. } => {
-                self.next_policy = Some(policy);
-            }
-            State::Inactive
-            | State::Failed
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::RestartWait { .. } => self.policy = policy,
+        if self.state.living().is_some_and(Living::is_ending) {
+            self.next_policy = Some(policy);
+        } else {
+            self.policy = policy;
         }
     }
 
@@ -288,42 +171,34 @@ impl Instance {
 
     /// When it wants to hear `TimePassed`.
     pub(super) fn deadline(&self) -> Option<Time> {
-        match self.state {
-            State::StopSigterm { deadline, .. } | State::StopSigkill { deadline, .. } => Some(deadline),
-            State::RestartWait { until } => Some(until),
-            State::Inactive
-            | State::Failed
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Stuck { .. } => None,
-        }
+        self.state.deadline()
     }
 
     /// Moves its deadline: while the stack was frozen no time passed for it.
     pub(super) fn postpone(&mut self, frozen_since: Time, now: Time) {
         // A deadline set while frozen has seen less of it.
         let by = now.saturating_sub(frozen_since.max(self.since));
-        match &mut self.state {
-            State::StopSigterm { deadline, .. } | State::StopSigkill { deadline, .. } => {
-                *deadline = deadline.saturating_add(by);
-            }
-            State::RestartWait { until } => *until = until.saturating_add(by),
-            State::Inactive
-            | State::Failed
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Stuck { .. } => {}
+        if let Some(deadline) = self.state.deadline_mut() {
+            *deadline = deadline.saturating_add(by);
         }
     }
 
     /// Nothing of it runs or will run by itself; what is stuck is on its way out at best.
     pub(super) fn at_rest(&self) -> bool {
-        matches!(self.state, State::Inactive | State::Failed | State::Stuck { then: Then::Rest, .. })
+        match self.state {
+            State::Down { .. } => true,
+            State::Waiting(_) => false,
+            State::Up(living) => living.progress == Progress::Stuck { then: Then::Rest },
+        }
     }
 
     /// Tear-down need not wait for it.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.state, State::Inactive | State::Failed | State::Stuck { .. })
+        match self.state {
+            State::Down { .. } => true,
+            State::Waiting(_) => false,
+            State::Up(living) => matches!(living.progress, Progress::Stuck { .. }),
+        }
     }
 
     /// It was killed because its stop timeout had passed, or outlived even that. What went wrong first is

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Announcement, Broken, Exit, Freezer, KILL_PATIENCE, Life, Main, Next, Outcome, Recipients,
-    RestartReason, State, Supervisor, Then, Time, Usage, Wanted, policy,
+    Action, Announcement, Broken, Exit, Freezer, KILL_PATIENCE, Life, Living, Main, Next, Outcome, Progress,
+    Recipients, RestartReason, State, Supervisor, Then, Time, Usage, Wait, Wanted, policy,
 };
 use crate::config::KillMode;
 
@@ -27,6 +27,15 @@ impl Supervisor {
         self.instances[at].since = now;
     }
 
+    /// The life that an instance has comes to this; its processes no longer have to stand still.
+    pub(super) fn advance(&mut self, now: Time, at: usize, progress: Progress) {
+        let instance = &mut self.instances[at];
+        if let Some(living) = instance.state.living_mut() {
+            (living.progress, living.freezer) = (progress, Freezer::Thawed);
+            instance.since = now;
+        }
+    }
+
     /// The next life begins. `why`: it is a restart, for this reason.
     pub(super) fn enter_starting(&mut self, now: Time, at: usize, why: Option<RestartReason>) {
         debug_assert!(!self.is_tearing_down(), "nothing begins once the end was decided");
@@ -40,42 +49,60 @@ impl Supervisor {
         instance.ledger.begin(now, why);
         let invocation = instance.invocations;
         let life = Life { instance: instance.id, invocation };
-        self.enter(now, at, State::Starting { invocation });
+        self.enter(now, at, State::Up(Living::ordered(invocation)));
         self.actions.push(Action::Spawn(life));
     }
 
     /// Asks an instance to end. What already ends keeps its deadline.
     pub(super) fn stop(&mut self, now: Time, at: usize, then: Then) {
-        let deadline = now.saturating_add(self.instances[at].policy.timeout_stop);
-        let Some(life) = self.instances[at].life() else {
-            match (self.instances[at].state, then) {
-                (_, Then::Start) => {
-                    let again = self.instances[at].invocations > 0;
-                    self.enter_starting(now, at, again.then_some(RestartReason::Requested));
-                }
-                (State::RestartWait { .. }, _) => self.settle(now, at, Then::Rest),
-                (_, Then::Rest | Then::Restart { .. }) => {}
+        match (self.instances[at].state, then) {
+            (State::Down { .. } | State::Waiting(_), Then::Start) => {
+                let again = self.instances[at].invocations > 0;
+                self.enter_starting(now, at, again.then_some(RestartReason::Requested));
             }
-            return;
-        };
-        let invocation = life.invocation;
-        match &mut self.instances[at].state {
-            State::Starting { .. } => {
-                let main = Main::NotYet;
-                self.enter(now, at, State::StopSigterm { invocation, deadline, main, then });
+            (State::Waiting(_), Then::Rest | Then::Restart { .. }) => self.settle(now, at, Then::Rest),
+            (State::Down { .. }, Then::Rest | Then::Restart { .. }) => {}
+            (State::Up(living), _) => self.stop_life(now, at, living, then),
+        }
+    }
+
+    fn stop_life(&mut self, now: Time, at: usize, living: Living, then: Then) {
+        let instance = &mut self.instances[at];
+        let life = living.of(instance.id);
+        let deadline = now.saturating_add(instance.policy.timeout_stop);
+        match living.progress {
+            Progress::Spawning => {
+                self.advance(now, at, Progress::Stopping { deadline, then });
                 self.actions.push(Action::CancelSpawn(life));
             }
-            &mut State::Running { pid, freezer, .. } => {
-                let main = Main::Alive { pid };
-                self.enter(now, at, State::StopSigterm { invocation, deadline, main, then });
-                self.thaw_first(life, freezer);
+            Progress::Running => {
+                self.advance(now, at, Progress::Stopping { deadline, then });
+                self.thaw_first(life, living.freezer);
                 self.send_stop_signal(at, life);
             }
-            State::StopSigterm { then: after, .. }
-            | State::StopSigkill { then: after, .. }
-            | State::Stuck { then: after, .. } => *after = then,
-            State::Inactive | State::Failed | State::RestartWait { .. } => {}
+            Progress::Stopping { .. } | Progress::Killing { .. } | Progress::Stuck { .. } => {
+                self.instances[at].set_then(then);
+            }
         }
+    }
+
+    /// Asks what the main process has left behind to end.
+    pub(super) fn stop_left_behind(
+        &mut self,
+        now: Time,
+        at: usize,
+        life: Life,
+        freezer: Freezer,
+        then: Then,
+        left: u32,
+    ) {
+        let instance = &mut self.instances[at];
+        instance.ledger.leftovers = instance.ledger.leftovers.saturating_add(left);
+        let (signal, timeout) = (instance.policy.stop_signal, instance.policy.timeout_stop);
+        self.advance(now, at, Progress::Stopping { deadline: now.saturating_add(timeout), then });
+        self.announce(Announcement::LeftBehind { life, count: left, signal });
+        self.thaw_first(life, freezer);
+        self.actions.push(Action::Stop { life, signal, to: Recipients::All });
     }
 
     pub(super) fn send_stop_signal(&mut self, at: usize, life: Life) {
@@ -95,27 +122,23 @@ impl Supervisor {
     }
 
     pub(super) fn enter_kill(&mut self, now: Time, at: usize, timed_out: bool) {
-        let Some(life) = self.instances[at].life() else { return };
-        let (main, then) = match self.instances[at].state {
-            State::Starting { .. } => {
+        let State::Up(living) = self.instances[at].state else { return };
+        let life = living.of(self.instances[at].id);
+        let then = match living.progress {
+            Progress::Spawning => {
                 self.actions.push(Action::CancelSpawn(life));
-                (Main::NotYet, Then::Rest)
+                Then::Rest
             }
-            State::Running { pid, .. } => (Main::Alive { pid }, Then::Rest),
-            State::StopSigterm { main, then, .. } => (main, then),
-            State::Inactive
-            | State::Failed
-            | State::StopSigkill { .. }
-            | State::Stuck { .. }
-            | State::RestartWait { .. } => return,
+            Progress::Running => Then::Rest,
+            Progress::Stopping { then, .. } => then,
+            Progress::Killing { .. } | Progress::Stuck { .. } => return,
         };
         if timed_out {
             self.instances[at].timed_out();
-            self.note_timeout(now, at, main, then);
+            self.note_timeout(now, at, living.main, then);
         }
         let deadline = now.saturating_add(KILL_PATIENCE);
-        let invocation = life.invocation;
-        self.enter(now, at, State::StopSigkill { invocation, deadline, timed_out, main, then });
+        self.advance(now, at, Progress::Killing { deadline, timed_out, then });
         self.actions.push(Action::KillCgroup(life));
     }
 
@@ -151,7 +174,7 @@ impl Supervisor {
     }
 
     pub(super) fn leaf_empty(&mut self, now: Time, at: usize, life: Life, then: Then) {
-        if let State::Stuck { .. } = self.instances[at].state {
+        if let State::Up(Living { progress: Progress::Stuck { .. }, .. }) = self.instances[at].state {
             let after = now.saturating_sub(self.instances[at].since);
             self.announce(Announcement::Gone { life, after });
         }
@@ -187,7 +210,8 @@ impl Supervisor {
                 self.enter_starting(now, at, why);
             }
             Then::Restart { delay } => {
-                self.enter(now, at, State::RestartWait { until: now.saturating_add(delay) })
+                let until = now.saturating_add(delay);
+                self.enter(now, at, State::Waiting(Wait::Restart { until }));
             }
         }
     }

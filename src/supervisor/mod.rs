@@ -9,28 +9,47 @@
 //!
 //! # One instance
 //!
+//! An instance is down, waiting, or up with a life ([`State`]). A life is one value ([`Living`]): its number, how far
+//! its main process is, its freezer, and how far the life itself is ([`Progress`]). Whatever holds for every life is
+//! decided by the first three, and the functions that must tell the stages apart match on the last.
+//!
 //! ```text
-//!               Begin, Start                    Spawned
-//!   inactive ─────────────────▶ starting ─────────────────────▶ running
-//!   failed ◀─── SpawnFailed ───────┘ │                            │  │
-//!      ▲                             │ stop asked                 │  │ Exited, unasked
-//!      │                             ▼                stop asked  │  │
-//!      │                        stop-sigterm ◀────────────────────┘  ├─ leaf empty ─▶ settled
-//!      │                          │      ▲                           │
-//!      │          deadline, kill  │      └── others left behind ─────┘
-//!      │                          ▼
-//!      │                        stop-sigkill ── deadline ─▶ stuck
-//!      │                          │                           │
-//!      └── settled ◀── main process exited AND leaf empty ────┘
-//!             │
-//!             └─▶ restart-wait ── deadline ─▶ starting
+//!              Begin, Start
+//!   down ───────────────────────▶ up ──────── settled ───┬──▶ down
+//!    ▲                             ▲                     │
+//!    │                             ├─────── at once ─────┤
+//!    │                             │                     │
+//!    └── Stop ── waiting ── until ─┘                     │
+//!                   ▲                                    │
+//!                   └──────────── after a delay ─────────┘
+//!
+//!   up:          Spawned                Exited, leaf empty
+//!     spawning ────────────▶ running ─────────────────────────▶ settled
+//!      │ │ │                  │  │                                 ▲
+//!      │ │ └ SpawnFailed ─────│──│─────────────────────────────────┤
+//!      │ │                    │  │                                 │
+//!      │ └── stop asked ──────┤  │ killed     main process exited  │
+//!      │                      │  │             AND leaf empty      │
+//!      │   others left behind │  │                                 │
+//!      │                      ▼  │                                 │
+//!      │                   stopping ───────────────────────────────┤
+//!      │                      │  │                                 │
+//!      │     deadline, killed │  │                                 │
+//!      │                      ▼  ▼                                 │
+//!      └──── killed ──────▶ killing ───────────────────────────────┤
+//!                             │ deadline                           │
+//!                             ▼                                    │
+//!                           stuck ─────────────────────────────────┘
 //! ```
 //!
-//! A stop state is left only when the main process was reaped *and* the leaf is empty. That the main
-//! process is gone says nothing about what it forked, and an empty leaf says nothing about the status that
-//! was not collected yet. While a life is in any of these states no second one can begin, which is what
-//! keeps the promise of at most one live invocation per instance. A kill (`Kill`, SIGQUIT, the second Ctrl-C)
-//! asks nobody and goes to stop-sigkill from wherever a process is or may come to be.
+//! A stage that ends a life (stopping, killing, stuck) is left only when the main process was reaped *and* the leaf
+//! is empty. That the main process is gone says nothing about what it forked, and an empty leaf says nothing about the
+//! status that was not collected yet. These stages carry what comes next ([`Then`]). A second life can begin from down
+//! and waiting alone, which keeps the promise of at most one live invocation per instance. A kill (`Kill`, SIGQUIT,
+//! the second Ctrl-C) skips stopping: it leads to killing from wherever a process is or may still appear.
+//!
+//! There is room for more: another reason to wait is a variant of [`Wait`], and what a life does before it runs (a hook)
+//! or before it counts as up (readiness) is a variant of [`Progress`].
 //!
 //! # Frozen
 //!
@@ -40,28 +59,35 @@
 //!                 └───────Thaw────────┴──────────────────┘
 //! ```
 //!
-//! A life that runs can be made to stand still. How far that is belongs to the state, so that leaving it ends it:
-//! a process that is frozen handles no signal, and therefore whoever is asked to end is thawed first. SIGKILL
-//! needs no thaw. Ctrl-Z freezes the whole stack, one level further up, and neither knows of the other.
+//! A running life can be frozen. A frozen process handles no signal: a stop thaws the life first, and a life that left
+//! `running` is always thawed. SIGKILL needs no thaw. Ctrl-Z freezes the whole stack, one cgroup further up;
+//! the two freezers are independent.
 //!
 //! # The stack
 //!
 //! `idle → up → tear-down → over`. Tear-down is *decided*: by an exit that the settings do not forgive, by a
-//! request, by a signal, or because nothing is left that could ever run again. It is never inferred from
-//! emptiness alone: a stack whose instances all wait for a restart, or were stopped by request, lives on, and so
-//! does one that a removal has emptied. Once tear-down was decided nothing is spawned any more, and when every
-//! instance is over (or stuck beyond SIGKILL) `Exit` comes out, once.
+//! request, by a signal, or because no instance is left that could run again. It is never inferred from
+//! emptiness alone: a stack whose instances all wait for a restart, or were stopped by request, stays up, and so
+//! does a stack that a removal has emptied. After the decision nothing is spawned any more, and when every
+//! instance is over (or stuck beyond SIGKILL) the core orders `Exit`, once.
 //!
-//! # Requests
+//! # Desired apart from actual
 //!
-//! A request names a goal for some instances, and what answers it is where they stand, looked at after each
-//! fact: all there, one that cannot get there any more, or still on the way. Nobody has to remember who
-//! waits for what, so no path through the states can forget a client.
+//! Each instance has a desired state ([`Wanted`]) beside its actual one ([`State`]), as in dinit. A request changes the
+//! desired state and begins the way there; facts change the actual state. Neither is computed from the other: an
+//! instance that is wanted may be down because its policy does not restart it, and one that is not wanted stays up
+//! until its leaf is empty. An unwanted instance starts by request alone, a removed one by `Start` alone, and its being
+//! down decides nothing. Instances are never deleted, for their numbers are their names outside the core: a removed one
+//! is no part of the stack.
 //!
-//! What people want of an instance ([`Wanted`]) is kept apart from where it is. One that they do not want comes
-//! back by request alone, after a removal by a `Start` alone, and its being down decides nothing. Instances are
-//! never taken away, for their numbers are what everybody knows them by: one that was removed is only no part of
-//! the stack.
+//! A request names a goal for some instances. Its reply follows from their actual states, compared with the goal after
+//! each fact: all have reached it, one cannot reach it any more, or some are still on the way. The core keeps no list of
+//! which step a client waits for, so no path through the states can forget a client.
+//!
+//! # Accounts
+//!
+//! Counts, sums and the last failure are in each instance's [`Ledger`]. They are reported and announced; no order
+//! depends on them.
 
 mod action;
 mod ending;
@@ -72,6 +98,7 @@ mod ledger;
 mod life;
 pub mod policy;
 mod requests;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -83,8 +110,9 @@ pub use action::{Action, Announcement, Ending, Intervention, Outcome, Reply, Res
 pub use event::{
     Client, Event, Exit, Failure, FailureKind, InstanceId, Life, Recipients, Request, Stage, Usage,
 };
-pub use instance::{Freezer, Instance, Main, State, Then, Time, Wanted};
+pub use instance::{Instance, Time, Wanted};
 pub use ledger::{Broken, Crash, LastRestart, Ledger, Next};
+pub use state::{Freezer, Living, Main, Progress, State, Then, Wait};
 
 use crate::config::{ExitCodeRule, Policy, Stack};
 use policy::SIGPIPE;
@@ -209,9 +237,10 @@ impl Supervisor {
         self.actions.push(Action::Announce(announcement));
     }
 
-    /// The index of the instance that this fact is about, unless the fact is about an old life.
-    fn current(&self, life: Life) -> Option<usize> {
+    /// The index and the life of the instance that this fact is about, unless the fact is about an old life.
+    fn current(&mut self, life: Life) -> Option<(usize, &mut Living)> {
         let at = life.instance.0 as usize;
-        (self.instances.get(at)?.life()? == life).then_some(at)
+        let living = self.instances.get_mut(at)?.state.living_mut()?;
+        (living.invocation == life.invocation).then_some((at, living))
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Announcement, Client, Freezer, Instance, InstanceId, Intervention, Recipients, Reply, Request,
-    State, Supervisor, Then, Time, Wanted,
+    Action, Announcement, Client, Freezer, Instance, InstanceId, Intervention, Progress, Recipients, Reply,
+    Request, State, Supervisor, Then, Time, Wait, Wanted,
 };
 use crate::config::Signal;
 
@@ -82,17 +82,18 @@ impl Supervisor {
     fn start_by_request(&mut self, now: Time, at: usize) -> Result<(), Reply> {
         let instance = &mut self.instances[at];
         instance.wanted = Wanted::Up;
-        match &mut instance.state {
-            State::Starting { .. } | State::Running { .. } => {}
-            State::StopSigterm { then, .. } | State::StopSigkill { then, .. } | State::Stuck { then, .. } => {
-                *then = Then::Start;
-                instance.forgive();
+        match instance.state {
+            State::Up(living) => {
+                if living.is_ending() {
+                    instance.set_then(Then::Start);
+                    instance.forgive();
+                }
             }
-            State::Inactive | State::Failed => {
+            State::Down { .. } => {
                 instance.forgive();
                 self.enter_starting(now, at, None);
             }
-            State::RestartWait { .. } => {
+            State::Waiting(Wait::Restart { .. }) => {
                 instance.forgive();
                 let why = instance.reason();
                 self.enter_starting(now, at, why);
@@ -127,15 +128,16 @@ impl Supervisor {
 
     fn kill_by_request(&mut self, now: Time, at: usize) -> Result<(), Reply> {
         let instance = &mut self.instances[at];
-        match &mut instance.state {
-            State::Starting { .. } | State::Running { .. } => {}
-            State::StopSigterm { then, .. } => *then = Then::Rest,
-            // Nobody is there to be killed, or everybody is being killed: what is left to do is a stop's.
-            State::Inactive
-            | State::Failed
-            | State::RestartWait { .. }
-            | State::StopSigkill { .. }
-            | State::Stuck { .. } => return self.stop_by_request(now, at),
+        let progress = match instance.state {
+            State::Up(living) => living.progress,
+            // There is nothing to kill.
+            State::Down { .. } | State::Waiting(_) => return self.stop_by_request(now, at),
+        };
+        match progress {
+            Progress::Spawning | Progress::Running => {}
+            Progress::Stopping { .. } => instance.set_then(Then::Rest),
+            // Everything is being killed: what is left to do is a stop's.
+            Progress::Killing { .. } | Progress::Stuck { .. } => return self.stop_by_request(now, at),
         }
         instance.put_down();
         self.intervened(at, Intervention::Kill);
@@ -148,7 +150,7 @@ impl Supervisor {
         let (id, known) = (instance.id, instance.is_removed());
         instance.wanted = Wanted::Gone;
         self.removed_since = true;
-        if !matches!(instance.state, State::Inactive | State::Failed) {
+        if !matches!(instance.state, State::Down { .. }) {
             return self.stop_by_request(now, at);
         }
         if !known {
@@ -168,25 +170,27 @@ impl Supervisor {
 
     fn freeze_by_request(&mut self, at: usize) -> Result<(), Reply> {
         let instance = &mut self.instances[at];
-        let life = instance.life();
-        match (&mut instance.state, life) {
-            (State::Running { freezer: freezer @ Freezer::Thawed, .. }, Some(life)) => {
-                *freezer = Freezer::Freezing;
+        let (id, running) = (instance.id, instance.is_running());
+        let living = instance.state.living_mut().filter(|_| running).ok_or(Reply::NotRunning(id))?;
+        match living.freezer {
+            Freezer::Thawed => {
+                living.freezer = Freezer::Freezing;
+                let life = living.of(id);
                 self.actions.push(Action::Freeze(life));
-                Ok(())
             }
-            (State::Running { .. }, _) => Ok(()),
-            _ => Err(Reply::NotRunning(instance.id)),
+            Freezer::Freezing | Freezer::Frozen => {}
         }
+        Ok(())
     }
 
     fn thaw_by_request(&mut self, at: usize) -> Result<(), Reply> {
         let instance = &mut self.instances[at];
-        let life = instance.life();
-        if let (State::Running { freezer, .. }, Some(life)) = (&mut instance.state, life)
-            && *freezer != Freezer::Thawed
+        let id = instance.id;
+        if let Some(living) = instance.state.living_mut()
+            && living.freezer != Freezer::Thawed
         {
-            *freezer = Freezer::Thawed;
+            living.freezer = Freezer::Thawed;
+            let life = living.of(id);
             self.actions.push(Action::Thaw(life));
             self.intervened(at, Intervention::Thaw);
         }
@@ -236,30 +240,36 @@ fn standing(goal: Goal, instance: Option<&Instance>, tearing_down: bool) -> Stan
         (Goal::Over, _) => Standing::OnTheWay,
         (Goal::Told, _) => Standing::There,
 
-        (Goal::Frozen, State::Running { freezer: Freezer::Frozen, .. }) => Standing::There,
-        (Goal::Frozen, State::Running { freezer: Freezer::Freezing, .. }) => Standing::OnTheWay,
-        // Thawed, stopped or ended meanwhile.
-        (Goal::Frozen, _) => Standing::Never(superseded),
+        (Goal::Frozen, State::Up(living)) => match living.freezer {
+            Freezer::Frozen => Standing::There,
+            Freezer::Freezing => Standing::OnTheWay,
+            // Thawed, or its end was begun meanwhile.
+            Freezer::Thawed => Standing::Never(superseded),
+        },
+        (Goal::Frozen, State::Down { .. } | State::Waiting(_)) => Standing::Never(superseded),
 
-        (Goal::Up | Goal::Down, State::Stuck { .. }) | (Goal::Up, State::Failed) => {
-            Standing::Never(Reply::Failed(instance.id))
-        }
-
-        (Goal::Up, State::Running { .. }) => Standing::There,
-        (Goal::Up, State::Inactive) => Standing::Never(superseded),
-        (Goal::Up, State::Starting { .. } | State::RestartWait { .. }) => Standing::OnTheWay,
-        (Goal::Up, State::StopSigterm { then, .. } | State::StopSigkill { then, .. }) => match then {
-            Then::Start | Then::Restart { .. } => Standing::OnTheWay,
-            Then::Rest => Standing::Never(superseded),
+        (Goal::Up, State::Down { failed: true }) => Standing::Never(Reply::Failed(instance.id)),
+        (Goal::Up, State::Down { failed: false }) => Standing::Never(superseded),
+        (Goal::Up, State::Waiting(_)) => Standing::OnTheWay,
+        (Goal::Up, State::Up(living)) => match living.progress {
+            Progress::Spawning => Standing::OnTheWay,
+            Progress::Running => Standing::There,
+            Progress::Stopping { then, .. } | Progress::Killing { then, .. } => match then {
+                Then::Start | Then::Restart { .. } => Standing::OnTheWay,
+                Then::Rest => Standing::Never(superseded),
+            },
+            Progress::Stuck { .. } => Standing::Never(Reply::Failed(instance.id)),
         },
 
-        (Goal::Down, State::Inactive | State::Failed) => Standing::There,
-        (Goal::Down, State::Starting { .. } | State::Running { .. } | State::RestartWait { .. }) => {
-            Standing::Never(superseded)
-        }
-        (Goal::Down, State::StopSigterm { then, .. } | State::StopSigkill { then, .. }) => match then {
-            Then::Rest => Standing::OnTheWay,
-            Then::Start | Then::Restart { .. } => Standing::Never(superseded),
+        (Goal::Down, State::Down { .. }) => Standing::There,
+        (Goal::Down, State::Waiting(_)) => Standing::Never(superseded),
+        (Goal::Down, State::Up(living)) => match living.progress {
+            Progress::Spawning | Progress::Running => Standing::Never(superseded),
+            Progress::Stopping { then, .. } | Progress::Killing { then, .. } => match then {
+                Then::Rest => Standing::OnTheWay,
+                Then::Start | Then::Restart { .. } => Standing::Never(superseded),
+            },
+            Progress::Stuck { .. } => Standing::Never(Reply::Failed(instance.id)),
         },
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::announce::cpu_time;
 use crate::config::quantity::{format_memory, format_size};
 use crate::config::{Ceiling, Stack};
-use crate::supervisor::{Exit, Instance, Main, Outcome, State};
+use crate::supervisor::{Exit, Instance, Living, Main, Outcome, Progress, State};
 
 /// The run as a JSON object (`--summary FILE`); the fields are documented in `docs/summary.md`.
 #[derive(Debug, Serialize)]
@@ -65,9 +65,13 @@ impl<'a> Row<'a> {
     fn new(stack: &'a Stack, instance: &Instance) -> Row<'a> {
         let spec = &stack.instances[instance.id.0 as usize];
         // An exit that is known may be an earlier life's.
-        let how = match instance.state {
-            State::Stuck { main: Main::Alive { .. } | Main::NotYet, .. } => None,
-            _ => instance.exit,
+        let given_up = match instance.state {
+            State::Up(Living { progress: Progress::Stuck { .. }, main, .. }) => Some(main),
+            State::Up(_) | State::Down { .. } | State::Waiting(_) => None,
+        };
+        let how = match given_up {
+            Some(Main::Alive { .. } | Main::NotYet) => None,
+            Some(Main::Gone) | None => instance.exit,
         };
         let (code, signal) = match how {
             Some(Exit::Code(code)) => (Some(code), None),
@@ -94,12 +98,8 @@ impl<'a> Row<'a> {
             tasks_refused: usage.tasks_refused,
             failure: None,
             ended: match (how, instance.outcome) {
-                _ if matches!(instance.state, State::Stuck { main: Main::Alive { .. }, .. }) => {
-                    "still running".to_owned()
-                }
-                _ if matches!(instance.state, State::Stuck { main: Main::NotYet, .. }) => {
-                    "start hangs".to_owned()
-                }
+                _ if matches!(given_up, Some(Main::Alive { .. })) => "still running".to_owned(),
+                _ if given_up == Some(Main::NotYet) => "start hangs".to_owned(),
                 (_, Some(Outcome::OomKill)) => "oom-kill".to_owned(),
                 (_, Some(Outcome::Resources)) => "could not start".to_owned(),
                 (Some(Exit::Code(code)), _) => format!("code {code}"),

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::world::{GO_ON, Manners, World, describe, ms};
 use crate::config::{ExitCodeRule, Policy, Signal};
 use crate::supervisor::{
-    Action, Client, Event, Exit, Failure, FailureKind, InstanceId, KILL_PATIENCE, Ledger, Life, Recipients,
-    Request, Stage, Supervisor, Time, Usage,
+    Action, Client, Event, Exit, Failure, FailureKind, Freezer, InstanceId, KILL_PATIENCE, Ledger, Life,
+    Living, Main, Progress, Recipients, Request, Stage, Supervisor, Time, Usage,
 };
 
 const TERM: i32 = 15;
@@ -381,6 +381,7 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
         let known = core.instances().len() as u32;
         assert_eq!(&core.handle(*now, event.clone()), actions, "{event:?} once more");
         assert_eq!(core_again, core);
+        core.instances().iter().filter_map(|instance| instance.state.living()).for_each(agrees);
         assert_eq!(without_accounts(&forgetful), without_accounts(&core), "{event:?} by the ledger");
 
         match event {
@@ -449,6 +450,17 @@ fn hold(fresh: &Supervisor, history: &[(Time, Event, Vec<Action>)]) {
         }
     }
     assert!(over);
+}
+
+/// A life's stage, main process and freezer fit together.
+fn agrees(living: &Living) {
+    let main_fits = match living.progress {
+        Progress::Spawning => living.main == Main::NotYet,
+        Progress::Running => living.pid().is_some(),
+        Progress::Stopping { .. } | Progress::Killing { .. } | Progress::Stuck { .. } => true,
+    };
+    let freezer_fits = living.progress == Progress::Running || living.freezer == Freezer::Thawed;
+    assert!(main_fits && freezer_fits, "{living:?}");
 }
 
 /// What is to be done, without what is told of it.

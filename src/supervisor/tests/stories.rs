@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::world::{GO_ON, Spawn, World, ms};
 use crate::config::{ExitCodeRule, Signal};
 use crate::supervisor::{
-    Announcement, Broken, Crash, Ending, Event, Exit, FailureKind, InstanceId, Life, Next, Outcome, Reply,
-    Request, State, Usage, policy,
+    Announcement, Broken, Crash, Ending, Event, Exit, FailureKind, InstanceId, Life, Living, Next, Outcome,
+    Progress, Reply, Request, State, Usage, Wait, policy,
 };
 
 const HUP: i32 = 1;
@@ -183,7 +183,7 @@ mod the_end_of_the_stack {
             0.002 remove worker#1
             "#,
         );
-        assert_eq!(world.state("worker"), State::Failed);
+        assert_eq!(world.state("worker"), State::Down { failed: true });
         assert!(!world.core.is_tearing_down());
     }
 
@@ -214,7 +214,7 @@ mod the_end_of_the_stack {
             0.002 remove release#1
             "#,
         );
-        assert_eq!(world.state("release"), State::Inactive);
+        assert_eq!(world.state("release"), State::Down { failed: false });
     }
 
     #[test]
@@ -659,7 +659,7 @@ mod stopping {
         let mut world = World::up("release:oneshot,forks=1,forked-stubborn web");
         world.exits("release", Exit::Code(0));
         world.run();
-        assert_eq!(world.state("release"), State::Failed);
+        assert_eq!(world.state("release"), State::Down { failed: true });
         assert_eq!(world.core.instances()[0].outcome, Some(Outcome::Timeout));
         assert!(!world.core.is_tearing_down());
     }
@@ -806,7 +806,7 @@ mod stopping {
         let life = world.life("web");
         let stop = world.stop("web");
         world.run();
-        assert!(matches!(world.state("web"), State::Stuck { .. }));
+        assert!(matches!(world.state("web"), State::Up(Living { progress: Progress::Stuck { .. }, .. })));
         assert_eq!(world.reply(stop), Some(Reply::Failed(InstanceId(0))));
         world.tells(
             r#"
@@ -826,7 +826,7 @@ mod stopping {
             10.002 remove web#1
             "#,
         );
-        assert_eq!(world.state("web"), State::Failed);
+        assert_eq!(world.state("web"), State::Down { failed: true });
         assert_eq!(world.core.instances()[0].outcome, Some(Outcome::Timeout));
         assert_eq!(life.invocation, 1);
     }
@@ -882,7 +882,7 @@ mod stopping {
             3600.002 remove web#1
             "#,
         );
-        assert_eq!(world.state("web"), State::Failed);
+        assert_eq!(world.state("web"), State::Down { failed: true });
     }
 
     #[test]
@@ -1042,7 +1042,7 @@ mod births {
         let mut world = World::up("web:spawn-uncancellable-ms=20000 worker");
         world.stop("web");
         world.pass(Duration::from_secs(15));
-        assert!(matches!(world.state("web"), State::Stuck { .. }));
+        assert!(matches!(world.state("web"), State::Up(Living { progress: Progress::Stuck { .. }, .. })));
         world.run();
         world.tells(
             r#"
@@ -1083,7 +1083,7 @@ mod births {
         let mut world = World::up("web worker");
         world.killed_before_it_began("web");
         world.run();
-        assert_eq!(world.state("web"), State::Failed);
+        assert_eq!(world.state("web"), State::Down { failed: true });
         assert_eq!(world.ending, Some(Ending::Code(137)));
     }
 
@@ -1209,7 +1209,7 @@ mod restarts {
         let mut world = World::up("web:restart=always,can-die,runs-ms=10,burst=2 worker");
         world.run();
         assert_eq!(world.core.instances()[0].invocations, 2);
-        assert_eq!(world.state("web"), State::Failed);
+        assert_eq!(world.state("web"), State::Down { failed: true });
         assert!(!world.core.is_tearing_down());
     }
 
@@ -1393,7 +1393,7 @@ mod requests {
             "#,
         );
         assert!(!world.core.is_tearing_down());
-        assert_eq!(world.state("web"), State::Inactive);
+        assert_eq!(world.state("web"), State::Down { failed: false });
         let start = world.start("web");
         world.run();
         world.tells(
@@ -1577,13 +1577,16 @@ mod requests {
         world.programs[0].spawn = Spawn::Fails(FailureKind::Passing, ms(1));
         world.exits("web", Exit::Code(1));
         world.pass(ms(150));
-        assert!(matches!(world.core.instances()[0].state, State::RestartWait { .. }));
+        assert!(matches!(world.core.instances()[0].state, State::Waiting(Wait::Restart { .. })));
         assert_eq!(world.core.instances()[0].outcome, Some(Outcome::Resources));
         assert_eq!(world.core.instances()[0].ledger.restarts, 2);
         assert!(!world.core.is_tearing_down());
         world.programs[0].spawn = healthy;
         world.pass(ms(200));
-        assert!(matches!(world.core.instances()[0].state, State::Running { .. }));
+        assert!(matches!(
+            world.core.instances()[0].state,
+            State::Up(Living { progress: Progress::Running, .. })
+        ));
         assert_eq!(world.core.instances()[0].outcome, None);
         assert_eq!(
             world.core.instances()[0].ledger.last_restart.map(|last| last.why),
@@ -1824,7 +1827,7 @@ mod requests {
         world.run();
         assert_eq!(world.reply(stop), None);
         assert_eq!(world.reply(other), Some(Reply::Done));
-        assert_eq!(world.state("web"), State::Inactive);
+        assert_eq!(world.state("web"), State::Down { failed: false });
     }
 
     #[test]
@@ -2082,7 +2085,7 @@ mod freezing_one {
 
     fn freezer(world: &World, name: &str) -> Freezer {
         match world.state(name) {
-            State::Running { freezer, .. } => freezer,
+            State::Up(Living { progress: Progress::Running, freezer, .. }) => freezer,
             other => panic!("{name} does not run: {other:?}"),
         }
     }
@@ -2424,7 +2427,7 @@ mod killing {
         );
         // Why it ended is said as it was; that it did is no failure.
         assert_eq!(world.core.instances()[0].outcome, Some(Outcome::Signal));
-        assert_eq!(world.state("web"), State::Inactive);
+        assert_eq!(world.state("web"), State::Down { failed: false });
         assert!(!world.core.is_tearing_down());
         world.start("web");
         world.run();
@@ -2465,7 +2468,7 @@ mod killing {
         assert_eq!(world.reply(restart), Some(Reply::Superseded));
         world.run();
         assert_eq!(world.reply(kill), Some(Reply::Done));
-        assert_eq!(world.state("web"), State::Inactive);
+        assert_eq!(world.state("web"), State::Down { failed: false });
         assert_eq!(world.core.instances()[0].invocations, 1);
         assert_eq!(world.core.instances()[0].ledger.last_restart, None);
     }
@@ -2514,7 +2517,11 @@ mod killing {
             "#,
         );
         assert_eq!(world.reply(kill), Some(Reply::Done));
-        assert_eq!(world.state("web"), State::Failed, "what went wrong before the kill went wrong");
+        assert_eq!(
+            world.state("web"),
+            State::Down { failed: true },
+            "what went wrong before the kill went wrong"
+        );
         assert!(!world.core.is_tearing_down());
     }
 
@@ -2579,7 +2586,7 @@ mod killing {
         world.exits("web", Exit::Code(3));
         world.run();
         assert_eq!(world.core.instances()[0].outcome, Some(Outcome::ExitCode));
-        assert_eq!(world.state("web"), State::Failed);
+        assert_eq!(world.state("web"), State::Down { failed: true });
         assert!(!world.core.is_tearing_down(), "it was to be down");
     }
 }
@@ -2814,7 +2821,7 @@ mod removing {
         let restart = world.restart("web");
         assert_eq!(world.reply(restart), Some(Reply::NotRunning(InstanceId(0))));
         world.run();
-        assert_eq!(world.state("web"), State::Inactive);
+        assert_eq!(world.state("web"), State::Down { failed: false });
         assert!(world.core.instances()[0].is_removed());
     }
 
@@ -3088,7 +3095,7 @@ mod answers {
         world.run();
         let start = world.start("migrate web");
         world.pass(ms(50));
-        assert_eq!((world.state("migrate"), world.reply(start)), (State::Inactive, None));
+        assert_eq!((world.state("migrate"), world.reply(start)), (State::Down { failed: false }, None));
         world.run();
         assert_eq!(world.reply(start), Some(Reply::Done));
         let restart = world.restart("web migrate");
@@ -3130,7 +3137,7 @@ mod answers {
             let client = world.ask(request);
             assert_eq!(world.reply(client), Some(Reply::Done));
         }
-        assert!(matches!(world.state("web"), State::Running { .. }));
+        assert!(matches!(world.state("web"), State::Up(Living { progress: Progress::Running, .. })));
     }
 
     #[test]

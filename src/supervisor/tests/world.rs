@@ -13,8 +13,8 @@ use crate::config::{ExitCodeRule, KillMode, Policy, Restart, RestartWhen, Signal
 use crate::supervisor::policy::{SIGCONT, SIGTERM};
 use crate::supervisor::{
     Action, Announcement, Client, Ending, Event, Exit, Failure, FailureKind, Freezer, InstanceId,
-    Intervention, KILL_PATIENCE, Life, Recipients, Reply, Request, RestartReason, Stage, State, Supervisor,
-    Time, Usage,
+    Intervention, KILL_PATIENCE, Life, Progress, Recipients, Reply, Request, RestartReason, Stage, State,
+    Supervisor, Time, Usage, Wait,
 };
 
 const SIGKILL: Signal = Signal(9);
@@ -653,10 +653,10 @@ impl World {
         }
         for (life, leaf) in &self.leaves {
             let state = self.core.instances()[life.instance.0 as usize].state;
-            let thawed =
-                !matches!(state, State::Running { freezer: Freezer::Freezing | Freezer::Frozen, .. });
+            let living = state.living().expect("it has a leaf");
+            let thawed = living.freezer == Freezer::Thawed;
             // A kill needs no thaw.
-            let killed = matches!(state, State::StopSigkill { .. } | State::Stuck { .. });
+            let killed = matches!(living.progress, Progress::Killing { .. } | Progress::Stuck { .. });
             assert!(killed || thawed == leaf.frozen_since.is_none(), "{state:?} of {leaf:?}");
         }
         if self.frozen_since.is_some() {
@@ -664,11 +664,14 @@ impl World {
         }
         for instance in self.core.instances() {
             let (due, bound) = match instance.state {
-                State::StopSigterm { deadline, .. } => (deadline, instance.policy.timeout_stop),
-                State::StopSigkill { deadline, .. } => (deadline, KILL_PATIENCE),
                 // As it was configured when the delay was chosen.
-                State::RestartWait { until } => (until, self.longest.1),
-                _ => continue,
+                State::Waiting(Wait::Restart { until }) => (until, self.longest.1),
+                State::Up(living) => match living.progress {
+                    Progress::Stopping { deadline, .. } => (deadline, instance.policy.timeout_stop),
+                    Progress::Killing { deadline, .. } => (deadline, KILL_PATIENCE),
+                    Progress::Spawning | Progress::Running | Progress::Stuck { .. } => continue,
+                },
+                State::Down { .. } => continue,
             };
             assert!(due <= self.now + bound, "{:?} waits too long", instance.state);
             assert!(self.core.deadline().is_some_and(|next| next <= due), "{:?} unbounded", instance.state);
