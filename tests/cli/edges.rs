@@ -84,7 +84,7 @@ fn a_runtime_directory_that_is_open_to_others_is_warned_of() {
     let ended = stack.runs(&["start"]).with_code(0);
     let said = stack.normal(&ended.out);
     let wanted = "system | warning: DIR/.run/lpm: is open to others; make it private: chmod 700 DIR/.run/lpm; \
-                  a second start of this stack will not be noticed\n";
+                  using /";
     assert!(said.contains(wanted), "{said}");
     assert!(said.contains("a.1    | hello\n"), "{said}");
 }
@@ -99,8 +99,7 @@ fn a_runtime_directory_behind_a_link_is_not_used() {
     std::os::unix::fs::symlink("../elsewhere", stack.path().join(".run/lpm")).expect("a link");
     let ended = stack.runs(&["start"]).with_code(0);
     let said = stack.normal(&ended.out);
-    let wanted = "system | warning: DIR/.run/lpm: is not a directory of its own: Not a directory; \
-                  a second start of this stack will not be noticed\n";
+    let wanted = "system | warning: DIR/.run/lpm: is not a directory of its own: Not a directory; using /";
     assert!(said.contains(wanted), "{said}");
 }
 
