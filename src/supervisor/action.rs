@@ -24,7 +24,7 @@ pub enum Action {
         /// Which of them.
         to: Recipients,
     },
-    /// Send a signal and nothing else: somebody wants it sent, SIGSTOP perhaps.
+    /// Send a signal that a client asked for, SIGSTOP perhaps, and nothing else.
     Signal {
         /// To whose processes.
         life: Life,
@@ -35,7 +35,7 @@ pub enum Action {
     },
     /// Stop every process of the leaf where it stands (`cgroup.freeze`); answered by `Frozen`.
     Freeze(Life),
-    /// Let the leaf go on.
+    /// Thaw the leaf.
     Thaw(Life),
     /// SIGKILL to everything in the leaf (`cgroup.kill`).
     KillCgroup(Life),
@@ -43,9 +43,9 @@ pub enum Action {
     RemoveCgroup(Life),
     /// Freeze the stack as a whole, then stop lpm itself until SIGCONT (Ctrl-Z).
     Suspend,
-    /// Let the stack go on. A leaf that was frozen on its own stays so.
+    /// Thaw the stack. A leaf that was frozen on its own stays frozen.
     Resume,
-    /// Tell people.
+    /// Say something to the user.
     Announce(Announcement),
     /// The one final reply to a request.
     Reply {
@@ -63,7 +63,7 @@ pub enum Action {
 pub enum Ending {
     /// With this exit code.
     Code(u8),
-    /// By this signal, so that whoever waits for lpm sees what happened.
+    /// By this signal, so that the parent of lpm sees what happened.
     Signal(Signal),
 }
 
@@ -124,7 +124,7 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartReason {
-    /// Somebody asked for it.
+    /// A client asked for it.
     Requested,
     /// By policy, since the life before could not be started for a passing reason.
     NotStarted,
@@ -137,7 +137,7 @@ pub enum RestartReason {
     },
 }
 
-/// What people are told. The wording is `output`'s.
+/// What the user is told. The wording is in `wording`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Announcement {
     /// `started with pid N`.
@@ -221,7 +221,7 @@ pub enum Announcement {
         /// Which.
         instance: InstanceId,
     },
-    /// Somebody asked for this, and it is being done; for `Freeze`, it is done.
+    /// A client asked for this, and it is being done; for `Freeze`, it is done.
     OnRequest {
         /// To which.
         instance: InstanceId,
@@ -233,7 +233,7 @@ pub enum Announcement {
         /// Which.
         instance: InstanceId,
     },
-    /// Somebody asked for the end of the stack.
+    /// A client asked for the end of the stack.
     ShutDownRequested,
     /// lpm was told to stop.
     Interrupted(Signal),
@@ -251,7 +251,7 @@ pub enum Announcement {
     Resumed,
 }
 
-/// What somebody has done to an instance.
+/// What a client asked to be done to an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Intervention {
@@ -265,6 +265,6 @@ pub enum Intervention {
     Signal(Signal),
     /// Its processes stand still.
     Freeze,
-    /// Its processes go on.
+    /// Its processes run again.
     Thaw,
 }

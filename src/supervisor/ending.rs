@@ -99,7 +99,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether nothing runs or ever will by itself, and nobody asked for that. What was removed is no part of the
+    /// Whether nothing runs or ever will by itself, and no request asked for that. What was removed is no part of the
     /// stack, and its being down says nothing.
     fn nothing_is_left(&self) -> bool {
         let up_or_removed = |instance: &Instance| instance.wanted == Wanted::Up || instance.is_removed();

@@ -84,7 +84,7 @@ pub enum Event {
     Signal(Signal),
     /// The reader of lpm's output went away.
     ReaderLeft,
-    /// Somebody asks for something; answered by exactly one final reply.
+    /// A request of a client; answered by exactly one final reply.
     Request {
         /// Who gets the reply.
         client: Client,
@@ -98,7 +98,7 @@ pub enum Event {
 }
 
 /// What a client can ask for. Each but `Signal` is idempotent, and what cannot be done to one instance is done to
-/// the others all the same. An instance that does not exist is in nobody's way.
+/// the others all the same. An instance that does not exist counts as having reached the goal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Have these running, those that were removed included. What is frozen runs, and stays frozen.
@@ -107,9 +107,9 @@ pub enum Request {
     Stop(Vec<InstanceId>),
     /// Stop these and start them again. What was removed is not running, and is not started.
     Restart(Vec<InstanceId>),
-    /// Have these down at once: SIGKILL to everything in them, nobody asked first. Like a stop otherwise.
+    /// Have these down at once: SIGKILL to everything in them, without a stop signal first. Like a stop otherwise.
     Kill(Vec<InstanceId>),
-    /// Send a signal. What comes of it is as if anybody had sent it; done once the order is given.
+    /// Send a signal. It has the same effect as a signal from outside lpm; done once the order is given.
     Signal {
         /// To whose processes; an instance without any is not running.
         on: Vec<InstanceId>,
@@ -120,7 +120,7 @@ pub enum Request {
     },
     /// Stop every process of these where it stands; done when all stand still. What does not run cannot be frozen.
     Freeze(Vec<InstanceId>),
-    /// Let these go on; done once the order is given, also for what is not frozen.
+    /// Thaw these; done once the order is given, also for what is not frozen.
     Thaw(Vec<InstanceId>),
     /// Stop these and take them out of the stack, as a smaller formation does. A later `Start` brings one back.
     Remove(Vec<InstanceId>),

@@ -172,14 +172,14 @@ impl Supervisor {
         }
     }
 
-    /// The kernel reported that a ceiling was felt while the life goes on.
+    /// The kernel reported that a running life met a limit.
     pub(super) fn on_resource(&mut self, life: Life, usage: Usage) {
         let Some((at, _)) = self.current(life) else { return };
         let seen = self.instances[at].ledger.report(usage);
         if usage.oom_kills > seen.oom_kills {
             self.announce(Announcement::OomKill { life, kills: usage.oom_kills - seen.oom_kills });
         }
-        // A fork bomb is refused thousands of times a second; people want to hear of it once.
+        // A fork bomb is refused thousands of times a second; it is announced once.
         if usage.tasks_refused > 0 && seen.tasks_refused == 0 {
             self.announce(Announcement::TasksRefused { life });
         }

@@ -15,13 +15,13 @@ use crate::config::{Policy, Signal};
 /// Time since an arbitrary moment; the driver's monotonic clock.
 pub type Time = Duration;
 
-/// Whether people want an instance.
+/// The desired state of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wanted {
     /// It belongs to the stack; policy decides about it.
     Up,
-    /// Somebody asked for it to be down.
+    /// A client asked for it to be down.
     Down,
     /// It is no part of the stack: removed, or configured anew and not started yet.
     Gone,
@@ -48,7 +48,7 @@ pub struct Instance {
     pub since: Time,
     /// When its present or last life was ordered.
     pub started: Option<Time>,
-    /// Whether people want it. Where they do not, its being down decides nothing.
+    /// The desired state. If it is not `Up`, its being down decides nothing.
     pub wanted: Wanted,
     /// Restarts in a row; the delay grows with it.
     pub(super) streak: u32,
@@ -109,7 +109,7 @@ impl Instance {
         }
     }
 
-    /// Whether it has a life that goes on, or that another one follows.
+    /// Whether it has a life that will continue, or that another one follows.
     pub fn goes_on(&self) -> bool {
         match self.state {
             State::Down { .. } | State::Waiting(_) => false,
@@ -137,7 +137,7 @@ impl Instance {
     pub(super) fn rest(&self) -> State {
         let failed = match (self.outcome, self.exit) {
             (None | Some(Outcome::Success), _) => false,
-            // Killed because somebody would not wait. That is why it ended, and nothing went wrong.
+            // Killed on request. That is why it ended, and nothing went wrong.
             (Some(Outcome::Signal), Some(Exit::Signal { signal: Signal::KILL, .. })) => {
                 !self.is_killed_early()
             }
@@ -247,7 +247,7 @@ impl Instance {
         burst > 0 && self.starts.len() >= burst
     }
 
-    /// A person wants it down; one that was removed already stays so.
+    /// Makes it unwanted, on request; a removed instance stays removed.
     pub(super) fn put_down(&mut self) {
         if self.wanted == Wanted::Up {
             self.wanted = Wanted::Down;
@@ -255,7 +255,7 @@ impl Instance {
         self.forgive();
     }
 
-    /// A person took it in hand: delays and the start limit begin anew.
+    /// Resets delays and the start limit, after a request.
     pub(super) fn forgive(&mut self) {
         self.streak = 0;
         self.starts.clear();

@@ -28,7 +28,7 @@ pub struct Ledger {
     usage_before: Usage,
     /// What the present life was last reported to use while it ran, for telling what is new.
     seen: Usage,
-    /// When its last life was over; `None` while one goes on.
+    /// When its last life was over; `None` during a life.
     pub ended: Option<Time>,
 }
 
@@ -75,7 +75,7 @@ pub struct LastRestart {
     pub why: RestartReason,
 }
 
-/// How a life failed that nobody had asked to end, or that did not end when it was asked to.
+/// The failure of a life: it ended unasked, or did not end when it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crash {
     /// Which life.
@@ -123,7 +123,7 @@ pub enum Next {
         /// After this long.
         delay: Duration,
     },
-    /// Nothing; the stack goes on without it.
+    /// Nothing; the stack keeps running without it.
     Rest,
     /// The stack ends.
     StackEnds,

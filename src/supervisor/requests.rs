@@ -25,7 +25,7 @@ pub(super) enum Goal {
     Up,
     Down,
     Frozen,
-    /// The order was given; what comes of it is nobody's goal.
+    /// The order was given; its effect is not waited for.
     Told,
     Over,
 }
@@ -63,8 +63,8 @@ impl Supervisor {
         }
     }
 
-    /// Does this to each instance that there is, once. Who cannot have it done keeps nobody else from it; the
-    /// first such is the answer.
+    /// Applies `what` to each known instance once. A refusal does not stop the others; the first refusal is
+    /// returned.
     fn each(
         &mut self,
         mut on: Vec<InstanceId>,
@@ -232,7 +232,7 @@ impl Supervisor {
     }
 }
 
-/// Where an instance stands against the goal of a request; one that does not exist is in nobody's way.
+/// Compares an instance with the goal of a request; one that does not exist has reached it.
 fn standing(goal: Goal, instance: Option<&Instance>, tearing_down: bool) -> Standing {
     let Some(instance) = instance else { return Standing::There };
     let superseded = if tearing_down { Reply::ShuttingDown } else { Reply::Superseded };
