@@ -4,6 +4,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::control::{STAYS, field};
+use crate::escapes::until_runs;
 use crate::snapshot::Snapshot;
 use crate::stack::Stack;
 
@@ -118,10 +119,11 @@ fn who_ended_the_stack_is_told_first_and_of_many_five() {
 
 #[test]
 fn who_was_stopped_has_not_failed() {
-    let stack =
-        Stack::with("stopped", &format!("web: trap 'exit 7' TERM; echo up; sleep 1000 & wait\nb: {STAYS}\n"));
+    let stack = Stack::with("stopped", &format!("web: trap 'exit 7' TERM; sleep 7773 & wait\nb: {STAYS}\n"));
     let mut run = stack.lpm(&["start"]).pipes();
-    run.wait_for(" | up").wait_for(" | up");
+    run.wait_for(" | up");
+    // Until then the child has the handler of its shell.
+    until_runs(&stack, "sleep 7773");
     let ended = run.signal(Signal::TERM).ends().by(Signal::TERM);
     assert!(ended.err.contains("code 7") && !ended.err.contains("Failure"), "{}", ended.err);
     let ended = Stack::with("well", "web: true\n").runs(&["start"]).with_code(0);
@@ -159,7 +161,7 @@ fn status_and_events_tell_it_while_the_stack_goes_on() {
     let stack = python(Stack::with("status", &format!("web: python3 app.py\nworker: {STAYS}\n")));
     let stack = stack.variable("TOKEN", "hunter2");
     let mut run = stack.lpm(&["start", "--can-die", "web"]).pipes();
-    run.wait_for("worker.1 | up").wait_for("exited with code 1");
+    run.wait_for("exited with code 1");
 
     let failure = field(&stack, "web", "failure");
     let of = |name: &str| failure[name].clone();

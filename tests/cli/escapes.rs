@@ -69,7 +69,7 @@ fn a_main_process_that_left_its_leaf_is_killed_and_restarted() {
 }
 
 /// Waits until a process has this command line: after its last line, a shell has yet to execute it.
-fn until_runs(stack: &Stack, command: &str) {
+pub fn until_runs(stack: &Stack, command: &str) {
     let deadline = now() + PATIENCE;
     while !stack.processes().iter().any(|(_, line)| line.starts_with(command)) {
         assert!(now() < deadline, "{command} does not begin");
