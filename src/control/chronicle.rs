@@ -1,4 +1,4 @@
-//! What happened, for whoever asks later or wants to hear of what comes: the last [`KEPT`] events.
+//! The last [`KEPT`] events of the stack, for clients that ask later or follow.
 //!
 //! The loop writes, clients read. A reader holds nothing but the number of the event it wants next, so one that
 //! never reads costs nothing; one that is late learns how many it missed.

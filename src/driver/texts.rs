@@ -1,7 +1,7 @@
-//! The text behind a running stack: read again, amended, loaded and judged when somebody asks for a change.
+//! The text behind a running stack: read again, amended, loaded and judged when a client asks for a change.
 //!
-//! Runs on a thread of its own, for files may hang on a network; nothing in here touches what runs. Where files are
-//! and what this machine can enforce is known to whoever started the driver, who hands both in as functions.
+//! Runs on a thread of its own, for files may hang on a network; nothing in here touches what runs. `launch` knows where
+//! files are and what this machine can enforce, and hands both in as functions.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! What lpm does, in detail, for whoever has to find out why (`LPM_DEBUG`): every fact, every order, every call.
+//! Diagnostics of lpm itself (`LPM_DEBUG`): every fact, every order, every call.
 //!
-//! Whoever tells something never waits for it to be written: it goes into a queue of a few thousand, and a thread takes it
+//! The caller never waits until its line is written: it goes into a queue of a few thousand, and a thread takes it
 //! from there, to the journal where the stack's own lines go there, or else to standard error. What the queue has no
 //! room for is counted, and told. tracing-journald waits for the journal, and drops without a word what that refuses;
 //! on that thread it may.

@@ -1,4 +1,4 @@
-//! How much of control groups can be had here, and why.
+//! The tier of this machine: which control groups lpm may use, and why.
 //!
 //! Two parts: [`Facts`], gathered once, and [`decide`], a pure function from facts to a [`Decision`] that keeps
 //! every question and its answer for `lpm doctor`. [`Tree`](super::tree::Tree) carries it out.

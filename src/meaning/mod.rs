@@ -1,7 +1,6 @@
-//! What lines say to whoever knows how programs write them: how bad something is, fields by name, the error that
-//! ended a program.
+//! The meaning of lines, by the forms that programs write: severity, fields by name, the error that ended a program.
 //!
-//! Guesses from text that anybody may have written. They choose colours and priorities and point at lines; nothing
+//! Guesses from text of any origin. They choose colours and priorities and point at lines; nothing
 //! is decided by them, and the lines themselves stay as they are. Pure: bytes in, values and text out.
 
 pub mod level;

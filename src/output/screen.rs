@@ -1,4 +1,4 @@
-//! What an instance with a pseudo-terminal would have on its screen, for whoever looks at it later.
+//! The screen of an instance with a pseudo-terminal, for a viewer that attaches later.
 //!
 //! The log thread feeds every byte that comes out of the terminal to a parser, which keeps the screen's cells,
 //! the cursor and the modes, and to a ring of the newest bytes. A viewer first gets the screen

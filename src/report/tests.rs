@@ -1,4 +1,4 @@
-//! A small run as a page and as data, and runs that nobody expects.
+//! Reports of a small run, as a page and as data, and of unusual runs.
 
 use std::path::PathBuf;
 
